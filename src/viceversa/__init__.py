@@ -1,0 +1,38 @@
+"""Unpaired image-to-image translation, both ways, with CycleGAN (Zhu, Park, Isola, Efros; ICCV 2017).
+
+    import viceversa
+
+    run = viceversa.train("photos/day", "photos/night", out="runs/day2night", minutes=30)
+    model = viceversa.load("runs/day2night")
+    model("photo.jpg", to="night").save("night.jpg")
+    print(viceversa.evaluate(model, "photos/day_test", "photos/night_test"))
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["BadInput", "Failed", "Translator", "__version__", "evaluate", "load", "train"]
+
+if TYPE_CHECKING:
+    from .errors import BadInput, Failed
+    from .evaluation import evaluate
+    from .training import train
+    from .translator import Translator, load
+
+_HOME = {
+    "BadInput": "errors",
+    "Failed": "errors",
+    "Translator": "translator",
+    "load": "translator",
+    "train": "training",
+    "evaluate": "evaluation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use (PEP 562): `viceversa --help` must not wait for torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'viceversa' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
