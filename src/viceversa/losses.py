@@ -1,0 +1,29 @@
+"""The losses of section 3, as pure functions: tensors in, a scalar tensor out."""
+
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+
+def least_squares(scores: Tensor, real: bool) -> Tensor:
+    """Mean of (D(x) - 1)^2 for real, D(x)^2 for fake (section 4, "Training details"; Mao et al. 2017)."""
+    scores = wide(scores)
+    return ((scores - 1) ** 2 if real else scores**2).mean()
+
+
+def log_likelihood(scores: Tensor, real: bool) -> Tensor:
+    """Binary cross-entropy on logits: -log D for real, -log(1 - D) for fake (equation 1)."""
+    scores = wide(scores)
+    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, float(real)))
+
+
+def l1(x: Tensor, y: Tensor) -> Tensor:
+    """Mean |x - y|: the cycle loss (equation 2) and the identity loss (section 5.2)."""
+    return (wide(x) - wide(y)).abs().mean()
+
+
+def wide(x: Tensor) -> Tensor:
+    """At least float32: losses are summed in it whatever the networks compute in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,287 @@
+"""The generators and discriminators of the paper (appendix 7.2), and how they are initialised.
+
+Parameters bear the names of the authors' PyTorch implementation, so that its state dicts load as they are.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+Norm = Literal["instance", "instance-affine", "batch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """What a generator is, in plain values: written into model files, and enough to build it again."""
+
+    kind: Literal["resnet", "unet"] = "resnet"
+    channels_in: int = 3
+    channels_out: int = 3
+    width: int = 64
+    """Channels after the first convolution."""
+    blocks: int = 9
+    """Residual blocks (resnet)."""
+    halvings: int = 8
+    """How often a U-Net halves its input: 7 for U-Net 128, 8 for U-Net 256."""
+    upsample: Literal["transposed", "nearest"] = "transposed"
+    norm: Norm = "instance"
+    antialias: bool = False
+    """Blurred down- and upsampling, as in CUT's CycleGAN (Zhang 2019)."""
+
+    def build(self) -> "ResnetGenerator | UnetGenerator":
+        """The network, with PyTorch's own random weights (`initialise` draws the paper's)."""
+        return ResnetGenerator(self) if self.kind == "resnet" else UnetGenerator(self)
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of an input must be multiples of this."""
+        return 4 if self.kind == "resnet" else 2**self.halvings
+
+    @property
+    def smallest(self) -> int:
+        """The smallest side that the network's reflection pads take."""
+        return 8 if self.kind == "resnet" else 2**self.halvings
+
+
+class InstanceNorm(nn.Module):
+    """Each channel of each image to mean 0 and variance 1 (Ulyanov et al. 2016); (B, C, H, W) -> same.
+
+    Statistics are taken in float32 or better whatever the input, by the textbook formula, which compiles
+    into one pass and keeps the channels-last layout (`nn.InstanceNorm2d` does neither).
+    """
+
+    def __init__(self, channels: int, affine: bool = False, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        variance, mean = torch.var_mean(wide, dim=(2, 3), keepdim=True, correction=0)
+        return self.apply_statistics(x, mean, variance)
+
+    def apply_statistics(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """Normalise by given statistics, (B, C, 1, 1): those of the whole image when `x` is a tile of it."""
+        out = (x - mean) * torch.rsqrt(variance + self.eps)
+        if self.weight is not None and self.bias is not None:
+            out = out * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
+        return out.to(x.dtype)
+
+
+def norm_layer(kind: Norm, channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels) if kind == "batch" else InstanceNorm(channels, kind == "instance-affine")
+
+
+class Blur(nn.Module):
+    """Blur and halve, or double and blur: the anti-aliased resampling of CUT (Zhang 2019).
+
+    (B, C, H, W) -> (B, C, H/2, W/2) with the kernel [1 2 1], or (B, C, 2H, 2W) with [1 3 3 1].
+    """
+
+    filt: Tensor
+
+    def __init__(self, channels: int, up: bool):
+        super().__init__()
+        self.up = up
+        row = torch.tensor([1.0, 3.0, 3.0, 1.0] if up else [1.0, 2.0, 1.0])
+        kernel = row[:, None] * row[None, :] / row.sum() ** 2 * (4 if up else 1)
+        self.register_buffer("filt", kernel.expand(channels, 1, -1, -1).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        filt = self.filt.to(x.dtype)
+        if not self.up:
+            return F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), filt, stride=2, groups=x.shape[1])
+        x = F.pad(x, (1, 1, 1, 1), "replicate")
+        return F.conv_transpose2d(x, filt, stride=2, padding=2, groups=x.shape[1])[:, :, 1:, 1:][
+            :, :, :-1, :-1
+        ]
+
+
+class Residual(nn.Module):
+    """R256: x + (reflect, conv 3x3, norm, ReLU, reflect, conv 3x3, norm), no ReLU after the sum."""
+
+    def __init__(self, channels: int, norm: Norm = "instance"):
+        super().__init__()
+        self.conv_block = nn.Sequential(
+            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), norm_layer(norm, channels), nn.ReLU(),
+            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), norm_layer(norm, channels),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv_block(x)  # type: ignore[no-any-return]
+
+
+def conv7(channels_in: int, channels_out: int) -> list[nn.Module]:
+    return [nn.ReflectionPad2d(3), nn.Conv2d(channels_in, channels_out, 7)]
+
+
+def down(g: Generator, channels_in: int, channels_out: int) -> list[nn.Module]:
+    stride = 1 if g.antialias else 2
+    layers = [nn.Conv2d(channels_in, channels_out, 3, stride, 1), norm_layer(g.norm, channels_out), nn.ReLU()]
+    return [*layers, Blur(channels_out, up=False)] if g.antialias else layers
+
+
+def up(g: Generator, channels_in: int, channels_out: int) -> list[nn.Module]:
+    after = [norm_layer(g.norm, channels_out), nn.ReLU()]
+    if g.antialias:
+        return [Blur(channels_in, up=True), nn.Conv2d(channels_in, channels_out, 3, 1, 1), *after]
+    if g.upsample == "nearest":  # no checkerboard (Odena et al. 2016)
+        double = nn.Upsample(scale_factor=2, mode="nearest")
+        return [double, nn.ReflectionPad2d(1), nn.Conv2d(channels_in, channels_out, 3), *after]
+    return [nn.ConvTranspose2d(channels_in, channels_out, 3, 2, 1, output_padding=1), *after]
+
+
+class ResnetGenerator(nn.Module):
+    """c7s1-64, d128, d256, R256 x 9, u128, u64, c7s1-3 (appendix 7.2).
+
+    (B, C_in, H, W) in [-1, 1] -> (B, C_out, H, W) in [-1, 1]; H and W divisible by 4.
+    """
+
+    def __init__(self, g: Generator):
+        super().__init__()
+        w = g.width
+        self.spec = g
+        self.checkpoint_activations = False
+        self.model = nn.Sequential(
+            *conv7(g.channels_in, w), norm_layer(g.norm, w), nn.ReLU(),
+            *down(g, w, 2 * w), *down(g, 2 * w, 4 * w),
+            *(Residual(4 * w, g.norm) for _ in range(g.blocks)),
+            *up(g, 4 * w, 2 * w), *up(g, 2 * w, w),
+            *conv7(w, g.channels_out), nn.Tanh(),
+        )  # fmt: skip
+        # The same layers by role, in a tuple so that they are not registered (and named) twice.
+        first = next(n for n, layer in enumerate(self.model) if isinstance(layer, Residual))
+        last = first + g.blocks
+        self.parts = (self.model[:first], self.model[first:last], self.model[last:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        encoder, blocks, decoder = self.parts
+        x = encoder(x)
+        for block in blocks:
+            # With checkpointing only what a block was given is kept; backward computes the rest again.
+            keep = not (self.checkpoint_activations and torch.is_grad_enabled())
+            x = block(x) if keep else checkpoint(block, x, use_reentrant=False)
+        return decoder(x)  # type: ignore[no-any-return]
+
+
+class Skip(nn.Module):
+    """One level of a U-Net: down, whatever lies inside, up, and the input beside the result.
+
+    (B, C, H, W) -> (B, C + outer, H, W), H and W divisible by 2.
+    """
+
+    def __init__(self, outer: int, inner: int, inside: "Skip | None", norm: Norm):
+        super().__init__()
+        inner_norm = [norm_layer(norm, inner), inside] if inside is not None else []
+        doubled = inner if inside is None else 2 * inner
+        self.model = nn.Sequential(
+            nn.LeakyReLU(0.2), nn.Conv2d(outer, inner, 4, 2, 1), *inner_norm,
+            nn.ReLU(), nn.ConvTranspose2d(doubled, outer, 4, 2, 1), norm_layer(norm, outer),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.model(x)], 1)
+
+
+class UnetGenerator(nn.Module):
+    """The U-Net of pix2pix (Isola et al. 2017, appendix 6.1), which halves its input 7 or 8 times.
+
+    (B, C_in, H, W) in [-1, 1] -> (B, C_out, H, W) in [-1, 1]; H and W divisible by 2 ** halvings.
+    """
+
+    def __init__(self, g: Generator):
+        super().__init__()
+        self.spec = g
+        self.checkpoint_activations = False
+        inside: Skip | None = None
+        widths = [g.width * min(2**level, 8) for level in range(g.halvings)]
+        for outer, inner in reversed(list(zip(widths[:-1], widths[1:], strict=True))):
+            inside = Skip(outer, inner, inside, g.norm)
+        assert inside is not None
+        self.model = nn.Module()
+        self.model.model = nn.Sequential(
+            nn.Conv2d(g.channels_in, g.width, 4, 2, 1), inside,
+            nn.ReLU(), nn.ConvTranspose2d(2 * g.width, g.channels_out, 4, 2, 1), nn.Tanh(),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            return checkpoint(self.model.model, x, use_reentrant=False)  # type: ignore[no-any-return]
+        return self.model.model(x)  # type: ignore[no-any-return]
+
+
+class PatchDiscriminator(nn.Module):
+    """C64-C128-C256-C512, then one channel (appendix 7.2): 70x70 PatchGAN with 3 layers.
+
+    (B, C, H, W) -> (B, 1, H', W') scores of patches, no sigmoid; 30x30 scores of a 256x256 image.
+    """
+
+    def __init__(self, channels: int = 3, width: int = 64, layers: int = 3, norm: Norm = "instance"):
+        super().__init__()
+        widths = [width * min(2**n, 8) for n in range(layers + 1)]
+        middle: list[nn.Module] = []
+        for n, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
+            stride = 1 if n == layers else 2
+            middle += [nn.Conv2d(before, after, 4, stride, 1), norm_layer(norm, after), nn.LeakyReLU(0.2)]
+        self.model = nn.Sequential(
+            nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2), *middle,
+            nn.Conv2d(widths[-1], 1, 4, 1, 1),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)  # type: ignore[no-any-return]
+
+
+class PixelDiscriminator(nn.Module):
+    """1x1 PatchGAN (Isola et al. 2017): judges every pixel by its colour alone. (B, C, H, W) -> (B, 1, H, W)."""
+
+    def __init__(self, channels: int = 3, width: int = 64, norm: Norm = "instance"):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(channels, width, 1), nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 1), norm_layer(norm, 2 * width), nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 1, 1),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+def initialise(network: nn.Module, random: torch.Generator) -> None:
+    """N(0, 0.02) on every convolution's weight, biases 0 (section 4, "Training details"), in place."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, 0.02, generator=random)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def count(network: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def smallest_patch(layers: int) -> int:
+    """The smallest side of an image that a PatchGAN of so many layers can score."""
+    side = 1
+    while _patch_scores(side, layers) < 1:
+        side += 1
+    return side
+
+
+def _patch_scores(side: int, layers: int) -> int:
+    for _ in range(layers):
+        side = side // 2
+    return side - 2
+
+
+def describe(network: Any) -> str:
+    """A line for people: kind, width, blocks, parameters."""
+    g: Generator = network.spec
+    what = f"ResNet, {g.blocks} blocks" if g.kind == "resnet" else f"U-Net {2**g.halvings}"
+    return f"{what}, width {g.width}, {count(network) / 1e6:.1f} M parameters"
