@@ -1,6 +1,5 @@
 """The step agrees with the authors' implementation, loss for loss and weight for weight."""
 
-import json
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from viceversa.cyclegan import LOSSES, CycleGAN, Weights, adam, learning_rate, step
+from viceversa.cyclegan import LOSSES, CycleGAN, Weights, adam, step
 from viceversa.history import History
 from viceversa.losses import least_squares, log_likelihood
 from viceversa.networks import Generator, InstanceNorm, PatchDiscriminator
@@ -71,11 +70,6 @@ def test_training_equals_the_authors(variant, channels_last):
         for name, weight in network.named_parameters():
             difference = (weight - golden[f"final.{theirs}.{name}"]).abs().max()
             assert difference <= (1e-6 if name in noisy else 1e-12), (ours, name)
-
-
-def test_learning_rate_table_is_the_authors():
-    table = json.loads((GOLDEN / "golden.json").read_text())["learning_rate"]["values_epoch_1_based"]
-    assert [learning_rate(e, 100, 100, 2e-4) for e in range(1, 201)] == table
 
 
 def test_moving_average_follows_the_generators():

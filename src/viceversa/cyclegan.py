@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from .distributed import mean_gradients
 from .history import History
-from .losses import l1, least_squares, log_likelihood
-from .networks import Generator, initialise
+from .losses import l1, least_squares
+from .networks import Generator, ResnetGenerator, initialise
 
 LOSSES = (
     "adversarial/ab", "adversarial/ba", "cycle/a", "cycle/b", "identity/a", "identity/b",
@@ -45,6 +45,8 @@ class CycleGAN(nn.Module):
     With `ema` > 0 also a moving average of each generator, which is what pictures and model files show.
     """
 
+    averaged: Tensor
+
     def __init__(
         self,
         ab: nn.Module,
@@ -60,12 +62,25 @@ class CycleGAN(nn.Module):
         self.history_a, self.history_b = history_a, history_b
         self.ema = ema
         if ema:
-            self.average_ab, self.average_ba = (deepcopy(g).requires_grad_(False) for g in (ab, ba))
+            self.average_ab, self.average_ba = (
+                deepcopy(ab).requires_grad_(False),
+                deepcopy(ba).requires_grad_(False),
+            )
             self.register_buffer("averaged", torch.zeros(()))
 
     def generators(self) -> dict[str, nn.Module]:
         """What is shown and saved: the moving averages where there are any."""
         return {"ab": self.average_ab, "ba": self.average_ba} if self.ema else {"ab": self.ab, "ba": self.ba}
+
+    def parts(self) -> Iterator[nn.Module]:
+        """What to compile: a generator in pieces, so that its equal blocks are compiled once."""
+        for generator in (self.ab, self.ba):
+            if isinstance(generator, ResnetGenerator):
+                encoder, blocks, decoder = generator.parts
+                yield from (encoder, *blocks.children(), decoder)
+            else:
+                yield generator
+        yield from (self.disc_a, self.disc_b)
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -73,7 +88,7 @@ class CycleGAN(nn.Module):
         if not self.ema:
             return
         self.averaged += 1
-        rate = 1 - torch.clamp((1 + self.averaged) / (10 + self.averaged), max=self.ema)
+        rate = 1 - ((1 + self.averaged) / (10 + self.averaged)).clamp(max=self.ema)
         for average, now in ((self.average_ab, self.ab), (self.average_ba, self.ba)):
             for kept, new in zip(average.parameters(), now.parameters(), strict=True):
                 kept.lerp_(new, rate.to(new.dtype))
@@ -85,12 +100,13 @@ def build(
 ) -> CycleGAN:  # fmt: skip
     """A CycleGAN with the paper's random weights, drawn from `seed` (on the CPU, so the same everywhere)."""
     channels_a, channels_b = ab.channels_in, ab.channels_out
-    networks = [ab.build(), ba.build(), discriminator(channels_a), discriminator(channels_b)]
     random = torch.Generator().manual_seed(seed)
+    networks = ab.build(), ba.build(), discriminator(channels_a), discriminator(channels_b)
     for network in networks:
         initialise(network, random)
-    histories = [History(history, channels, crop, crop) for channels in (channels_a, channels_b)]
-    return CycleGAN(*networks, *histories, ema=ema)
+    return CycleGAN(
+        *networks, History(history, channels_a, crop, crop), History(history, channels_b, crop, crop), ema=ema
+    )
 
 
 def adam(model: CycleGAN, learning_rate: float, capturable: bool = False) -> Optimizers:
@@ -105,14 +121,6 @@ def adam(model: CycleGAN, learning_rate: float, capturable: bool = False) -> Opt
         return torch.optim.Adam(parameters, rate, (0.5, 0.999), fused=fused, capturable=capturable)
 
     return Optimizers(make(generators), make(discriminators))
-
-
-def learning_rate(epoch: float, epochs: int, decay_epochs: int, start: float) -> float:
-    """Constant for `epochs`, then linear to zero over `decay_epochs` (the authors' formula).
-
-    `epoch` counts from 1; between whole epochs it may be a fraction.
-    """
-    return start * (1 - max(0.0, epoch - epochs) / (decay_epochs + 1))
 
 
 def set_learning_rate(optimizers: Optimizers, rate: float) -> None:
@@ -136,18 +144,22 @@ def step(
     adversarial = weights.adversarial
     frozen(model, True)
     with autocast():
-        fake_b, same_b = both(model.ab, a, b if weights.identity else None)
-        fake_a, same_a = both(model.ba, b, a if weights.identity else None)
-        generator = {
+        if weights.identity:
+            fake_b, same_b = both(model.ab, a, b)
+            fake_a, same_a = both(model.ba, b, a)
+            identity = {
+                "identity/a": weights.identity * l1(same_a, a),
+                "identity/b": weights.identity * l1(same_b, b),
+            }
+        else:
+            fake_b, fake_a, identity = model.ab(a), model.ba(b), {}
+        generator = identity | {
             "adversarial/ab": adversarial(model.disc_b(fake_b), True),
             "adversarial/ba": adversarial(model.disc_a(fake_a), True),
             "cycle/a": weights.cycle * l1(model.ba(fake_b), a),
             "cycle/b": weights.cycle * l1(model.ab(fake_a), b),
         }
-        if same_a is not None and same_b is not None:
-            generator["identity/a"] = weights.identity * l1(same_a, a)
-            generator["identity/b"] = weights.identity * l1(same_b, b)
-    update(optimizers.generators, sum(generator.values(), start=torch.zeros((), device=a.device)))
+    update(optimizers.generators, torch.stack(list(generator.values())).sum())
     model.update_average()
 
     frozen(model, False)
@@ -165,10 +177,8 @@ def step(
     return torch.stack([losses.get(name, nothing).detach() for name in LOSSES])
 
 
-def both(network: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def both(network: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """network(x) and network(y) in one batch: norms work image by image, so this changes nothing but speed."""
-    if y is None:
-        return network(x), None
     out_x, out_y = network(torch.cat([x, y])).chunk(2)
     return out_x, out_y
 
@@ -184,6 +194,3 @@ def frozen(model: CycleGAN, freeze: bool) -> None:
     """While the generators learn, gradients pass through the discriminators but are not taken for them."""
     model.disc_a.requires_grad_(not freeze)
     model.disc_b.requires_grad_(not freeze)
-
-
-ADVERSARIAL = {"least-squares": least_squares, "log-likelihood": log_likelihood}

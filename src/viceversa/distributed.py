@@ -98,11 +98,6 @@ def mean(x: Tensor) -> Tensor:
     return x / world()
 
 
-def largest(value: int) -> int:
-    """The largest of the processes' values: how they agree to stop."""
-    return max(everyone(value))
-
-
 def everyone(value: Any) -> list[Any]:
     """The plain values (numbers, strings, lists) of all processes, by rank."""
     if world() == 1:

@@ -1,10 +1,8 @@
 """The losses of section 3, as pure functions: tensors in, a scalar tensor out."""
 
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
 
 
 def least_squares(scores: Tensor, real: bool) -> Tensor:

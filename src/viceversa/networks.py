@@ -97,9 +97,7 @@ class Blur(nn.Module):
         if not self.up:
             return F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), filt, stride=2, groups=x.shape[1])
         x = F.pad(x, (1, 1, 1, 1), "replicate")
-        return F.conv_transpose2d(x, filt, stride=2, padding=2, groups=x.shape[1])[:, :, 1:, 1:][
-            :, :, :-1, :-1
-        ]
+        return F.conv_transpose2d(x, filt, stride=2, padding=2, groups=x.shape[1])[:, :, 1:, 1:][:, :, :-1, :-1]
 
 
 class Residual(nn.Module):
