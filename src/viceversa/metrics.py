@@ -1,0 +1,127 @@
+"""The numbers of a run: metrics.jsonl, a JSON object a line, and the same for TensorBoard."""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from .files import write_text
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+def read(run: Path) -> list[dict[str, Any]]:
+    """All whole lines of RUN/metrics.jsonl, oldest first; none where there is no such file.
+
+    Each has "step", "epoch" and "seconds", and one of "loss", "score" and "warning".
+    """
+    try:
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    return [entry for entry in map(parse, lines) if entry is not None]
+
+
+def parse(line: str) -> dict[str, Any] | None:
+    """A line of metrics.jsonl; None for what a killed process left of one."""
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return entry if isinstance(entry, dict) and "step" in entry else None
+
+
+class Metrics:
+    """Writes RUN/metrics.jsonl and, if asked, RUN/tensorboard/.
+
+    What was written after step `from_step`, by a process that was killed before its next checkpoint, is
+    taken back: `from_step` is the step of the checkpoint that the run goes on from, 0 for none. So write
+    what belongs to a step before its checkpoint. `seconds` are those of training, resumes added up.
+    """
+
+    def __init__(self, run: Path, names: tuple[str, str], tensorboard: bool, from_step: int):
+        path = run / "metrics.jsonl"
+        kept = [entry for entry in read(run) if entry["step"] <= from_step]
+        write_text(path, "".join(line(entry) for entry in kept))
+        self.file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (line by line, until close)
+        self.names = dict(zip("ab", names, strict=True))
+        self.board = board(run, from_step) if tensorboard else None
+
+    def losses(
+        self, step: int, epoch: int, seconds: float, means: Mapping[str, float], learning_rate: float,
+        images_per_second: float, end_of_epoch: bool = False,
+    ) -> None:  # fmt: skip
+        """Mean losses since the last such line, by their keys ("cycle/a")."""
+        now = {"learning_rate": learning_rate, "images_per_second": images_per_second}
+        ended = {"end_of_epoch": True} if end_of_epoch else {}
+        self.write(step, epoch, seconds, loss=dict(means), **now, **ended)
+        self.scalars(step, {f"loss/{self.tag(key)}": value for key, value in means.items()})
+        self.scalars(step, {**now, "epoch": epoch})
+
+    def score(self, step: int, epoch: int, seconds: float, kind: str, features: str, a: float, b: float) -> None:
+        """Score of the translations into each domain, and their mean."""
+        values = {"a": a, "b": b, "mean": (a + b) / 2}
+        self.write(step, epoch, seconds, score={"kind": kind, "features": features, **values})
+        self.scalars(step, {f"score/{kind}/{self.names.get(k, k)}": value for k, value in values.items()})
+
+    def warning(self, step: int, epoch: int, seconds: float, text: str) -> None:
+        """A sentence of the watch."""
+        self.write(step, epoch, seconds, warning=text)
+        if self.board:
+            self.board.add_text("warning", text, step)
+
+    def pictures(self, step: int, grids: Mapping[str, np.ndarray]) -> None:
+        """The grids of `progress.Shown`, for TensorBoard only, as JPEG: a tenth of the bytes of PNG."""
+        if self.board is None:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        for direction, pixels in grids.items():
+            height, width, _ = pixels.shape
+            jpeg = io.BytesIO()
+            Image.fromarray(pixels).save(jpeg, "JPEG", quality=90)
+            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=jpeg.getvalue())
+            value = Summary.Value(tag=f"progress/{self.tag(direction)}", image=image)
+            writer = self.board.file_writer
+            assert writer is not None  # until close
+            writer.add_summary(Summary(value=[value]), step)
+
+    def close(self) -> None:
+        self.file.close()
+        if self.board:
+            self.board.close()
+
+    def write(self, step: int, epoch: int, seconds: float, **what: Any) -> None:
+        self.file.write(line({"step": step, "epoch": epoch, "seconds": seconds, **what}))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        if self.board:
+            for tag, value in values.items():
+                self.board.add_scalar(tag, value, step)
+
+    def tag(self, key: str) -> str:
+        """A key in the person's names: cycle/a -> cycle/day, adversarial/ab -> adversarial/day2night."""
+        *kind, domains = key.split("/")
+        return "/".join([*kind, "2".join(self.names[domain] for domain in domains)])
+
+
+def line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(rounded(entry), ensure_ascii=False) + "\n"
+
+
+def rounded(value: Any) -> Any:
+    """Numbers to seven significant digits, which is what a float32 holds."""
+    if isinstance(value, Mapping):
+        return {key: rounded(inner) for key, inner in value.items()}
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def board(run: Path, from_step: int) -> "SummaryWriter":
+    from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+    return SummaryWriter(run / "tensorboard", purge_step=from_step + 1)
