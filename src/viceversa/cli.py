@@ -47,22 +47,37 @@ def run(command: Command) -> int:
     """Torch is imported here, inside the command, so that --help answers at once."""
     match command:
         case Train():
-            from .training import command_train as do
+            from .training import command_train
+
+            return command_train(command)
         case Translate():
-            from .folder import command_translate as do
+            from .folder import command_translate
+
+            return command_translate(command)
         case Evaluate():
-            from .evaluation import command_evaluate as do
+            from .evaluation import command_evaluate
+
+            return command_evaluate(command)
         case Report():
-            from .report import command_report as do
+            from .report import command_report
+
+            return command_report(command)
         case Data():
-            from .doctor import command_data as do
+            from .doctor import command_data
+
+            return command_data(command)
         case Import():
-            from .importing import command_import as do
+            from .importing import command_import
+
+            return command_import(command)
         case Export():
-            from .export import command_export as do
+            from .export import command_export
+
+            return command_export(command)
         case Demo():
-            from .demo import command_demo as do
-    return do(command)  # type: ignore[arg-type]
+            from .demo import command_demo
+
+            return command_demo(command)
 
 
 def complain(message: object, code: int) -> int:

@@ -1,8 +1,9 @@
 """What a run leaves behind as it goes: numbers, pictures, words, scores, checkpoints, the model."""
 
+import sys
 import time
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from .progress import Progress
 from .session import Session
 from .terminal import Display
 from .watch import Watch, first_not_finite
+
+if TYPE_CHECKING:
+    from .scoring import Scorer
 
 SAVE_EVERY = 600.0
 """Seconds between checkpoints within an epoch."""
@@ -41,18 +45,20 @@ class Record:
         self.watch = Watch(session.names)
         self.scorer = self.make_scorer() if t.score != "none" else None
 
-    def test_images(self, side: str, count: int | None = 4) -> list[np.ndarray]:
+    def test_images(self, side: str, count: int = 4) -> list[np.ndarray]:
         t, at = self.s.settings, "ab".index(side)
-        paths = self.s.sources.test_a if side == "a" else self.s.sources.test_b
-        count = len(paths) if count is None else count
-        return load_test(paths, channels=t.channels[at], size=t.size, resize=t.resize, crop=t.crop, count=count)
+        paths = (self.s.sources.test_a, self.s.sources.test_b)[at]
+        return load_test(
+            paths, channels=t.channels[at], size=t.size, resize=t.resize, crop=t.crop, count=min(count, len(paths))
+        )
 
-    def make_scorer(self) -> Any:
-        from .evaluation import Scorer
+    def make_scorer(self) -> "Scorer":
+        from .scoring import Scorer
 
         t = self.s.settings
-        images = [self.test_images(side, None) for side in "ab"]
-        return Scorer(*images, features=t.features, kind=t.score, device=self.s.device)
+        assert t.score != "none"
+        a, b = (self.test_images(side, count=sys.maxsize) for side in "ab")
+        return Scorer(a, b, t.features, t.score, self.s.device, self.s.dtype)
 
     def look(self, means: dict[str, float]) -> None:
         """Stop, with everything good kept, when a loss is not a number."""
@@ -60,8 +66,8 @@ class Record:
         if wrong:
             epoch = self.s.schedule.epoch(self.position.step + 1)
             raise Failed(
-                f"the loss {wrong} is not a number in epoch {epoch}: stopped; the checkpoint and model in {self.s.folder} "
-                "are from before. Lower --learning-rate, use --precision fp32, or more varied images"
+                f"the loss {wrong} is not a number in epoch {epoch}: stopped; checkpoint and model in "
+                f"{self.s.folder} are from before. Lower --learning-rate, use --precision fp32, or more varied images"
             )
 
     def losses(
@@ -99,7 +105,7 @@ class Record:
         t = self.s.settings
         assert self.scorer is not None
         with uncompiled():
-            score = self.scorer.score(**self.s.model.generators(), forward=self.s.autocast)
+            score = self.scorer.score(**self.s.model.generators())
         self.metrics.score(step, epoch, seconds, t.score, t.features, score["a"], score["b"])
         better = self.position.best is None or score["mean"] < self.position.best
         if better:

@@ -14,7 +14,7 @@ from . import __version__, checkpoint, distributed, settings
 from .checkpoint import Position
 from .config import Train
 from .cyclegan import CycleGAN, Optimizers, Weights, adam, build, step
-from .data import Draws, Sources, Store, find_sources, steps_per_epoch
+from .data import Draws, Store, steps_per_epoch
 from .device import (
     Graphed,
     autocast,
@@ -30,6 +30,7 @@ from .errors import BadInput
 from .losses import least_squares, log_likelihood
 from .networks import PatchDiscriminator, PixelDiscriminator
 from .schedule import Schedule
+from .sources import Sources, find_sources
 from .terminal import progress_bar
 
 WORTH_COMPILING = {"cpu": 400e12, "cuda": 2e15}
@@ -123,7 +124,8 @@ def prepare(asked: Train, say: Say) -> Session:
         )
     model = make_model(wanted, device)
     optimizers = adam(model, wanted.learning_rate, capturable=device.type == "cuda")
-    position = resume(wanted, model, optimizers, steps_per_epoch(*counts, wanted.batch * distributed.world()), say)
+    steps = steps_per_epoch(counts[0], counts[1], wanted.batch * distributed.world())
+    position = resume(wanted, model, optimizers, steps, say)
 
     record = describe_run(wanted, sources, stores, device, how)
     if config is not None and config["images"] != record["images"]:

@@ -104,8 +104,10 @@ def loop(session: Session, record: Record, display: Display, stop: Stop) -> None
         signal = max(clock[-1] for clock in clocks)
         done = schedule.done(step, seconds)
         left = schedule.seconds_left(step, seconds, age / recent.steps)
+        by_clock = schedule.minutes is not None
         display.update(
-            step=step, steps=schedule.total * schedule.steps_per_epoch, epoch=schedule.epoch(step), epochs=schedule.total,
+            step=step, steps=None if by_clock else schedule.total * schedule.steps_per_epoch,
+            epoch=schedule.epoch(step), epochs=None if by_clock else schedule.total,
             fraction=schedule.fraction(step, seconds), seconds=seconds, seconds_left=left, images_per_second=speed,
             learning_rate=rate, losses=means,
         )  # fmt: skip

@@ -1,0 +1,217 @@
+"""Training end to end, in processes of its own: resume to the last bit, signals, and what goes wrong."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import viceversa
+from viceversa.errors import BadInput, Failed
+
+SMALL = (
+    "--size 36 --crop 32 --width 4 --blocks 1 --discriminator-layers 2 --history 5 --epochs 4 --decay-epochs 2 "
+    "--seed 3 --precision fp32 --device cpu --log none"
+).split()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("images")
+    source = np.random.default_rng(0)
+    for name, tint in (("day", (255, 220, 160)), ("night", (60, 70, 120))):
+        (root / name).mkdir()
+        for n in range(12):
+            pixels = source.random((6, 6, 1)) * np.array(tint)
+            Image.fromarray(pixels.astype(np.uint8)).resize((48, 40)).save(root / name / f"{n:02}.png")
+    return root / "day", root / "night"
+
+
+def command(folders, out, *more):
+    return [sys.executable, "-m", "viceversa.cli", "train", *map(str, folders), "--out", str(out), *SMALL, *more]
+
+
+def go(folders, out, *more, **options):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(folders, out, *more), capture_output=True, text=True, env=environment, timeout=300, **options
+    )
+
+
+def start(folders, out):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command(folders, out), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def made(run: Path) -> dict[str, bytes]:
+    """The weights and pictures of a run, byte for byte."""
+    paths = [run / "model.safetensors", *sorted((run / "progress").iterdir())]
+    found = {p.name: p.read_bytes() for p in paths}
+    # The model file tells how many seconds were trained; the weights lie after its header.
+    model = found["model.safetensors"]
+    found["model.safetensors"] = model[8 + int.from_bytes(model[:8], "little") :]
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(folders, tmp_path_factory):
+    """An undisturbed run of six epochs."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    result = go(folders, run)
+    assert result.returncode == 0, result.stderr
+    return run
+
+
+def test_leaves_the_run_folder_of_the_design(whole):
+    names = {p.name for p in whole.iterdir()}
+    assert names == {"config.json", "checkpoint", "model.safetensors", "progress", "metrics.jsonl"}
+    stills = {f"epoch_{e:04}.webp" for e in range(1, 7)}
+    assert {p.name for p in (whole / "progress").iterdir()} == stills | {"day2night.gif", "night2day.gif"}
+    assert len(list((whole / "checkpoint").glob("*.safetensors"))) == 2
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    ends = [line for line in lines if line.get("end_of_epoch")]
+    assert [line["epoch"] for line in ends] == [1, 2, 3, 4, 5, 6]
+    assert [line["learning_rate"] for line in ends] == pytest.approx([2e-4] * 4 + [2e-4 * 2 / 3, 2e-4 / 3])
+    config = json.loads((whole / "config.json").read_text())
+    assert config["domains"] == ["day", "night"] and config["images"]["a"] == 8  # four are held out
+
+
+def test_killed_three_times_at_random_it_ends_as_if_nothing_had_happened(folders, whole, tmp_path):
+    run, source = tmp_path / "run", random.Random()
+    for _ in range(3):
+        process = start(folders, run)
+        time.sleep(source.uniform(2.5, 8.0))
+        process.kill()
+        process.wait()
+    result = go(folders, run)
+    assert result.returncode == 0, result.stderr
+    assert made(run) == made(whole)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_it_saves_and_goes_on(folders, whole, tmp_path, number, code):
+    run = tmp_path / "run"
+    process = start(folders, run)
+    while not list((run / "checkpoint").glob("*.json")):  # in the second epoch
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert errors.splitlines()[-1].startswith("viceversa: interrupted in epoch"), errors
+    assert go(folders, run).returncode == 0
+    assert made(run) == made(whole)
+
+
+def test_a_finished_run_says_so_and_how_to_go_on(folders, whole):
+    before = made(whole)
+    result = go(folders, whole)
+    assert result.returncode == 0 and "finished" in result.stdout and "--epochs" in result.stdout
+    assert made(whole) == before
+
+
+def test_other_settings_are_named(folders, whole):
+    result = go(folders, whole, "--width", "8", "--cycle", "5")
+    assert result.returncode == 2 and "--width is 8 but was 4" in result.stderr and "--cycle" in result.stderr
+    assert "Traceback" not in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_checkpoint_cut_in_half_is_told_and_the_older_one_used(folders, tmp_path):
+    run = tmp_path / "run"
+    assert go(folders, run, "--epochs", "2", "--decay-epochs", "0").returncode == 0
+    newest = sorted((run / "checkpoint").glob("*.safetensors"))[-1]
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    result = go(folders, run, "--epochs", "2", "--decay-epochs", "0")
+    assert result.returncode == 0 and "broken" in result.stdout and "older" in result.stdout
+    assert "done" in result.stdout
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(folders, tmp_path):
+    run = tmp_path / "run"
+    assert go(folders, run, "--epochs", "1", "--decay-epochs", "0").returncode == 0
+    before = {p.name: p.read_bytes() for p in (run / "checkpoint").iterdir()}
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    result = go(folders, run, "--epochs", "3", "--decay-epochs", "0", preexec_fn=limit)
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    assert "cannot write" in result.stderr or "too large" in result.stderr
+    assert {p.name: p.read_bytes() for p in (run / "checkpoint").iterdir()} == before
+    assert go(folders, run, "--epochs", "3", "--decay-epochs", "0").returncode == 0
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_model(folders, tmp_path):
+    run = tmp_path / "run"
+    assert go(folders, run, "--epochs", "1", "--decay-epochs", "0", "--learning-rate", "1e30").returncode == 1
+    assert not (run / "model.safetensors").exists()
+    with pytest.raises(Failed, match="is not a number in epoch 1"):
+        viceversa.train(*folders, out=run, **{**PYTHON, "epochs": 1, "learning_rate": 1e30, "decay_epochs": 0})
+
+
+PYTHON = {
+    "size": 36, "crop": 32, "width": 4, "blocks": 1, "discriminator_layers": 2, "history": 5, "seed": 3,
+    "precision": "fp32", "device": "cpu", "log": "none",
+}  # fmt: skip
+
+
+def test_minutes_replace_the_epochs(folders, tmp_path):
+    began = time.monotonic()
+    run = viceversa.train(*folders, out=tmp_path / "run", minutes=0.05, **PYTHON)
+    assert 3 <= run.seconds < 20 and time.monotonic() - began < 60
+    rates = [line["learning_rate"] for line in run.losses]
+    assert rates[0] == 2e-4 and rates[-1] < 1e-4
+    image = viceversa.load(run)(Image.new("RGB", (21, 13)), to="night")
+    assert image.size == (21, 13)
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ({"crop": 40}, "larger than --size"),
+        ({"crop": 30}, "multiples of 4"),
+        ({"generator": "unet"}, "multiples of 128"),
+        ({"channels": (1, 3)}, "--identity"),
+        ({"device": "cuda:7"}, "cuda:7"),
+        ({"device": "potato"}, "potato"),
+        ({"epochs": 0, "decay_epochs": 0}, "nothing to train"),
+        ({"minutes": 0}, "--minutes"),
+        ({"ema": 1.5}, "--ema"),
+        ({"colour": 1}, "colour"),
+        ({"out": Path(__file__)}, "is a file"),
+        ({"out": Path(__file__).parent}, "no run folder"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_anything_is_written(folders, tmp_path, choices, words):
+    out = tmp_path / "run"
+    with pytest.raises(BadInput, match=words):
+        viceversa.train(*folders, **{"out": out, **PYTHON, **choices})
+    assert not out.exists()
+
+
+def test_gray_and_colour_domains(folders, tmp_path):
+    run = viceversa.train(
+        *folders, out=tmp_path / "run", channels=(1, 3), **{**PYTHON, "epochs": 1, "decay_epochs": 0, "identity": 0}
+    )
+    model = viceversa.load(run)
+    assert model(np.zeros((16, 16, 1), np.uint8), to="night").shape == (16, 16, 3)
+
+
+def test_log_likelihood_average_pixel_and_nearest(folders, tmp_path):
+    run = viceversa.train(
+        *folders, out=tmp_path / "run", adversarial="log-likelihood", ema=0.9, discriminator="pixel",
+        upsample="nearest", batch=2, checkpoint_activations=True,
+        **{**PYTHON, "epochs": 1, "decay_epochs": 1, "log": "tensorboard"},
+    )  # fmt: skip
+    assert all(np.isfinite(list(line["loss"].values())).all() for line in run.losses)
+    assert list((run.folder / "tensorboard").iterdir())
