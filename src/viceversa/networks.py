@@ -160,7 +160,7 @@ class ResnetGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         encoder, blocks, decoder = self.parts
         x = encoder(x)
-        for block in blocks:
+        for block in blocks.children():
             # With checkpointing only what a block was given is kept; backward computes the rest again.
             keep = not (self.checkpoint_activations and torch.is_grad_enabled())
             x = block(x) if keep else checkpoint(block, x, use_reentrant=False)
@@ -201,16 +201,19 @@ class UnetGenerator(nn.Module):
         for outer, inner in reversed(list(zip(widths[:-1], widths[1:], strict=True))):
             inside = Skip(outer, inner, inside, g.norm)
         assert inside is not None
-        self.model = nn.Module()
+        self.model = nn.Module()  # the authors' names have one "model." more
         self.model.model = nn.Sequential(
             nn.Conv2d(g.channels_in, g.width, 4, 2, 1), inside,
             nn.ReLU(), nn.ConvTranspose2d(2 * g.width, g.channels_out, 4, 2, 1), nn.Tanh(),
         )  # fmt: skip
 
+    def layers(self, x: Tensor) -> Tensor:
+        return self.model.model(x)  # type: ignore[operator,no-any-return]
+
     def forward(self, x: Tensor) -> Tensor:
         if self.checkpoint_activations and torch.is_grad_enabled():
-            return checkpoint(self.model.model, x, use_reentrant=False)  # type: ignore[no-any-return]
-        return self.model.model(x)  # type: ignore[no-any-return]
+            return checkpoint(self.layers, x, use_reentrant=False)  # type: ignore[no-any-return]
+        return self.layers(x)
 
 
 class PatchDiscriminator(nn.Module):
