@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Everything that is to be measured on a GPU, in one command, in about twenty minutes:
+#   bash benchmarks/gpu.sh [FOLDER]        (default: benchmarks/results/gpu)
+# PYTHON names the interpreter; EXTRA goes to every step benchmark (EXTRA="--device cpu --width 8" tries it on a CPU).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-benchmarks/results/gpu}
+python=${PYTHON:-python}
+mkdir -p "$out"
+export PYTHONPATH=src:benchmarks${PYTHONPATH:+:$PYTHONPATH}
+
+step() { # step NAME FLAGS...: one table to the screen and to a file
+  local name=$1
+  shift
+  echo "== $name: step.py $* ${EXTRA:-}"
+  # shellcheck disable=SC2086
+  "$python" benchmarks/step.py "$@" ${EXTRA:-} 2>&1 | tee "$out/$name.txt"
+}
+
+step paper-256 --size 256 --floor --profile
+step paper-256-batch4 --size 256 --batch 4
+step measures-256 --size 256 --measures
+step fp32-256 --size 256 --precision fp32
+for size in 64 128 384 512; do step "size-$size" --size "$size"; done
+for width in 32 96; do step "width-$width" --size 256 --width "$width"; done
+step checkpoint-512 --size 512 --checkpoint-activations
+"$python" benchmarks/data.py 2>&1 | tee "$out/data.txt"
+"$python" benchmarks/translate.py 2>&1 | tee "$out/translate.txt"
+echo "results: $out"
