@@ -25,10 +25,10 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import inception_layout
 
-from viceversa import features
 from viceversa.errors import BadInput
 from viceversa.evaluation import evaluate
-from viceversa.fetch import Download, fetch
+from viceversa.measures import features
+from viceversa.measures.fetch import Download, fetch
 
 
 class Folder(torch.utils.data.Dataset):

@@ -50,9 +50,7 @@ class Pool:
 class Reference:
     """Networks copied from a CycleGAN, plain layers, plain Adam; `step(a, b)` returns the eight losses."""
 
-    def __init__(
-        self, model: CycleGAN, learning_rate: float = 2e-4, cycle: float = 10.0, identity: float = 5.0
-    ):
+    def __init__(self, model: CycleGAN, learning_rate: float = 2e-4, cycle: float = 10.0, identity: float = 5.0):
         self.ab, self.ba = plain(model.ab), plain(model.ba)
         self.disc_a, self.disc_b = plain(model.disc_a), plain(model.disc_b)
         self.cycle, self.identity = cycle, identity

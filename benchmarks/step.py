@@ -176,7 +176,8 @@ def tell_floor(o: argparse.Namespace, device: torch.device, seconds: float, bf16
     arithmetic, memory = flops / rate, moved / bandwidth
     print(f"operations {flops / 1e12:.2f} TFLOP at {rate / 1e12:.1f} TFLOP/s: {arithmetic * 1e3:.1f} ms")
     print(
-        f"bytes      {moved / 1e9:.2f} GB at {bandwidth / 1e9:.0f} GB/s: {memory * 1e3:.1f} ms (each activation moved 4 times)"
+        f"bytes      {moved / 1e9:.2f} GB at {bandwidth / 1e9:.0f} GB/s: {memory * 1e3:.1f} ms "
+        "(each activation moved 4 times)"
     )
     print(f"step       {seconds * 1e3:.1f} ms: {seconds / max(arithmetic, memory):.1f} times the floor")
 

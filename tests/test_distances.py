@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from viceversa import distances
-from viceversa.distances import frechet, kid, kid_subsets, spread
+from viceversa.measures import distances
+from viceversa.measures.distances import frechet, kid, kid_subsets, spread
 
 
 def sample(n: int, size: int, seed: int, shift: float = 0.0) -> np.ndarray:

@@ -5,12 +5,12 @@ import pytest
 from browser import opened
 from PIL import Image, ImageFilter
 
-from viceversa import likeness
-from viceversa.advice import advise
 from viceversa.cli import main
 from viceversa.doctor import examine, page
 from viceversa.errors import BadInput
-from viceversa.inspection import colour_distance, lab_histogram, look, mean_colour
+from viceversa.pages import likeness
+from viceversa.pages.advice import advise
+from viceversa.pages.inspection import colour_distance, lab_histogram, look, mean_colour
 
 
 def scene(seed, size=(96, 96), dark=False):

@@ -13,17 +13,17 @@ from evaluation_material import DAY, NIGHT, grid_ruler, model, model_file, pictu
 from PIL import Image
 
 import viceversa
-from viceversa import features as features_module
 from viceversa.cli import main
-from viceversa.distances import frechet, kid, kid_subsets
 from viceversa.errors import BadInput
 from viceversa.evaluation import evaluate
-from viceversa.features import load_features
-from viceversa.fetch import Download
 from viceversa.images import to_pixels, to_tensor
+from viceversa.measures import features as features_module
+from viceversa.measures.distances import frechet, kid, kid_subsets
+from viceversa.measures.features import load_features
+from viceversa.measures.fetch import Download
+from viceversa.measures.perceptual import psnr_ssim, structure
+from viceversa.measures.scoring import load_image
 from viceversa.modelfile import Model, save_model
-from viceversa.perceptual import psnr_ssim, structure
-from viceversa.scoring import load_image
 
 HORSES = Path(__file__).parents[1] / "../shared/data/horse2zebra"
 WEIGHTS = Path(__file__).parents[1] / "../shared/weights"

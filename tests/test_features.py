@@ -19,8 +19,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from viceversa.errors import BadInput
-from viceversa.features import ahead, inception_features, lite0_features, load_features
-from viceversa.fetch import Download
+from viceversa.measures.features import ahead, inception_features, lite0_features, load_features
+from viceversa.measures.fetch import Download
 
 
 def pictures(count: int, sizes: tuple[tuple[int, int], ...] = ((40, 56), (320, 301))) -> list[np.ndarray]:

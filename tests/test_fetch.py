@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from viceversa.errors import BadInput
-from viceversa.fetch import Download, cache_folder, fetch
+from viceversa.measures.fetch import Download, cache_folder, fetch
 
 CONTENT = bytes(range(256)) * 5000
 SHA = hashlib.sha256(CONTENT).hexdigest()

@@ -15,8 +15,8 @@ from PIL import Image, ImageOps, TiffImagePlugin
 
 from viceversa import images
 from viceversa.errors import BadInput
+from viceversa.formats.profiles import srgb
 from viceversa.images import BadImage, Picture
-from viceversa.profiles import srgb
 
 
 def noise(height, width, channels, dtype=np.uint8, seed=0):

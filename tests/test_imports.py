@@ -16,7 +16,7 @@ training folder
 run.session run.record video export importing doctor
 evaluation report jobs
 measures.comparison measures.scoring pages.* run.reading
-translator progress checkpoint
+translator progress checkpoint steady
 cyclegan tiles detail inference hub modelfile live.*
 networks losses history data sources measures.* run.*
 images memory device distributed formats.* signals config errors files

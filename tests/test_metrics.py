@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from viceversa.metrics import Metrics, read
+from viceversa.live.metrics import Metrics, read
 
 NAMES = ("day", "night")
 MEANS = {"adversarial/ab": 0.5, "cycle/a": 1.25, "discriminator/b": 0.1 + 0.2}

@@ -36,9 +36,7 @@ def golden():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_output_equals_the_authors(golden, name):
-    weights = {
-        k.removeprefix(f"{name}.weight."): v for k, v in golden.items() if k.startswith(f"{name}.weight.")
-    }
+    weights = {k.removeprefix(f"{name}.weight."): v for k, v in golden.items() if k.startswith(f"{name}.weight.")}
     network = NETWORKS[name]().to(next(iter(weights.values())).dtype)
     network.load_state_dict(weights)  # strict: their names are ours
     with torch.inference_mode():

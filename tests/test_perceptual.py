@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from viceversa.errors import BadInput
-from viceversa.perceptual import CHANNELS, SMALLEST, Lpips, load_lpips, lpips, psnr_ssim, structure
+from viceversa.measures.perceptual import CHANNELS, SMALLEST, Lpips, load_lpips, lpips, psnr_ssim, structure
 
 WEIGHTS = Path(__file__).parents[1] / "../shared/weights"
 HEADS = Path(torchmetrics.__file__).parent / "functional/image/lpips_models/squeeze.pth"

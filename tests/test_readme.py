@@ -17,7 +17,24 @@ from safetensors.torch import load_file
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [line for kind, block in BLOCKS if not kind for line in block.splitlines() if line.startswith("viceversa ")]
-SMALL = "--size 36 --crop 32 --width 4 --blocks 1 --discriminator-layers 2 --device cpu --seed 1 --log none".split()
+SMALL = [
+    "--size",
+    "36",
+    "--crop",
+    "32",
+    "--width",
+    "4",
+    "--blocks",
+    "1",
+    "--discriminator-layers",
+    "2",
+    "--device",
+    "cpu",
+    "--seed",
+    "1",
+    "--log",
+    "none",
+]
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +95,8 @@ def test_every_command_runs(place):
 
 def test_the_python_runs(place):
     (code,) = (block for kind, block in BLOCKS if kind == "python")
-    small = dict(size=36, crop=32, width=4, blocks=1, discriminator_layers=2, device="cpu", log="none")
-    code = code.replace("minutes=30", f"minutes=0.02, **{small}").replace("runs/day2night", "runs/python")
+    small = "minutes=0.02, size=36, crop=32, width=4, blocks=1, discriminator_layers=2, device='cpu', log='none'"
+    code = code.replace("minutes=30", small).replace("runs/day2night", "runs/python")
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=place, env=environment(place), capture_output=True, text=True, timeout=120
     )

@@ -14,12 +14,12 @@ from browser import opened
 from PIL import Image
 
 from viceversa import config, progress
-from viceversa.curves import Chart, Line, draw, thinned, ticks
 from viceversa.errors import BadInput
-from viceversa.metrics import Metrics
-from viceversa.page import duration, figures, percent
+from viceversa.live.metrics import Metrics
+from viceversa.pages.curves import Chart, Line, draw, thinned, ticks
+from viceversa.pages.page import duration, figures, percent
 from viceversa.report import Figure, Section, write_report
-from viceversa.runs import read_run
+from viceversa.run.reading import read_run
 
 STEPS = 12  # an epoch
 

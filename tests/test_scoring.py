@@ -8,16 +8,16 @@ import torch
 from evaluation_material import DAY, NIGHT, grid_ruler, model, model_file, pictures
 from torch.nn import functional as F
 
-from viceversa import scoring
 from viceversa.data import load_test
 from viceversa.device import has_bf16
-from viceversa.distances import frechet, kid
 from viceversa.errors import BadInput
 from viceversa.evaluation import Scorer, evaluate
-from viceversa.features import load_features
 from viceversa.images import to_pixels, to_tensor
+from viceversa.measures import scoring
+from viceversa.measures.distances import frechet, kid
+from viceversa.measures.features import load_features
+from viceversa.measures.scoring import load_image, padded, reference_vectors, translation
 from viceversa.modelfile import load_model
-from viceversa.scoring import load_image, padded, reference_vectors, translation
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from viceversa import terminal
-from viceversa.panel import BARS, Trend, clock
-from viceversa.terminal import Display, progress_bar
+from viceversa.live import terminal
+from viceversa.live.panel import BARS, Trend, clock
+from viceversa.live.terminal import Display, progress_bar
 
 NAMES = ("day", "night")
 LOSSES = {
@@ -32,7 +32,7 @@ LINE = (
 
 PROGRAM = f"""
 import sys, time
-from viceversa.terminal import Display, progress_bar
+from viceversa.live.terminal import Display, progress_bar
 state = {STATE!r}
 """
 TRAINING = """

@@ -1,6 +1,7 @@
 """By tiles equals the whole: every kind of generator, number format and shape, within the memory that is promised."""
 
 import math
+import os
 import subprocess
 import sys
 
@@ -174,9 +175,11 @@ print(whole, tiles.whole_bytes(made.spec, 1024, 1024, dtype, cpu))
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_is_what_was_estimated():
-    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
+    # Large blocks go back to the system at once, so that what is resident is what is in use.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 18)}
+    command = [sys.executable, "-c", MEASURE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     (tiled, tiled_estimate), (whole, whole_estimate) = (map(float, line.split()) for line in done.stdout.splitlines())
-    own = 64e6  # what torch compiles and caches for shapes it has not seen
-    assert 0.5 * tiled_estimate < tiled < tiled_estimate + own
-    assert 0.5 * whole_estimate < whole < whole_estimate + own
-    assert tiled < 0.75 * whole
+    assert 0.6 * tiled_estimate < tiled < tiled_estimate
+    assert 0.6 * whole_estimate < whole < whole_estimate
+    assert tiled < 0.6 * whole

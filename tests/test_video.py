@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from viceversa import networks
-from viceversa.encoding import CODECS
 from viceversa.errors import BadInput
+from viceversa.formats.encoding import CODECS
 from viceversa.modelfile import Model
 from viceversa.translator import Translator
 from viceversa.video import is_video, result_name, translate_video

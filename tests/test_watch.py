@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from viceversa.watch import Alarm, Watch, are_inverted, correlation, first_not_finite, mean_distance
+from viceversa.live.watch import Alarm, Watch, are_inverted, correlation, first_not_finite, mean_distance
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -1,11 +1,11 @@
 """Unpaired image-to-image translation, both ways, with CycleGAN (Zhu, Park, Isola, Efros; ICCV 2017).
 
-    import viceversa
+import viceversa
 
-    run = viceversa.train("photos/day", "photos/night", out="runs/day2night", minutes=30)
-    model = viceversa.load("runs/day2night")
-    model("photo.jpg", to="night").save("night.jpg")
-    print(viceversa.evaluate(model, "photos/day_test", "photos/night_test"))
+run = viceversa.train("photos/day", "photos/night", out="runs/day2night", minutes=30)
+model = viceversa.load("runs/day2night")
+model("photo.jpg", to="night").save("night.jpg")
+print(viceversa.evaluate(model, "photos/day_test", "photos/night_test"))
 """
 
 from typing import TYPE_CHECKING, Any

@@ -17,7 +17,7 @@ from rich.table import Table
 from .config import Demo, Train
 from .files import replacing
 from .report import Figure, Section, write_report
-from .settings import read_config
+from .run.settings import read_config
 from .training import run
 from .translator import load
 
@@ -146,7 +146,8 @@ def colours(globe: Pixels) -> tuple[Pixels, Pixels]:
 def transfer(image: Pixels, source: tuple[Pixels, Pixels], target: tuple[Pixels, Pixels]) -> Pixels:
     """Bring each channel's mean and deviation to those of the other domain (Reinhard et al. 2001)."""
     moved = (image - source[0]) / source[1] * target[1] + target[0]
-    return moved.round().clip(0, 255).astype(np.uint8)
+    pixels: Pixels = moved.round().clip(0, 255).astype(np.uint8)
+    return pixels
 
 
 def psnr(image: Pixels, truth: Pixels) -> float:

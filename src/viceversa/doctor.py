@@ -11,16 +11,16 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from .advice import Advice, advise
 from .config import Data
 from .errors import BadInput
 from .files import write_text
-from .findings import Colours, Copies, Findings, Folder, Known, find
 from .images import BadImage
-from .inspection import look_at_all, thumbnail
-from .page import data_uri, figures, render
+from .live.terminal import progress_bar
+from .pages.advice import Advice, advise
+from .pages.findings import Colours, Copies, Findings, Folder, Known, find
+from .pages.inspection import look_at_all, thumbnail
+from .pages.page import data_uri, figures, render
 from .sources import Sources, find_sources, spread
-from .terminal import progress_bar
 
 SHEET = 24
 """Pictures on a contact sheet."""

@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 
-from .comparison import Images, Pairs, Partner, Tools, compare_folders, compare_translations, find_pairs
 from .config import Evaluate
 from .device import choose_device, choose_dtype
 from .errors import BadInput
-from .features import load_features
 from .hub import resolve
 from .images import find
+from .live.terminal import progress_bar
+from .measures.comparison import Images, Pairs, Partner, Tools, compare_folders, compare_translations, find_pairs
+from .measures.features import load_features
+from .measures.perceptual import Lpips, load_lpips
+from .measures.scoring import CUT, Preparation, Scorer, load_image, translation
+from .measures.table import render
 from .modelfile import Model, load_model
-from .perceptual import Lpips, load_lpips
-from .scoring import CUT, Preparation, Scorer, load_image, translation
-from .table import render
-from .terminal import progress_bar
 
 __all__ = ["Evaluation", "Scorer", "command_evaluate", "evaluate"]
 

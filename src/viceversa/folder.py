@@ -26,7 +26,7 @@ from .config import Translate
 from .errors import BadInput, Failed, Interrupted
 from .images import Picture
 from .jobs import STDIO, Job
-from .terminal import progress_bar
+from .live.terminal import progress_bar
 from .translator import Translator, load
 from .video import translate_video
 

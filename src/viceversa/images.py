@@ -15,9 +15,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from . import profiles, sixteen
 from .errors import BadInput
 from .files import write_bytes
+from .formats import profiles, sixteen
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")

@@ -8,13 +8,13 @@ anti-aliased ResNet, and relatives with other names, affine instance norm or bat
 with its running statistics. Nothing is unpickled but tensors and plain containers.
 """
 
-import pickle
 import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -100,7 +100,7 @@ def read_weights(file: Path) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):  # about the version of the pickle
             return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error))
         held = f"it wants to run {found[1]}" if found else "something else, or damaged"
         raise BadInput(

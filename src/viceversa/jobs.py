@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
 
-from . import images, movie
+from . import images
 from .config import Translate
 from .errors import BadInput
+from .formats import movie
 from .video import WRITTEN, is_video, result_name
 
 STDIO = Path("-")

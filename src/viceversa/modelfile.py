@@ -64,9 +64,7 @@ def load_model(path: Path) -> Model:
         raise BadInput(f"{path} was written by a newer viceversa (format {head['format']}): upgrade to read it")
     generators: dict[str, nn.Module] = {}
     for direction, spec in head["generators"].items():
-        weights = {
-            n.removeprefix(f"{direction}."): t for n, t in tensors.items() if n.startswith(f"{direction}.")
-        }
+        weights = {n.removeprefix(f"{direction}."): t for n, t in tensors.items() if n.startswith(f"{direction}.")}
         with torch.device("meta"):
             network = Generator(**spec).build()
         try:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from .errors import BadInput
 from .files import replacing, write_bytes
-from .film import encode_gif
 from .images import to_pixels, to_tensor
+from .live.film import encode_gif
 
 Item = TypeVar("Item")
 Box = tuple[int, int, int, int]

@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 from . import config, progress
-from .curves import Chart, Line, draw
 from .errors import BadInput
 from .files import write_text
-from .page import data_uri, render
-from .runs import Run, Scored, differing, read_runs, recipe, settings
+from .pages.curves import Chart, Line, draw
+from .pages.page import data_uri, render
+from .run.reading import Run, Scored, differing, read_runs, recipe, settings
 
 IMAGE_BYTES = 18_000_000
 """Room for all images of a page, in characters of base64: under 20 MB with everything else."""

@@ -13,12 +13,12 @@ from .config import Train
 from .cyclegan import LOSSES, set_learning_rate
 from .data import draw
 from .errors import BadInput, Failed, Interrupted
+from .live.terminal import Display
 from .networks import describe
-from .record import Record
-from .runs import Run, read_run
-from .session import Session, prepare
-from .signals import Stop
-from .terminal import Display
+from .run.reading import Run, read_run
+from .run.record import Record
+from .run.session import Session, prepare
+from .run.signals import Stop
 
 LOG_EVERY = 10.0
 """Seconds between lines of metrics.jsonl within an epoch."""

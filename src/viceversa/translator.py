@@ -13,16 +13,17 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import images, profiles, tiles
+from . import images, tiles
 from .detail import resize, with_detail
 from .device import choose_device, choose_dtype, use_available_cores
 from .errors import BadInput
+from .formats import profiles
+from .formats.sixteen import to_8_bit
 from .hub import resolve
 from .inference import prepared
 from .memory import free
 from .modelfile import Model, load_model, save_model
 from .networks import Generator
-from .sixteen import to_8_bit
 
 FREE_SHARE = 0.75
 """The part of the free memory that the network may take where nothing else was said."""

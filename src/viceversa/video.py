@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import animation, encoding, movie
-from .animation import AnimationWriter
-from .encoding import FilmWriter
 from .errors import BadInput
+from .formats import animation, encoding, movie
+from .formats.animation import AnimationWriter
+from .formats.encoding import FilmWriter
+from .formats.movie import Clip, Frame
 from .images import to_pixels, to_tensor
-from .movie import Clip, Frame
 from .steady import Steady
 from .translator import Translator
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from . import __version__
+from .. import __version__
 
 MIME = {
     b"\x89PNG": "image/png",

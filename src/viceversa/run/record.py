@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import checkpoint, distributed
-from .data import load_test
-from .device import uncompiled
-from .errors import Failed
-from .metrics import Metrics
-from .modelfile import Model, save_model
-from .progress import Progress
+from .. import checkpoint, distributed
+from ..data import load_test
+from ..device import uncompiled
+from ..errors import Failed
+from ..live.metrics import Metrics
+from ..live.terminal import Display
+from ..live.watch import Watch, first_not_finite
+from ..modelfile import Model, save_model
+from ..progress import Progress
 from .session import Session
-from .terminal import Display
-from .watch import Watch, first_not_finite
 
 if TYPE_CHECKING:
-    from .scoring import Scorer
+    from ..measures.scoring import Scorer
 
 SAVE_EVERY = 600.0
 """Seconds between checkpoints within an epoch."""
@@ -53,7 +53,7 @@ class Record:
         )
 
     def make_scorer(self) -> "Scorer":
-        from .scoring import Scorer
+        from ..measures.scoring import Scorer
 
         t = self.s.settings
         assert t.score != "none"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from .errors import BadInput
+from ..errors import BadInput
 
 BLOCK = 1 << 20
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from . import images, likeness
-from .images import BadImage
+from .. import images
+from ..images import BadImage
+from . import likeness
 
 SMALL = 256
 """Pictures are brought to this before their fingerprint is taken."""

@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import BadInput
 from . import inception
-from .errors import BadInput
 from .fetch import Download, fetch, sha256
 
 Pixels = NDArray[np.uint8]

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from PIL import Image, ImageSequence
 
-from .errors import BadInput, Failed
+from ..errors import BadInput, Failed
 from .movie import Clip, Frame, telling
 
 SUFFIXES = frozenset((".gif", ".webp"))

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .data import load_test
+from ..data import load_test
+from ..errors import BadInput
+from ..files import replacing
+from ..images import read, to_pixels, to_tensor
+from ..inference import prepared
 from .distances import frechet, kid
-from .errors import BadInput
 from .features import Features, Pixels, Vectors, full_precision, load_features
 from .fetch import cache_folder, sha256
-from .files import replacing
-from .images import read, to_pixels, to_tensor
-from .inference import prepared
 
 Kind = Literal["kid", "frechet"]
 DISTANCES: dict[Kind, Callable[[Vectors, Vectors], float]] = {"kid": kid, "frechet": frechet}

@@ -8,10 +8,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from . import metrics, progress
-from .config import Train
-from .errors import BadInput
-from .page import words
+from .. import progress
+from ..config import Train
+from ..errors import BadInput
+from ..live import metrics
+from ..pages.page import words
 
 Scored = dict[str, Any]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .errors import BadInput
+from ..errors import BadInput
 
 SIZE = 299
 FEATURES = 2048

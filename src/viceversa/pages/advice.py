@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from .config import Train
+from ..config import Train
 from .findings import Copies, Findings, Folder
 from .page import words
 

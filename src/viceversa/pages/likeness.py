@@ -8,7 +8,7 @@ unrelated ones in 80 to 100; a recompressed copy in under 10.
 import numpy as np
 from PIL import Image
 
-from .errors import BadInput
+from ..errors import BadInput
 
 SIDE = 16
 BITS = SIDE * SIDE

@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .config import Train
-from .errors import BadInput
-from .files import write_text
-from .networks import Generator, smallest_patch
+from ..config import Train
+from ..errors import BadInput
+from ..files import write_text
+from ..networks import Generator, smallest_patch
 
 FOLDERS = ("a", "b", "test_a", "test_b")
 

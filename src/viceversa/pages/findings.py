@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
+from ..images import BadImage
 from . import likeness
-from .images import BadImage
 from .inspection import Look, colour_distance, mean_colour
 
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..errors import BadInput
+from ..images import to_tensor
 from .distances import frechet, kid, kid_subsets, spread
-from .errors import BadInput
 from .features import Features, Pixels, Vectors
-from .images import to_tensor
 from .perceptual import SMALLEST, SSIM_WINDOW, Lpips, lpips, psnr_ssim, structure
 from .scoring import Translate, reference_vectors, translate_pixels
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import __version__, checkpoint, distributed, settings
-from .checkpoint import Position
-from .config import Train
-from .cyclegan import CycleGAN, Optimizers, Weights, adam, build, step
-from .data import Draws, Store, steps_per_epoch
-from .device import (
+from .. import __version__, checkpoint, distributed
+from ..checkpoint import Position
+from ..config import Train
+from ..cyclegan import CycleGAN, Optimizers, Weights, adam, build, step
+from ..data import Draws, Store, steps_per_epoch
+from ..device import (  # fmt: skip
     Graphed,
     autocast,
     choose_device,
@@ -25,13 +25,14 @@ from .device import (
     tune,
     use_available_cores,
     why_not_compile,
-)  # fmt: skip
-from .errors import BadInput
-from .losses import least_squares, log_likelihood
-from .networks import PatchDiscriminator, PixelDiscriminator
+)
+from ..errors import BadInput
+from ..live.terminal import progress_bar
+from ..losses import least_squares, log_likelihood
+from ..networks import PatchDiscriminator, PixelDiscriminator
+from ..sources import Sources, find_sources
+from . import settings
 from .schedule import Schedule
-from .sources import Sources, find_sources
-from .terminal import progress_bar
 
 WORTH_COMPILING = {"cpu": 400e12, "cuda": 2e15}
 """Multiply-adds of a run from which compiling (about a minute) is paid back several times."""

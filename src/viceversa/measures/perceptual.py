@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .errors import BadInput
+from ..errors import BadInput
 from .features import full_precision, read_weights
 from .fetch import Download, fetch
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from .files import write_text
+from ..files import write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -11,7 +11,7 @@ import av
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation
 
-from .errors import BadInput, Failed
+from ..errors import BadInput, Failed
 
 SUFFIXES = frozenset(
     f".{ending}"

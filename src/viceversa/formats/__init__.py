@@ -1,0 +1,1 @@
+"""File formats that the libraries leave to us: 16 bit, colour profiles, films, animations."""
