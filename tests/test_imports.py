@@ -13,8 +13,9 @@ FLOW = """
 __init__ cli
 demo
 training folder
+jobs
 run.session run.record video export importing doctor
-evaluation report jobs
+evaluation report
 measures.comparison measures.scoring pages.* run.reading
 translator progress checkpoint steady
 cyclegan tiles detail inference hub modelfile live.*

@@ -17,24 +17,10 @@ from safetensors.torch import load_file
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [line for kind, block in BLOCKS if not kind for line in block.splitlines() if line.startswith("viceversa ")]
-SMALL = [
-    "--size",
-    "36",
-    "--crop",
-    "32",
-    "--width",
-    "4",
-    "--blocks",
-    "1",
-    "--discriminator-layers",
-    "2",
-    "--device",
-    "cpu",
-    "--seed",
-    "1",
-    "--log",
-    "none",
-]
+SMALL = """
+    --size 36 --crop 32 --width 4 --blocks 1 --discriminator-layers 2 --device cpu --seed 1 --log
+    none
+""".split()
 
 
 @pytest.fixture(scope="module")

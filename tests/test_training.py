@@ -17,32 +17,10 @@ from PIL import Image
 import viceversa
 from viceversa.errors import BadInput, Failed
 
-SMALL = [
-    "--size",
-    "36",
-    "--crop",
-    "32",
-    "--width",
-    "4",
-    "--blocks",
-    "1",
-    "--discriminator-layers",
-    "2",
-    "--history",
-    "5",
-    "--epochs",
-    "4",
-    "--decay-epochs",
-    "2",
-    "--seed",
-    "3",
-    "--precision",
-    "fp32",
-    "--device",
-    "cpu",
-    "--log",
-    "none",
-]
+SMALL = """
+    --size 36 --crop 32 --width 4 --blocks 1 --discriminator-layers 2 --history 5 --epochs 4
+    --decay-epochs 2 --seed 3 --precision fp32 --device cpu --log none
+""".split()
 
 
 @pytest.fixture(scope="module")
