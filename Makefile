@@ -23,7 +23,9 @@ lint: $(VENV)/installed-test
 bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/step.py --size 128
 	$(BIN)/python benchmarks/data.py
-	$(BIN)/python benchmarks/translate.py
+	$(BIN)/python benchmarks/translate.py photos
+	$(BIN)/python benchmarks/translate.py video
+	$(BIN)/python benchmarks/translate.py tiles
 	$(BIN)/python benchmarks/evaluate.py
 
 $(BIN)/python:

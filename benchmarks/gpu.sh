@@ -25,5 +25,7 @@ for size in 64 128 384 512; do step "size-$size" --size "$size"; done
 for width in 32 96; do step "width-$width" --size 256 --width "$width"; done
 step checkpoint-512 --size 512 --checkpoint-activations
 "$python" benchmarks/data.py 2>&1 | tee "$out/data.txt"
-"$python" benchmarks/translate.py 2>&1 | tee "$out/translate.txt"
+"$python" benchmarks/translate.py photos --photos 5000 2>&1 | tee "$out/translate.txt"
+"$python" benchmarks/translate.py video 2>&1 | tee "$out/video.txt"
+"$python" benchmarks/translate.py tiles --sides 6000 4000 --memory 3GB 2>&1 | tee "$out/tiles.txt"
 echo "results: $out"

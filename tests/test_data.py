@@ -100,12 +100,12 @@ def test_same_and_shared_images(tmp_path):
         find_sources(str(day), str(shutil.copytree(day, tmp_path / "copy")))
     (night / "link.png").symlink_to(day / "00.png")
     shutil.copy(day / "01.png", night / "other name.png")
-    assert find_sources(str(day), str(night)).warnings == ["2 images are in both day and night"]
+    assert find_sources(str(day), str(night)).warnings == ["of the images, 2 are in both day and night"]
     test = make(tmp_path / "test", 1)
     found = find_sources(str(day), str(night), str(test), str(tmp_path / "night" / "05.png"))
     assert found.warnings[1:] == [
-        "1 test images of day are trained on too",
-        "1 test images of night are trained on too",
+        "of the test images of day, 1 is trained on too",
+        "of the test images of night, 1 is trained on too",
     ]
 
 

@@ -165,6 +165,35 @@ PYTHON = {
 }  # fmt: skip
 
 
+def test_scores_choose_the_best_epoch_and_leave_the_weights_alone(folders, tmp_path):
+    pytest.importorskip("efficientnet_lite_pytorch", reason="the ruler lite0 is an extra")
+    day, night = folders
+    tests = {"test_a": day, "test_b": night}
+    choices = {**PYTHON, "epochs": 3, "decay_epochs": 1}
+    plain = viceversa.train(day, night, out=tmp_path / "plain", **tests, **choices)
+    scored = viceversa.train(
+        day, night, out=tmp_path / "scored", score="kid", features="lite0", score_every=1, **tests, **choices
+    )
+    assert made(plain.folder)["model.safetensors"] == made(scored.folder)["model.safetensors"]
+    assert [score["epoch"] for score in scored.scores] == [1, 2, 3, 4]
+    best = min(scored.scores, key=lambda score: score["mean"])
+    again = viceversa.evaluate(
+        scored.folder / "best.safetensors", day, night, features="lite0", device="cpu", precision="fp32"
+    )
+    assert again["night"]["kid"] == pytest.approx(best["b"], abs=1e-6)
+    assert again["day"]["kid"] == pytest.approx(best["a"], abs=1e-6)
+
+
+def test_patience_stops_a_run_whose_score_gets_no_better(folders, tmp_path):
+    pytest.importorskip("efficientnet_lite_pytorch", reason="the ruler lite0 is an extra")
+    day, night = folders
+    run = viceversa.train(
+        day, night, out=tmp_path / "run", test_a=day, test_b=night, score="kid", features="lite0", score_every=1,
+        patience=1, **{**PYTHON, "epochs": 40, "decay_epochs": 0, "learning_rate": 1e-12},
+    )  # fmt: skip
+    assert run.epoch < 40
+
+
 def test_minutes_replace_the_epochs(folders, tmp_path):
     began = time.monotonic()
     run = viceversa.train(*folders, out=tmp_path / "run", minutes=0.05, **PYTHON)

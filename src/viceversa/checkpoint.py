@@ -70,15 +70,28 @@ def save(run: Path, model: CycleGAN, optimizers: Optimizers, position: Position)
     return size
 
 
+def newest(run: Path) -> Position | None:
+    """Where the newest checkpoint was, without reading its tensors."""
+    for path in reversed(found(run)):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return read_position(path)
+    return None
+
+
+def read_position(path: Path) -> Position:
+    """Raises one of many errors for a checkpoint that is not whole."""
+    head = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    if path.stat().st_size != head.pop("bytes"):
+        raise ValueError("cut short")
+    return Position(**head)
+
+
 def load(run: Path) -> tuple[Position, dict[str, Tensor], list[str]] | None:
     """The newest whole checkpoint: where it was, its tensors, and words about newer ones that are broken."""
     said: list[str] = []
     for path in reversed(found(run)):
         try:
-            head = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            if path.stat().st_size != head.pop("bytes"):
-                raise ValueError("cut short")
-            return Position(**head), load_file(path), said
+            return read_position(path), load_file(path), said
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             said.append(f"the checkpoint {path.name} is broken ({error}); an older one is used")
     return None

@@ -19,7 +19,7 @@ from .files import replacing
 from .report import Figure, Section, write_report
 from .run.settings import read_config
 from .training import run
-from .translator import load
+from .translator import Translator, load
 
 WIDTH, HEIGHT = 2048, 1024
 STRIP = slice(int(0.28 * WIDTH), int(0.40 * WIDTH))
@@ -105,8 +105,7 @@ def save_tiles(folder: Path, image: Pixels, side: int, rows: int, columns: int) 
 def show(folder: Path, day: Pixels, night: Pixels) -> None:
     """Translate the unseen strip, print how near the truth it came, and write the report."""
     model = load(folder)
-    size = (STRIP.stop - STRIP.start) // REDUCED
-    to_night, to_day = model(day, to="night", size=size), model(night, to="day", size=size)
+    to_night, to_day = translate_strip(model, day, night)
     train_day, train_night = (colours(earth(n)) for n in ("earth-blue-marble.jpg", "earth-night.jpg"))
     by_colour_night = transfer(day, train_day, train_night)
     by_colour_day = transfer(night, train_night, train_day)
@@ -135,6 +134,12 @@ def show(folder: Path, day: Pixels, night: Pixels) -> None:
     figures = [Figure(image=png(pixels), caption=caption) for caption, pixels in pictures]
     strip = Section(title="The unseen strip beside the truth", text=text, headers=headers, rows=rows, figures=figures)
     print(f"report: {write_report([folder], extra=[strip])}")
+
+
+def translate_strip(model: Translator, day: Pixels, night: Pixels) -> tuple[Pixels, Pixels]:
+    """At the size that was trained on, brought back to their own."""
+    size = day.shape[1] // REDUCED
+    return model(day, to="night", size=size), model(night, to="day", size=size)
 
 
 def colours(globe: Pixels) -> tuple[Pixels, Pixels]:

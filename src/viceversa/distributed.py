@@ -49,6 +49,10 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def is_running() -> bool:
+    return dist.is_initialized()
+
+
 def close() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()

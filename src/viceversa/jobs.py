@@ -89,6 +89,8 @@ def to_one(t: Translate, source: Path) -> Job:
 def to_folder(t: Translate, source: Path, relative: Path) -> Job:
     """The job of one of many inputs: its result has its name and its place in the tree."""
     if is_film(source):
+        if t.round_trip:
+            raise BadInput(f"--round-trip is for images, and {source} is a video: translate it apart")
         target = t.out / relative.with_name(result_name(source))
         return Job(source, target, True, None, t.compare, t.round_trip)
     format = FORMATS.get(t.format or "")

@@ -281,5 +281,5 @@ def _patch_scores(side: int, layers: int) -> int:
 def describe(network: Any) -> str:
     """A line for people: kind, width, blocks, parameters."""
     g: Generator = network.spec
-    what = f"ResNet, {g.blocks} blocks" if g.kind == "resnet" else f"U-Net {2**g.halvings}"
+    what = f"ResNet, {g.blocks} block{'s' * (g.blocks != 1)}" if g.kind == "resnet" else f"U-Net {2**g.halvings}"
     return f"{what}, width {g.width}, {count(network) / 1e6:.1f} M parameters"

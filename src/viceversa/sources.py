@@ -49,14 +49,14 @@ def find_sources(
     both = _shared(found_a, found_b)
     if both == len(found_a) == len(found_b):
         raise BadInput(f"{a} and {b} hold the same images: give one folder for each domain")
-    warnings = [f"{both} images are in both {names[0]} and {names[1]}"] if both else []
+    warnings = [f"of the images, {both} {is_or_are(both)} in both {names[0]} and {names[1]}"] if both else []
     train, tests = [], []
     for found, test, name in zip((found_a, found_b), (test_a, test_b), names, strict=True):
         if test is not None:
             train.append(found)
             tests.append(images.find(test))
             if known := _shared(tests[-1], found):
-                warnings.append(f"{known} test images of {name} are trained on too")
+                warnings.append(f"of the test images of {name}, {known} {is_or_are(known)} trained on too")
         elif len(found) == 1:
             train.append(found)
             tests.append(found)
@@ -66,6 +66,10 @@ def find_sources(
             train.append([path for path in found if path not in kept])
             tests.append(kept)
     return Sources(train[0], train[1], tests[0], tests[1], names, test_a is None or test_b is None, warnings)
+
+
+def is_or_are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import distributed
+from . import checkpoint, distributed
+from .checkpoint import Position
 from .config import Train
 from .cyclegan import LOSSES, set_learning_rate
 from .data import draw
@@ -18,6 +19,7 @@ from .networks import describe
 from .run.reading import Run, read_run
 from .run.record import Record
 from .run.session import Session, prepare
+from .run.settings import merged, read_config
 from .run.signals import Stop
 
 LOG_EVERY = 10.0
@@ -54,17 +56,17 @@ def command_train(settings: Train) -> int:
 
 def run(settings: Train) -> Run:
     """Prepare, then train to the end, or until Ctrl-C or SIGTERM."""
+    group_was_there = distributed.is_running()
     try:
         with Stop() as stop:
+            if finished(settings):
+                say(finished_already(settings))
+                return read_run(settings.out)
             session = prepare(settings, say)
-            position = session.position
-            if position.finished or session.schedule.done(position.step, position.seconds):
-                say(finished_already(session))
-            else:
-                introduce(session)
-                with Display(str(settings.out), session.names, silent=distributed.rank() != 0) as display:
-                    loop(session, Record(session, display), display, stop)
-                say(f"done: {settings.out / 'model.safetensors'}")
+            introduce(session)
+            with Display(str(settings.out), session.names, silent=distributed.rank() != 0) as display:
+                loop(session, Record(session, display), display, stop)
+            say(f"done: {settings.out / 'model.safetensors'}")
     except torch.OutOfMemoryError:
         raise Failed(OUT_OF_MEMORY) from None
     except RuntimeError as error:  # the CPU's allocator has no exception of its own
@@ -74,7 +76,8 @@ def run(settings: Train) -> Run:
             raise Failed(f"a process of this run was lost; the last checkpoint is good ({error})") from None
         raise
     finally:
-        distributed.close()
+        if not group_was_there:
+            distributed.close()
     return read_run(settings.out)
 
 
@@ -170,13 +173,22 @@ def introduce(session: Session) -> None:
         say(f"seed {session.seed}; run folder {s.out}; {session.how}")
 
 
-def finished_already(session: Session) -> str:
-    s, done = session.settings, session.position
+def finished(s: Train) -> bool:
+    """Has this very run been trained to its end? Told from the newest checkpoint, before any image is read."""
+    config, position = read_config(s.out), checkpoint.newest(s.out)
+    if config is None or position is None:
+        return False
+    merged(s, config)  # raises BadInput for other settings
+    enough = position.seconds >= 60 * s.minutes if s.minutes else position.epochs >= s.epochs + s.decay_epochs
+    return position.finished or enough
+
+
+def finished_already(s: Train) -> str:
+    done = checkpoint.newest(s.out) or Position()
     more = "a larger --minutes" if s.minutes is not None else "a larger --epochs or --decay-epochs"
     early = " early, its score was no longer getting better" if done.finished else ""
-    return (
-        f"{s.out} is finished{early}: {done.epochs:g} epochs, {done.seconds / 60:.1f} minutes. To train on, give {more}"
-    )
+    far = f"{done.epochs:g} epochs, {done.seconds / 60:.1f} minutes"
+    return f"{s.out} is finished{early}: {far}. To train on, give {more}"
 
 
 def say(text: str) -> None:

@@ -39,7 +39,7 @@ def advise(found: Findings) -> list[Advice]:
 def about_warnings(found: Findings) -> Iterator[Advice]:
     """Of the search for files: those that are in both domains are told by `about_copies`."""
     for text in found.warnings:
-        if "are in both" not in text and "are trained on too" not in text:
+        if "in both" not in text and "trained on too" not in text:
             yield Advice("care", text)
 
 

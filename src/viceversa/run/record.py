@@ -106,16 +106,17 @@ class Record:
         assert self.scorer is not None
         with uncompiled():
             score = self.scorer.score(**self.s.model.generators())
-        self.metrics.score(step, epoch, seconds, t.score, t.features, score["a"], score["b"])
+        features = score["features"]
+        self.metrics.score(step, epoch, seconds, t.score, features, score["a"], score["b"])
         better = self.position.best is None or score["mean"] < self.position.best
         if better:
             self.position = replace(self.position, best=score["mean"], worse=0)
-            self.save_model(step, seconds, "best", {t.score: score, "features": t.features})
+            self.save_model(step, seconds, "best", score)
         else:
             self.position = replace(self.position, worse=self.position.worse + 1)
         a, b = self.s.names
         self.display.say(
-            f"epoch {epoch}: {t.score} ({t.features}) {score['b']:.4f} to {b}, {score['a']:.4f} to {a}"
+            f"epoch {epoch}: {t.score} ({features}) {score['b']:.4f} to {b}, {score['a']:.4f} to {a}"
             + (", the best so far" if better else "")
         )
         if t.patience and self.position.worse >= t.patience:
