@@ -100,6 +100,8 @@ def load(run: Path) -> tuple[Position, dict[str, Tensor], list[str]] | None:
 def found(run: Path) -> list[Path]:
     """The checkpoints of a run, oldest first; what a killed process left half-written is removed on the way."""
     folder = run / "checkpoint"
+    for path in folder.glob(".*.partial.*"):
+        remove(path)
     for path in folder.glob("step_*.safetensors"):
         if not path.with_suffix(".json").exists():
             remove(path)

@@ -58,15 +58,16 @@ def run(settings: Train) -> Run:
     """Prepare, then train to the end, or until Ctrl-C or SIGTERM."""
     group_was_there = distributed.is_running()
     try:
-        with Stop() as stop:
-            if finished(settings):
-                say(finished_already(settings))
-                return read_run(settings.out)
-            session = prepare(settings, say)
-            introduce(session)
-            with Display(str(settings.out), session.names, silent=distributed.rank() != 0) as display:
-                loop(session, Record(session, display), display, stop)
-            say(f"done: {settings.out / 'model.safetensors'}")
+        if finished(settings):
+            say(finished_already(settings))
+            return read_run(settings.out)
+        session = prepare(settings, say)
+        introduce(session)
+        with Stop() as stop, Display(str(settings.out), session.names, silent=distributed.rank() != 0) as display:
+            loop(session, Record(session, display), display, stop)
+        say(f"done: {settings.out / 'model.safetensors'}")
+    except (Failed, Interrupted):
+        raise
     except torch.OutOfMemoryError:
         raise Failed(OUT_OF_MEMORY) from None
     except RuntimeError as error:  # the CPU's allocator has no exception of its own
@@ -169,7 +170,7 @@ def introduce(session: Session) -> None:
         say(words)
     if session.position.step:
         say(f"going on after epoch {session.position.epochs:.2f}")
-    elif session.position.step == 0:
+    else:
         say(f"seed {session.seed}; run folder {s.out}; {session.how}")
 
 
