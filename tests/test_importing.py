@@ -250,7 +250,7 @@ def test_two_files_are_the_two_directions(tmp_path, capsys):
     command = ["import", *map(str, files), "--names", *NAMES, "-o", str(out)]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "horse -> zebra: ResNet, 2 blocks" in said and "zebra -> horse: ResNet, 1 blocks" in said
+    assert "horse -> zebra: ResNet, 2 blocks" in said and "zebra -> horse: ResNet, 1 block," in said
     model = load_model(out)
     assert model.domains == NAMES
     assert same(model.generators["ab"], there) and same(model.generators["ba"], back)
