@@ -17,9 +17,17 @@ STEPS = 20
 MEASURES = ["none", "merged", "channels-last", "fused", "compiled", "all"]
 
 
-def small(crop=32, blocks=1):
-    spec = Generator(width=4, blocks=blocks)
-    return build(spec, spec, lambda c: PatchDiscriminator(c, 4, 2), history=50, crop=crop, seed=1)
+def small(crop=32, blocks=1, width=4):
+    spec = Generator(width=width, blocks=blocks)
+    return build(spec, spec, lambda c: PatchDiscriminator(c, width, 2), history=50, crop=crop, seed=1)
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def one_by_one(network, x, y):
@@ -60,19 +68,23 @@ def test_float64_equals_the_plain_step(measure, monkeypatch):
             assert (weight - theirs[key]).abs().max() <= (1e-6 if key in noisy else 1e-12), (name, key)
 
 
-def test_float32_agrees_in_the_first_two_steps():
-    model = small().to(memory_format=torch.channels_last)
-    reference = Reference(model)
+def test_float32_agrees_in_the_first_two_steps(one_thread):
+    """Adam's first update has the size of the learning rate however small a gradient: rounding is what is left of
+    some, so the second step already differs by nearly 1e-3, even between two orders of the same sums."""
+    model = small(crop=64, blocks=2, width=16)
+    reference = Reference(model)  # before: PyTorch's instance norm has a wrong gradient in channels-last
+    model = model.to(memory_format=torch.channels_last)
     optimizers = adam(model, 2e-4)
-    for a, b in pairs(2, torch.float32):
+    for (a, b), tolerance in zip(pairs(2, torch.float32, crop=64), (1e-5, 1e-3), strict=True):
         draws = torch.zeros(1, 2)
         losses = step(model, a, b, draws, draws, optimizers, Weights(), nullcontext)
-        assert torch.allclose(losses, torch.stack(reference.step(a, b)), rtol=1e-3)
+        assert torch.allclose(losses, torch.stack(reference.step(a, b)), rtol=tolerance)
 
 
 def test_bf16_is_near_and_keeps_losses_and_weights_in_float32():
-    model = small().to(memory_format=torch.channels_last)
+    model = small()
     reference = Reference(model)
+    model = model.to(memory_format=torch.channels_last)
     optimizers = adam(model, 2e-4)
     context = functools.partial(autocast, torch.device("cpu"), torch.bfloat16)
     ((a, b),) = pairs(1, torch.float32)
