@@ -20,7 +20,7 @@ def plain(network: nn.Module) -> nn.Module:
     for parent in list(network.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, InstanceNorm):
-                setattr(parent, name, nn.InstanceNorm2d(1))  # non-affine: the number of channels is not used
+                setattr(parent, name, nn.InstanceNorm2d(layer.channels))
             elif isinstance(layer, nn.ReLU | nn.LeakyReLU):
                 layer.inplace = True
     return network

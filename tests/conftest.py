@@ -7,6 +7,9 @@ import zipfile
 
 import pytest
 
+# Several test processes share the cores: threads that wait for each other would stand in their way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def vintagify(request, tmp_path_factory):

@@ -57,7 +57,7 @@ class InstanceNorm(nn.Module):
 
     def __init__(self, channels: int, affine: bool = False, eps: float = 1e-5):
         super().__init__()
-        self.eps = eps
+        self.channels, self.eps = channels, eps
         self.weight = nn.Parameter(torch.ones(channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
 
