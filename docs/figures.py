@@ -1,5 +1,5 @@
 """The pictures of the README, computed from models: python docs/figures.py earth runs/earth
-                                                   python docs/figures.py photo runs/day2night --to night"""
+python docs/figures.py photo runs/day2night --to night"""
 
 import argparse
 from pathlib import Path

@@ -23,10 +23,10 @@ class Train:
     testA, testB. The same command on a run folder resumes it.
     """
 
-    a: Positional[str]
+    a: Annotated[Positional[str], arg(metavar="DAY")]
     """Images of the first domain: a folder (searched recursively), a quoted glob, or a text file of paths.
     Alone: a folder with trainA and trainB."""
-    b: Positional[str | None] = None
+    b: Annotated[Positional[str | None], arg(metavar="NIGHT")] = None
     """Images of the second domain."""
     out: Path = Path("runs/latest")
     """Run folder. A run found there is resumed; --epochs, --decay-epochs, --minutes, --log and --device may
@@ -115,9 +115,9 @@ class Translate:
     viceversa translate MODEL INPUT... --to night -o OUT
     """
 
-    model: Positional[str]
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A model file, a run folder, or hf://owner/name."""
-    inputs: Positional[tuple[str, ...]]
+    inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="INPUT...")]
     """Images, folders, quoted globs, videos, or - for an image on standard input."""
     to: str | None = None
     """The domain to translate to. May be left out where the model has one direction only."""
@@ -154,7 +154,7 @@ class Evaluate:
     viceversa evaluate MODEL [MODEL...] DAY NIGHT, or viceversa evaluate --fake FOLDER --real FOLDER
     """
 
-    inputs: Positional[tuple[str, ...]] = ()
+    inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL... DAY NIGHT")] = ()
     """One or more models, then the folder of test images of each domain."""
     fake: str | None = None
     """Folder of translated images made elsewhere."""
@@ -182,7 +182,7 @@ class Evaluate:
 class Report:
     """Write one self-contained HTML page about a run, or about several side by side."""
 
-    runs: Positional[tuple[Path, ...]]
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
     """Run folders."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """The page. Default: report.html in the (first) run folder."""
@@ -192,9 +192,9 @@ class Report:
 class Data:
     """Look at two folders before training: counts, sizes, broken files, duplicates, and what to do."""
 
-    a: Positional[str]
+    a: Annotated[Positional[str], arg(metavar="DAY")]
     """Images of the first domain. Alone: a folder with trainA and trainB."""
-    b: Positional[str | None] = None
+    b: Annotated[Positional[str | None], arg(metavar="NIGHT")] = None
     """Images of the second domain."""
     test_a: str | None = None
     """Test images of the first domain."""
@@ -208,7 +208,7 @@ class Data:
 class Import:
     """Turn the authors' .pth files into a model file: viceversa import G_A.pth G_B.pth --names horse zebra"""
 
-    files: Positional[tuple[Path, ...]]
+    files: Annotated[Positional[tuple[Path, ...]], arg(metavar="G_A.pth G_B.pth")]
     """The generator from the first domain to the second, and the one back if there is one."""
     names: tuple[str, str] = ("a", "b")
     """What the two domains are called."""
@@ -222,7 +222,7 @@ class Import:
 class Export:
     """Write one direction of a model as ONNX or torch.export, and check it against the model."""
 
-    model: Positional[str]
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A model file, a run folder, or hf://owner/name."""
     to: str | None = None
     """The domain to translate to. May be left out where the model has one direction only."""
