@@ -125,8 +125,8 @@ def show(folder: Path, day: Pixels, night: Pixels) -> None:
     text = (
         "This strip of the globe, 28% to 40% of its width, was kept out of training. The two photographs lie "
         "exactly over each other, so the truth is known. PSNR: higher is nearer; a single colour says nothing "
-        "and gets 26.5 dB by night. Land is where red exceeds 0.9 of blue. The transfer gives each channel the mean and "
-        "deviation of the other domain (Reinhard et al. 2001)."
+        "and gets 26.5 dB by night. Land is where red exceeds 0.9 of blue. The transfer gives each channel the mean "
+        "and deviation of the other domain (Reinhard et al. 2001)."
     )
     pictures = [
         ("day", day), ("translated to night", to_night), ("the true night", night),
