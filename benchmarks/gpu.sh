@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything that is to be measured on a GPU, in one command, in about twenty minutes:
 #   bash benchmarks/gpu.sh [FOLDER]        (default: benchmarks/results/gpu)
-# PYTHON names the interpreter; EXTRA goes to every step benchmark (EXTRA="--device cpu --width 8" tries it on a CPU).
+# PYTHON names the interpreter; EXTRA goes to every step benchmark. On a CPU it was tried with
+#   EXTRA="--device cpu --size 32 --width 4 --blocks 1 --rounds 1" IMAGES=100 PHOTOS=2 FRAMES=4 SIDES="300 200" MEMORY=1GB
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-benchmarks/results/gpu}
@@ -24,8 +25,8 @@ step fp32-256 --size 256 --precision fp32
 for size in 64 128 384 512; do step "size-$size" --size "$size"; done
 for width in 32 96; do step "width-$width" --size 256 --width "$width"; done
 step checkpoint-512 --size 512 --checkpoint-activations
-"$python" benchmarks/data.py 2>&1 | tee "$out/data.txt"
-"$python" benchmarks/translate.py photos --photos 5000 2>&1 | tee "$out/translate.txt"
-"$python" benchmarks/translate.py video 2>&1 | tee "$out/video.txt"
-"$python" benchmarks/translate.py tiles --sides 6000 4000 --memory 3GB 2>&1 | tee "$out/tiles.txt"
+"$python" benchmarks/data.py --images "${IMAGES:-10000}" 2>&1 | tee "$out/data.txt"
+"$python" benchmarks/translate.py photos --photos "${PHOTOS:-5000}" 2>&1 | tee "$out/translate.txt"
+"$python" benchmarks/translate.py video --frames "${FRAMES:-60}" 2>&1 | tee "$out/video.txt"
+"$python" benchmarks/translate.py tiles --sides ${SIDES:-6000 4000} --memory "${MEMORY:-3GB}" 2>&1 | tee "$out/tiles.txt"
 echo "results: $out"

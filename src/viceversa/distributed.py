@@ -37,7 +37,13 @@ def init(device: str = "auto") -> str:
         torch.cuda.set_device(local)
     if not dist.is_initialized():
         # Long enough for what rank 0 does alone (pictures, scores); a dead peer is noticed at once all the same.
-        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(minutes=20))
+        timeout = timedelta(minutes=20)
+        store, rank, world = next(dist.rendezvous("env://", timeout=timeout))  # type: ignore[attr-defined]
+        # Workers that torchrun starts again meet at the same store: they must not find the dead ones' addresses.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
+        backend = "nccl" if on_gpu else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
     return device
 
 

@@ -124,10 +124,10 @@ def loop(session: Session, record: Record, display: Display, stop: Stop) -> None
             record.epoch(step, seconds, epoch.means(), whole=not done)
             done = done or record.position.finished
             recent, epoch = Sums(), Sums()
+        if ended or done or signal:
+            record.film(final=done or signal > 0)
         if ended or done or late or signal:
             record.save(step, seconds)
-        if ended and not done and not signal and record.writes:
-            record.progress.film()
         if signal and not done:
             record.close()
             raise Interrupted(

@@ -153,8 +153,11 @@ class Record:
             self.size_told = True
             self.display.say(f"checkpoints take {size / 1e6:.0f} MB each; the newest {checkpoint.KEPT} are kept")
 
-    def close(self) -> None:
-        """Both films of all epochs."""
+    def film(self, final: bool) -> None:
+        """Both films of all epochs; before the checkpoint, after which a run may be finished."""
         if self.writes:
-            self.progress.film(final=True)
+            self.progress.film(final)
+
+    def close(self) -> None:
+        if self.writes:
             self.metrics.close()
