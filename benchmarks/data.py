@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from viceversa.data import Store, draw
+from viceversa.data.store import Store, draw
 
 PLACES = {"memory": 10**12, "disk": 0}
 

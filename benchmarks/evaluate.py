@@ -22,13 +22,13 @@ from PIL import Image
 from scipy import linalg
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/evaluation"))
 import inception_layout
 
 from viceversa.errors import BadInput
-from viceversa.evaluation import evaluate
-from viceversa.measures import features
-from viceversa.measures.fetch import Download, fetch
+from viceversa.evaluation import features
+from viceversa.evaluation.evaluate import evaluate
+from viceversa.evaluation.fetch import Download, fetch
 
 
 class Folder(torch.utils.data.Dataset):

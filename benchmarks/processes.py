@@ -16,9 +16,9 @@ import time
 import torch
 
 from viceversa import distributed
-from viceversa.cyclegan import Weights, adam, build, step
 from viceversa.device import autocast, choose_dtype, describe
-from viceversa.networks import Generator, PatchDiscriminator
+from viceversa.model.cyclegan import Weights, adam, build, step
+from viceversa.model.networks import Generator, PatchDiscriminator
 
 
 def main() -> None:

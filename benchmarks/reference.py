@@ -10,8 +10,8 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from viceversa.cyclegan import CycleGAN
-from viceversa.networks import InstanceNorm
+from viceversa.model.cyclegan import CycleGAN
+from viceversa.model.networks import InstanceNorm
 
 
 def plain(network: nn.Module) -> nn.Module:

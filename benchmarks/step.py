@@ -20,8 +20,6 @@ from unittest import mock
 import torch
 from reference import Reference
 
-from viceversa import cyclegan
-from viceversa.cyclegan import CycleGAN, Optimizers, Weights, adam, build, step
 from viceversa.device import (
     Graphed,
     autocast,
@@ -33,7 +31,9 @@ from viceversa.device import (
     use_available_cores,
     why_not_compile,
 )
-from viceversa.networks import Generator, PatchDiscriminator
+from viceversa.model import cyclegan
+from viceversa.model.cyclegan import CycleGAN, Optimizers, Weights, adam, build, step
+from viceversa.model.networks import Generator, PatchDiscriminator
 
 ALL = frozenset({"merged", "fused", "channels-last", "bf16", "compiled", "graph"})
 

@@ -26,13 +26,13 @@ import torch
 from PIL import Image
 
 from viceversa.config import Translate
-from viceversa.folder import command_translate
-from viceversa.inference import BLOCK
-from viceversa.memory import free
-from viceversa.modelfile import Model, load_model, save_model
-from viceversa.networks import Generator, initialise
-from viceversa.tiles import whole_bytes
-from viceversa.translator import load
+from viceversa.device import free
+from viceversa.model.file import Model, load_model, save_model
+from viceversa.model.networks import Generator, initialise
+from viceversa.translation.command import command_translate
+from viceversa.translation.inference import BLOCK
+from viceversa.translation.tiles import whole_bytes
+from viceversa.translation.translator import load
 
 ROUNDS = 3
 
@@ -123,7 +123,7 @@ def video(asked: argparse.Namespace, folder: Path) -> None:
             shown = np.roll(picture(asked.side, asked.side), n, axis=1)
             film.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(shown))))
         film.mux(stream.encode())
-    from viceversa.video import translate_video
+    from viceversa.translation.video import translate_video
 
     translator = load(folder / "model.safetensors", device=asked.device, precision=asked.precision)
     for steady in (False, True, False, True):  # the first of each warms up

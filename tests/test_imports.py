@@ -12,17 +12,17 @@ SOURCE = Path(viceversa.__file__).parent
 FLOW = """
 __init__ cli
 demo
-training folder
-jobs
-run.session run.record video export importing doctor
-evaluation report
-measures.comparison measures.scoring pages.* run.reading
-translator progress checkpoint steady
-cyclegan tiles detail inference hub modelfile live.*
-networks losses history data sources measures.* run.*
-images memory device distributed formats.* signals config errors files
+pages.*
+training.* exchange.*
+evaluation.*
+translation.*
+model.*
+data.*
+terminal distributed
+device threads files
+config errors
 """
-"""From what a person starts down to what everything rests on. NAME.* is all of a folder that has no line yet."""
+"""From what a person starts down to what everything rests on. ROOM.* is all of a room."""
 
 
 def modules() -> dict[str, ast.Module]:
@@ -69,18 +69,13 @@ def test_imports_go_one_way():
 
 
 def test_no_module_bears_the_name_of_a_function():
-    """`viceversa.train` is the function, `viceversa.training` its room."""
+    """`viceversa.train` is the function, `viceversa.training.train` its room."""
     assert not {"train", "load", "evaluate", "translate"} & set(modules())
 
 
 def test_settings_import_no_torch():
     code = "import sys, viceversa.config, viceversa; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_files_stay_readable():
-    long = {p.name: n for p in SOURCE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 300}
-    assert not long
 
 
 def test_nothing_is_pickled():

@@ -15,17 +15,17 @@ __all__ = ["BadInput", "Failed", "Translator", "__version__", "evaluate", "load"
 
 if TYPE_CHECKING:
     from .errors import BadInput, Failed
-    from .evaluation import evaluate
-    from .training import train
-    from .translator import Translator, load
+    from .evaluation.evaluate import evaluate
+    from .training.train import train
+    from .translation.translator import Translator, load
 
 _HOME = {
     "BadInput": "errors",
     "Failed": "errors",
-    "Translator": "translator",
-    "load": "translator",
-    "train": "training",
-    "evaluate": "evaluation",
+    "Translator": "translation.translator",
+    "load": "translation.translator",
+    "train": "training.train",
+    "evaluate": "evaluation.evaluate",
 }
 
 

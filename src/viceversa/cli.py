@@ -47,31 +47,31 @@ def run(command: Command) -> int:
     """Torch is imported here, inside the command, so that --help answers at once."""
     match command:
         case Train():
-            from .training import command_train
+            from .training.train import command_train
 
             return command_train(command)
         case Translate():
-            from .folder import command_translate
+            from .translation.command import command_translate
 
             return command_translate(command)
         case Evaluate():
-            from .evaluation import command_evaluate
+            from .evaluation.evaluate import command_evaluate
 
             return command_evaluate(command)
         case Report():
-            from .report import command_report
+            from .pages.report import command_report
 
             return command_report(command)
         case Data():
-            from .doctor import command_data
+            from .pages.inspect import command_data
 
             return command_data(command)
         case Import():
-            from .importing import command_import
+            from .exchange.importing import command_import
 
             return command_import(command)
         case Export():
-            from .export import command_export
+            from .exchange.export import command_export
 
             return command_export(command)
         case Demo():

@@ -16,10 +16,10 @@ from rich.table import Table
 
 from .config import Demo, Train
 from .files import replacing
-from .report import Figure, Section, write_report
-from .run.settings import read_config
-from .training import run
-from .translator import Translator, load
+from .pages.report import Figure, Section, write_report
+from .training.settings import read_config
+from .training.train import run
+from .translation.translator import Translator, load
 
 WIDTH, HEIGHT = 2048, 1024
 STRIP = slice(int(0.28 * WIDTH), int(0.40 * WIDTH))

@@ -162,3 +162,19 @@ class Graphed:
         except RuntimeError as error:
             self.before_capture = -1  # never again
             self.say(f"the step could not be captured as a CUDA graph ({str(error).splitlines()[0]}); going on without")
+
+
+def free(device: torch.device) -> float:
+    """Bytes that can be taken: on a GPU; or in memory, by this process of those on this machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # where no one tells better
+    with suppress(OSError):
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        available = 1024 * int(lines["MemAvailable"].split()[0])
+    with suppress(OSError, ValueError):  # a container's limit (cgroup v2); "max" is none
+        group = Path("/sys/fs/cgroup")
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        used = int((group / "memory.current").read_text()) - int(stat["inactive_file"])
+        available = min(available, int((group / "memory.max").read_text()) - used)
+    return available / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun

@@ -1,1 +1,1 @@
-"""What reports and the look at two folders are made of: pages, curves, findings, advice."""
+"""What is written as HTML: the report of a run, the look at two folders."""

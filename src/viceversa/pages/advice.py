@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..config import Train
+from ..terminal import words
 from .findings import Copies, Findings, Folder
-from .page import words
 
 FEW, VERY_FEW = 200, 50
 """Training pictures of a domain. The smallest sets of the paper have 400 (facades) to 1,000 (horses)."""

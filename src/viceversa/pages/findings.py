@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..images import BadImage
+from ..data.pictures import BadImage
 from . import likeness
 from .inspection import Look, colour_distance, mean_colour
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from .. import images
-from ..images import BadImage
+from ..data import pictures as images
+from ..data.pictures import BadImage
 from . import likeness
 
 SMALL = 256

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from .. import __version__
+from ..terminal import count, words
 
 MIME = {
     b"\x89PNG": "image/png",
@@ -44,11 +45,6 @@ def data_uri(image: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(image).decode('ascii')}"
 
 
-def count(number: float) -> str:
-    """12345 -> 12,345."""
-    return f"{number:,.0f}"
-
-
 def figures(value: float | None, digits: int = 3) -> str:
     """A measured value to so many significant figures, without an exponent where it can be avoided."""
     if value is None or not math.isfinite(value):
@@ -76,11 +72,6 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
-
-
-def words(number: int, one: str, many: str | None = None) -> str:
-    """1 epoch, 2 epochs, 1,200 images."""
-    return f"{count(number)} {one if number == 1 else many or one + 's'}"
 
 
 def sentence(text: str) -> str:

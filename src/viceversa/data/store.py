@@ -1,0 +1,279 @@
+"""Folders to batches: decode once, keep as integers where they fit, crop and flip on the device, seeded."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import BadInput
+from . import pictures as images
+from .folders import Sources, find_sources, spread
+from .memory import allocate
+from .pictures import BadImage
+
+__all__ = ["Draws", "Sources", "Store", "draw", "find_sources", "load_test", "steps_per_epoch"]
+
+Resize = Literal["square", "short", "none"]
+Job = TypeVar("Job")
+Done = TypeVar("Done")
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """The decoded images of one domain: the pixels of all, one image after the other, in one tensor.
+
+    So images of one size and of many go by the same path. The tensor lives on the device, in memory, or in a
+    file that is mapped into memory; crops are the same, bit by bit, wherever it is.
+    """
+
+    pixels: Tensor
+    """(P, C) uint8; or int16, the bits of uint16, which PyTorch cannot index everywhere."""
+    layout: Tensor
+    """(N, 3): first pixel, height and width of each image. Where `pixels` are."""
+    crop: int
+    device: torch.device
+    paths: list[Path]
+    """The images, in the order of their index."""
+    skipped: list[str]
+    """A line for each image that could not be read."""
+    place: str
+    """on the device, in memory or on disk: for people."""
+
+    @classmethod
+    def load(
+        cls,
+        paths: Sequence[Path],
+        *,
+        channels: Literal[1, 3],
+        size: int,
+        resize: Resize,
+        crop: int,
+        device: torch.device,
+        budget: int | None = None,
+        folder: Path | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> "Store":
+        """Decode and resize all images once, in threads. As soon as one has 16 bit, all are kept so.
+
+        `budget`: bytes that may be taken on the device or in memory, by default a part of what is free there;
+        beyond it, the pixels go into a file in `folder` that vanishes with the process. `on_progress(done,
+        all)` may raise, to stop. Raises BadInput when an image is smaller than the crop, and when more than
+        one in ten cannot be read.
+        """
+        if resize != "none" and crop > size:
+            raise BadInput(f"--crop {crop} is larger than --size {size}: lower it, or raise --size")
+        headers = _each(images.header, paths)
+        _broken(headers, len(paths))
+        good = [(p, h) for p, h in zip(paths, headers, strict=True) if not isinstance(h, BadImage)]
+        shapes = [_shape(header.height, header.width, size, resize) for _, header in good]
+        for (path, header), shape in zip(good, shapes, strict=True):
+            _check_size(path, header.height, header.width, shape, crop)
+
+        # Orientation may exchange height and width, but the number of pixels is known before decoding.
+        areas = [height * width for height, width in shapes]
+        starts = np.cumsum([0, *areas]).tolist()
+        dtype = np.uint16 if any(header.dtype == np.uint16 for _, header in good) else np.uint8
+        kind = torch.int16 if dtype == np.uint16 else torch.uint8
+        pixels, place = allocate((starts[-1], channels), kind, device, budget, folder)
+
+        def decode(n: int) -> tuple[int, int, int]:
+            path = good[n][0]
+            image = images.read(path, channels).pixels
+            image = _in(dtype, _resized(image, _shape(image.shape[0], image.shape[1], size, resize)))
+            height, width = image.shape[:2]
+            if height * width != areas[n]:
+                raise BadImage(f"{path}: changed while it was read")
+            rows = image.reshape(-1, channels)
+            pixels[starts[n] : starts[n + 1]] = torch.from_numpy(rows.view(np.int16) if dtype == np.uint16 else rows)
+            return starts[n], height, width
+
+        decoded = _each(decode, range(len(good)), on_progress)
+        broken = _broken([*headers, *decoded], len(paths))
+        kept = [
+            (path, result) for (path, _), result in zip(good, decoded, strict=True) if not isinstance(result, BadImage)
+        ]
+        layout = torch.tensor([result for _, result in kept], device=pixels.device)
+        return cls(pixels, layout, crop, device, [path for path, _ in kept], broken, place)
+
+    @property
+    def on_device(self) -> bool:
+        """Are crops made on the device, with nothing to copy or wait for?"""
+        return self.pixels.device.type == self.device.type
+
+    def crops(self, index: Tensor, draws: Tensor) -> Tensor:
+        """Random crops, flipped or not: (B, C, crop, crop) float32 in [-1, 1] on the device, channels last.
+
+        `index`: (B,) which images. `draws`: (B, 3), uniform in [0, 1): top, left, flip. Nothing waits for the
+        host, so that a CUDA graph may hold this (where `on_device`).
+        """
+        where, side = self.pixels.device, self.crop
+        index, draws = index.to(where), draws.to(where)
+        start, height, width = self.layout[index].unsqueeze(-1).unbind(1)  # each (B, 1)
+        top = _choose(draws[:, 0:1], height - side + 1)
+        left = _choose(draws[:, 1:2], width - side + 1)
+        line = torch.arange(side, device=where)
+        rows = start + (top + line) * width
+        columns = left + torch.where(draws[:, 2:3] < 0.5, line, side - 1 - line)
+        levels = self.pixels[rows[:, :, None] + columns[:, None, :]]  # (B, crop, crop, C)
+        if not self.on_device and self.device.type == "cuda":
+            levels = levels.pin_memory()
+        levels = levels.to(self.device, non_blocking=True)
+        if levels.dtype == torch.int16:
+            return images.scale((levels.int() & 0xFFFF).float(), 65535 / 2).permute(0, 3, 1, 2)
+        return images.scale(levels.float(), 255 / 2).permute(0, 3, 1, 2)
+
+
+def _choose(draw: Tensor, count: Tensor) -> Tensor:
+    """Uniform in [0, 1) -> 0 to `count` - 1. In float32 the product may be rounded up to `count`."""
+    return torch.minimum((draw * count).long(), count - 1)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All that is random in one step, for B images of each domain. On the CPU."""
+
+    index_a: Tensor
+    index_b: Tensor
+    """(B,) which images."""
+    crop_a: Tensor
+    crop_b: Tensor
+    """(B, 3), uniform in [0, 1): top, left, flip. For `Store.crops`."""
+    history_a: Tensor
+    history_b: Tensor
+    """(B, 2), uniform in [0, 1): coin and slot. For `History`."""
+
+    def part(self, rank: int, world: int) -> "Draws":
+        """What falls to one process of several: together they see what one would alone."""
+        fields = (self.index_a, self.index_b, self.crop_a, self.crop_b, self.history_a, self.history_b)
+        return Draws(*(field.chunk(world)[rank] for field in fields))
+
+
+def steps_per_epoch(count_a: int, count_b: int, batch: int) -> int:
+    """An epoch is as many steps as the larger domain has batches, at least one. `batch`: of all processes."""
+    return max(1, max(count_a, count_b) // batch)
+
+
+def draw(seed: int, step: int, count_a: int, count_b: int, batch: int) -> Draws:
+    """The draws of a step, counted from 0 through all epochs; `batch`: of all processes.
+
+    Everything follows from (seed, step), so that a resumed run repeats the undisturbed one. As in the authors'
+    code, A comes by shuffled index, B uniformly at random (the smaller domain is gone through repeatedly).
+    """
+    largest = max(count_a, count_b)
+    epoch, within = divmod(step, steps_per_epoch(count_a, count_b, batch))
+    places = (within * batch + np.arange(batch)) % largest  # a batch larger than both domains goes round
+    random = _random(seed, "step", step)
+    index_b = random.integers(0, count_b, batch)
+    uniform = torch.from_numpy(random.random((batch, 10), dtype=np.float32))
+    index_a = _order(seed, epoch, largest)[places] % count_a
+    return Draws(torch.from_numpy(index_a), torch.from_numpy(index_b), *uniform.split((3, 3, 2, 2), dim=1))
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return _random(seed, "epoch", epoch).permutation(count)
+
+
+def _random(seed: int, purpose: Literal["step", "epoch"], number: int) -> np.random.Generator:
+    """Philox counts: the numbers of any step are there at once, without those before them."""
+    key = [seed % 2**64, {"step": 0, "epoch": 1}[purpose]]
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, number]))
+
+
+def load_test(
+    paths: Sequence[Path], *, channels: Literal[1, 3], size: int, resize: Resize, crop: int, count: int = 4
+) -> list[np.ndarray]:
+    """`count` pictures, evenly spread, as the network is to see them: (crop, crop, C), uint8 or uint16.
+
+    square: resized to the crop, as in the paper's test; short: the short side to the crop, then its centre;
+    none: the centre of the native size. Broken ones are left out; raises BadInput when none is left.
+    """
+    chosen = _each(lambda path: images.read(path, channels).pixels, spread(paths, count))
+    pictures = []
+    for path, image in zip(spread(paths, count), chosen, strict=True):
+        if not isinstance(image, BadImage):
+            height, width = _shape(image.shape[0], image.shape[1], crop, resize)
+            _check_size(path, image.shape[0], image.shape[1], (height, width), crop)
+            top, left = (height - crop) // 2, (width - crop) // 2
+            image = _resized(image, (height, width))
+            pictures.append(image[top : top + crop, left : left + crop])
+    if not pictures:
+        raise BadInput(f"no test image can be read: {chosen[0] if chosen else 'there is none'}")
+    return pictures
+
+
+def _shape(height: int, width: int, size: int, resize: Resize) -> tuple[int, int]:
+    """Height and width after resizing."""
+    if resize == "none":
+        return height, width
+    if resize == "square":
+        return size, size
+    short = min(height, width)
+    return max(size, round(height * size / short)), max(size, round(width * size / short))
+
+
+def _resized(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Bicubic, by Pillow, as the authors do; 16 bit through floats. (H, W, C) -> (*shape, C)."""
+
+    def resized(plane: np.ndarray) -> np.ndarray:
+        return np.array(Image.fromarray(plane).resize(shape[::-1], Image.Resampling.BICUBIC))
+
+    if image.shape[:2] == shape:
+        return image
+    if image.dtype == np.uint8:
+        return resized(image if image.shape[2] == 3 else image[..., 0]).reshape(*shape, -1)
+    planes = [resized(image[..., n].astype(np.float32)) for n in range(image.shape[2])]
+    return np.stack(planes, axis=-1).round().clip(0, 65535).astype(np.uint16)
+
+
+def _in(dtype: type[np.uint8] | type[np.uint16], image: np.ndarray) -> np.ndarray:
+    """8 bit to 16 where others have 16."""
+    return image if image.dtype == dtype else image.astype(np.uint16) * np.uint16(257)
+
+
+def _check_size(path: Path, height: int, width: int, shape: tuple[int, int], crop: int) -> None:
+    if min(shape) < crop:
+        raise BadInput(
+            f"{path}: {width}x{height} pixels are smaller than --crop {crop}; "
+            "lower it, use --resize short, or take the image out"
+        )
+
+
+def _broken(results: Sequence[object], count: int) -> list[str]:
+    """What is said of each broken image. Raises BadInput when that is more than one in ten of `count`."""
+    broken = [str(result) for result in results if isinstance(result, BadImage)]
+    if 10 * len(broken) > count:
+        raise BadInput(f"{len(broken)} of {count} images cannot be read: {'; '.join(broken[:3])}")
+    return broken
+
+
+def _each(
+    task: Callable[[Job], Done], jobs: Iterable[Job], on_progress: Callable[[int, int], None] | None = None
+) -> list[Done | BadImage]:
+    """`task` of each job, by threads, in order; where it raised a BadImage, that. (Forks would not survive
+    torch's threads, and decoders let go of the interpreter's lock.)"""
+
+    def attempt(job: Job) -> Done | BadImage:
+        try:
+            return task(job)
+        except BadImage as broken:
+            return broken
+
+    jobs = list(jobs)
+    results: list[Done | BadImage] = []
+    workers = min(8, os.cpu_count() or 1)  # each holds an image of full size, twice or thrice
+    with ThreadPoolExecutor(workers) as pool, closing(pool.map(attempt, jobs)) as coming:  # type: ignore[type-var]
+        for result in coming:
+            results.append(result)
+            if on_progress is not None:
+                on_progress(len(results), len(jobs))
+    return results

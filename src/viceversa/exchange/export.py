@@ -1,0 +1,216 @@
+"""One direction of a model as a file for other programs: ONNX, or torch.export (`viceversa export`).
+
+The file takes float32 images (B, C, H, W) in [-1, 1] and gives the same; batch, height and width are free,
+height and width multiples of what its metadata says. From onnxruntime:
+
+    session = onnxruntime.InferenceSession("night.onnx")
+    session.get_modelmeta().custom_metadata_map     # source, target, value_range, multiple, smallest, ...
+    image = numpy.float32(pixels) / 127.5 - 1       # pixels: uint8 (H, W, 3)
+    (night,) = session.run(None, {"image": image.transpose(2, 0, 1)[None]})
+
+From PyTorch, without viceversa:
+
+    facts = {"viceversa.json": ""}
+    translate = torch.export.load("night.pt2", extra_files=facts).module()
+    night = translate(image)
+
+With `half`, weights and arithmetic are float16; images stay float32 in and out, so that one file can take
+the other's place, and instance norm takes its statistics in float32.
+"""
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental import _config
+
+from .. import __version__
+from ..config import Export
+from ..errors import BadInput, Failed
+from ..files import replacing
+from ..model.file import Model, load_model
+from ..model.hub import resolve
+from ..model.networks import Generator
+
+Translate = Callable[[Tensor], Tensor]
+LIMIT, HALF_LIMIT = 1e-3, 3e-2
+"""How far an exported file may be from the model, of a range of 2."""
+OPSET = 20
+
+
+def command_export(wanted: Export) -> int:
+    """`viceversa export`: write the file, and say how near the model it is."""
+    if wanted.out.exists() and not wanted.overwrite:
+        raise BadInput(f"{wanted.out} exists: choose another --out, or --overwrite it")
+    model = load_model(resolve(wanted.model))
+    direction = direction_to(model, wanted.to)
+    difference = export(model, direction, wanted.out, wanted.half)
+    facts = describe_file(model, direction, wanted.half)
+    size = wanted.out.stat().st_size / 1e6
+    print(f"{facts['source']} -> {facts['target']}: any batch, sides in multiples of {facts['multiple']}")
+    print(f"largest difference from the model, at three sizes: {difference:.1e}")
+    print(f"wrote {wanted.out} ({size:.1f} MB)")
+    return 0
+
+
+def direction_to(model: Model, to: str | None) -> str:
+    """The direction, "ab" or "ba", that leads to the domain `to`; without `to`, the only one there is."""
+    targets = {model.domains[d == "ab"]: d for d in model.generators}
+    if to is None and len(targets) == 1:
+        return next(iter(targets.values()))
+    if to not in targets:
+        asked = "--to is missing" if to is None else f"--to {to}: no such direction"
+        raise BadInput(f"{asked}; this model translates to {' and to '.join(targets)}")
+    return targets[to]
+
+
+def export(model: Model, direction: str, out: Path, half: bool = False) -> float:
+    """Write generators[direction] to `out` (.onnx or .pt2); returns the largest difference from the model.
+
+    The file is run at three sizes: by onnxruntime, or loaded by torch. Raises BadInput for another ending or
+    a missing library; Failed, and leaves no file, when it differs by more than 1e-3 (half: 3e-2).
+    """
+    if out.suffix not in (".onnx", ".pt2"):
+        raise BadInput(f"{out}: the ending chooses the format: .onnx or .pt2")
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if out.suffix == ".onnx" and missing:
+        raise BadInput(f"{out} needs {', '.join(missing)}: pip install 'viceversa[export]'")
+    network: Any = copy.deepcopy(model.generators[direction]).cpu().float().eval().requires_grad_(False)
+    exported = Half(network) if half else network
+    facts = describe_file(model, direction, half)
+    write, read = (write_onnx, read_onnx) if out.suffix == ".onnx" else (write_pt2, read_pt2)
+    with replacing(out) as temporary:
+        with quiet(), any_size(), torch.no_grad():
+            write(exported, network.spec, facts, temporary)
+        difference = largest_difference(network, read(temporary))
+        limit = HALF_LIMIT if half else LIMIT
+        if not difference <= limit:  # NaN, too
+            raise Failed(f"{out} differs from the model by {difference:.1e}, more than {limit:.0e}: not kept")
+    return difference
+
+
+class Half(nn.Module):
+    """A network in float16 between float32 images."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = copy.deepcopy(network).half()
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image.half()).float()  # type: ignore[no-any-return]
+
+
+def describe_file(model: Model, direction: str, half: bool) -> dict[str, str]:
+    """What a program must know to use the file; written into it."""
+    network: Any = model.generators[direction]
+    spec: Generator = network.spec
+    source, target = model.domains if direction == "ab" else model.domains[::-1]
+    return {
+        "viceversa": __version__,
+        "domains": json.dumps(model.domains),
+        "source": source,
+        "target": target,
+        "layout": "batch, channels, height, width; float32",
+        "value_range": "[-1, 1]",
+        "channels_in": str(spec.channels_in),
+        "channels_out": str(spec.channels_out),
+        "multiple": str(spec.multiple),
+        "smallest": str(spec.smallest),
+        "arithmetic": "float16" if half else "float32",
+    }
+
+
+def write_onnx(network: nn.Module, spec: Generator, facts: dict[str, str], path: Path) -> None:
+    """The file's metadata_props hold the facts."""
+    program = torch.onnx.export(
+        network,
+        (example(spec),),
+        dynamo=True,
+        verbose=False,
+        opset_version=OPSET,
+        input_names=["image"],
+        output_names=["translation"],
+        dynamic_shapes=dynamic_shapes(spec),
+    )
+    assert program is not None
+    program.model.metadata_props.update(facts)
+    program.save(path)
+
+
+def read_onnx(path: Path) -> Translate:
+    from onnxruntime import InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+
+
+def write_pt2(network: nn.Module, spec: Generator, facts: dict[str, str], path: Path) -> None:
+    """The file's viceversa.json holds the facts."""
+    program = torch.export.export(network, (example(spec),), dynamic_shapes=dynamic_shapes(spec))
+    torch.export.save(program, path, extra_files={"viceversa.json": json.dumps(facts)})
+
+
+def read_pt2(path: Path) -> Translate:
+    return torch.export.load(path).module()
+
+
+def example(spec: Generator) -> Tensor:
+    """An input to trace with: no side and no batch of 1, which would be taken for constants."""
+    return torch.zeros(2, spec.channels_in, 3 * spec.multiple, 4 * spec.multiple)
+
+
+def dynamic_shapes(spec: Generator) -> tuple[dict[int, Any]]:
+    """Any batch; height and width any multiples, from the smallest that the network takes."""
+    fewest = spec.smallest // spec.multiple
+    height, width = (torch.export.Dim(name, min=fewest) for name in ("h", "w"))
+    return ({0: torch.export.Dim("batch"), 2: spec.multiple * height, 3: spec.multiple * width},)
+
+
+def shapes(spec: Generator) -> list[tuple[int, int, int]]:
+    """(batch, height, width) at which a file is compared with the model; the first is a U-Net's smallest."""
+    side = max(64, spec.multiple)
+    return [(1, side, side), (1, side, 2 * side), (2, 2 * side, side)]
+
+
+def largest_difference(network: Any, translate: Translate) -> float:
+    """Over images of noise at the three sizes; NaN when either gives NaN."""
+    random = torch.Generator().manual_seed(0)
+    differences = []
+    with torch.no_grad():
+        for batch, height, width in shapes(network.spec):
+            image = torch.rand(batch, network.spec.channels_in, height, width, generator=random) * 2 - 1
+            differences.append((translate(image) - network(image)).abs().max())
+    return float(torch.stack(differences).max())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the log lines and warnings that torch's exporters write about themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def any_size() -> Any:
+    """Keeps torch.export from taking a size of 1 for a constant.
+
+    A U-Net's innermost feature map is 1x1 at its smallest input, which would else be the only input, or be
+    shut out: either way a U-Net 256 could not be exported for both 256 px and 512. (vLLM leans on this setting,
+    too; torch offers no public one.)
+    """
+    return _config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]

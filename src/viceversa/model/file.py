@@ -1,0 +1,76 @@
+"""The model file: one or both generators in safetensors, and in its metadata all that is needed to use them."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from ..errors import BadInput
+from ..files import replacing
+from .networks import Generator
+
+FORMAT = 1
+
+
+@dataclass
+class Model:
+    """Two generators (or one), the names of their domains, and what is known of their training."""
+
+    generators: dict[str, nn.Module]
+    """"ab" translates domains[0] to domains[1], "ba" back. Either may be missing."""
+    domains: tuple[str, str]
+    info: dict[str, Any] = field(default_factory=dict)
+    """"image": {"size", "crop", "resize"}; "training": epochs, steps, seconds, ...; "scores"."""
+
+
+def save_model(path: Path, model: Model) -> None:
+    """Write `model` to `path`, whole or not at all."""
+    tensors: dict[str, torch.Tensor] = {}
+    for direction, generator in model.generators.items():
+        for name, value in generator.state_dict().items():
+            tensors[f"{direction}.{name}"] = value.detach().cpu().contiguous().clone()
+    head = {
+        "format": FORMAT,
+        "domains": list(model.domains),
+        "generators": {d: asdict(g.spec) for d, g in model.generators.items()},  # type: ignore[call-overload]
+        "value_range": [-1, 1],
+        **model.info,
+    }
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, {"viceversa": json.dumps(head, sort_keys=True)})
+
+
+def load_model(path: Path) -> Model:
+    """Read a model file. Raises BadInput, in one line, for anything that is not a whole one."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise BadInput(f"no model file {path}") from None
+    except (SafetensorError, OSError) as error:
+        raise BadInput(
+            f"{path} is no model, or was cut short ({error}); authors' .pth files: viceversa import"
+        ) from None
+    if "viceversa" not in metadata:
+        raise BadInput(f"{path} is a safetensors file, but not a model of viceversa (it has no such metadata)")
+    head = json.loads(metadata["viceversa"])
+    if head["format"] > FORMAT:
+        raise BadInput(f"{path} was written by a newer viceversa (format {head['format']}): upgrade to read it")
+    generators: dict[str, nn.Module] = {}
+    for direction, spec in head["generators"].items():
+        weights = {n.removeprefix(f"{direction}."): t for n, t in tensors.items() if n.startswith(f"{direction}.")}
+        with torch.device("meta"):
+            network = Generator(**spec).build()
+        try:
+            network.load_state_dict(weights, assign=True)
+        except RuntimeError as error:
+            raise BadInput(f"{path}: its weights do not fit its description: {error}") from None
+        generators[direction] = network.eval().requires_grad_(False)
+    info = {k: v for k, v in head.items() if k not in ("format", "domains", "generators", "value_range")}
+    return Model(generators, (head["domains"][0], head["domains"][1]), info)

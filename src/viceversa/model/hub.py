@@ -1,0 +1,91 @@
+"""Where a model is: what a person calls it -> the file that holds it."""
+
+import difflib
+import re
+from pathlib import Path
+
+from ..errors import BadInput
+
+MODEL = "model.safetensors"
+BEST = "best.safetensors"
+HUB_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>.+\.safetensors))?")
+
+
+def resolve(model: str | Path) -> Path:
+    """The file meant by `model`: a file, a run folder (its best epoch where one was chosen), or hf://owner/name.
+
+    Raises BadInput, in one line, when there is no such thing; names that come near are suggested.
+    """
+    if str(model).startswith("hf://"):
+        return fetch(str(model))
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return in_run(path)
+    if path.exists():
+        return path
+    near = [str(found) for found in nearby(path)]
+    hint = f"did you mean {' or '.join(near)}?" if near else "give a model file, a run folder or hf://owner/name"
+    raise BadInput(f"no model {str(model)!r}: {hint}")
+
+
+def in_run(run: Path) -> Path:
+    """The model of a run folder: best.safetensors, else model.safetensors."""
+    for name in (BEST, MODEL):
+        if (run / name).is_file():
+            return run / name
+    if (run / "config.json").is_file():
+        raise BadInput(f"the run {run} has no {MODEL} yet: it is written at the end of an epoch; train on")
+    held = sorted(file.name for file in run.glob("*.safetensors"))
+    hint = f"it holds {', '.join(held)}: name one of them" if held else "give a model file or a run folder"
+    raise BadInput(f"{run} is no run folder (neither {BEST} nor {MODEL} is in it): {hint}")
+
+
+def nearby(path: Path) -> list[Path]:
+    """Model files and run folders beside `path` and in runs/ with a name like its name; the nearest first."""
+    runs = (file.parent for folder in (path.parent, Path("runs")) for file in folder.glob(f"*/{MODEL}"))
+    found = [*path.parent.glob("*.safetensors"), *runs]
+    named = {name: place for place in found for name in (place.name, place.stem)}
+    close = difflib.get_close_matches(path.name, named, n=6)
+    return list(dict.fromkeys(named[name] for name in close))[:3]
+
+
+def fetch(name: str) -> Path:
+    """The file of hf://owner/name[@revision][/file.safetensors], fetched once and kept in the hub's cache.
+
+    What is kept is used without asking again, so that a model does not change under its user; a newer one is
+    had by naming its revision. Raises BadInput when it cannot be found or reached.
+    """
+    parts = HUB_NAME.fullmatch(name)
+    if parts is None:
+        ways = "hf://owner/name, hf://owner/name@revision or hf://owner/name/file.safetensors"
+        raise BadInput(f"{name!r} is no name on the hub: write {ways}")
+    try:
+        from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    except ImportError:
+        raise BadInput(f"{name} needs huggingface_hub: pip install 'viceversa[hub]'") from None
+    repo, revision, file = parts["repo"], parts["revision"], parts["file"] or MODEL
+    try:
+        return Path(hf_hub_download(repo, file, revision=revision, local_files_only=True))
+    except errors.LocalEntryNotFoundError:
+        pass
+    try:
+        # One question first: the download alone would try for half a minute before it says "offline".
+        get_hf_file_metadata(hf_hub_url(repo, file, revision=revision))
+        return Path(hf_hub_download(repo, file, revision=revision))
+    except Exception as error:  # each generation of huggingface_hub has another HTTP library's errors beneath
+        match error:
+            case errors.RevisionNotFoundError():
+                wrong = f"{repo} has no revision {revision!r}"
+            case errors.EntryNotFoundError() if not isinstance(error, errors.LocalEntryNotFoundError):
+                wrong = f"{repo} has no file {file}"
+            case errors.RepositoryNotFoundError():
+                wrong = "the hub has no such model, or it is private: log in with `hf auth login`"
+            case OSError(errno=int()):
+                raise  # of this machine (a full disk), not of the hub
+            case _:
+                wrong = f"the hub cannot be reached, and no copy is kept here ({first_line(error)})"
+        raise BadInput(f"{name}: {wrong}") from None
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,1 @@
+"""A training run: two folders in, a run folder out."""

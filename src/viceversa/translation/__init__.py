@@ -1,0 +1,1 @@
+"""A model file and pictures in, translated pictures out: images, folders, films."""

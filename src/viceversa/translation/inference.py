@@ -1,0 +1,88 @@
+"""A generator made ready for use: weights in the number format of the chip, and a norm that is quick.
+
+Without gradients an instance norm is two passes: its statistics, then batch norm's arithmetic with them.
+PyTorch has quick CPU kernels for both, which keep the channels-last layout. For a 256x256 image through the
+paper's generator, one core, bf16: 114 ms, against 374 ms with the textbook formula (927 ms in fp32).
+`torch.compile` then wins nothing more on a CPU (105 ms).
+"""
+
+import copy
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..model.networks import InstanceNorm
+
+BLOCK = 128
+"""Side of the squares that the CPU kernel sums up at once. It adds in plain float32: over such a square the
+variance is right to 1e-5, over a megapixel only to 1e-3. Squares are put together in float64, so that it does
+not matter in which order they come: tiles that begin at multiples of this have the statistics of the whole
+image bit for bit, and so the same result. (In bf16 any difference, however small, turns some roundings the
+other way, and after 20 layers the noise of all roundings is another: two such results are 48 dB apart.)"""
+
+
+class Moments:
+    """Mean and variance of each channel, gathered part by part (Chan, Golub and LeVeque 1979)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0  # summed squared distances from the mean
+
+    def add(self, x: Tensor) -> None:
+        """Take in every pixel of `x`, (1, C, H, W)."""
+        for square in (square for rows in x.split(BLOCK, 2) for square in rows.split(BLOCK, 3)):
+            count = square.shape[2] * square.shape[3]
+            mean, variance = (moment.double() for moment in _sum_up(square))
+            distance, total = mean - self.mean, self.count + count
+            self.mean = self.mean + distance * (count / total)
+            self.squares = self.squares + variance * count + distance**2 * (self.count * count / total)
+            self.count = total
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """Mean and (biased) variance, (C,) each, float64."""
+        assert isinstance(self.mean, Tensor) and isinstance(self.squares, Tensor), "nothing was added"
+        return self.mean, self.squares / self.count
+
+
+def moments(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the channels of one image, (1, C, H, W) -> (C,) each."""
+    gathered = Moments()
+    gathered.add(image)
+    return gathered.read()
+
+
+def normalise(norm: InstanceNorm, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """`norm` of one image or a tile of it, (1, C, H, W), by the statistics given: (C,) each."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    mean, variance = mean.to(wide), variance.to(wide)
+    return F.batch_norm(x, mean, variance, norm.weight, norm.bias, training=False, eps=norm.eps)
+
+
+def instance_norm(norm: InstanceNorm, x: Tensor) -> Tensor:
+    """`norm` of whole images, (B, C, H, W) -> same; quick on the CPU."""
+    normalised = [normalise(norm, image, *moments(image)) for image in x.split(1)]
+    return normalised[0] if len(x) == 1 else torch.cat(normalised)
+
+
+def prepared(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A copy of `network` for inference: on `device`, channels-last, convolutions in `dtype`, norms in fp32."""
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.to(dtype)
+        if isinstance(layer, InstanceNorm) and device.type == "cpu":
+            layer.forward = partial(instance_norm, layer)  # type: ignore[method-assign]
+    return network
+
+
+def _sum_up(x: Tensor) -> tuple[Tensor, Tensor]:
+    if x.device.type == "cpu" and x.dtype != torch.float64:
+        # Statistics come in the format of the buffers: of bf16 images, too, they must be float32.
+        buffer = torch.zeros(x.shape[1])
+        return torch.batch_norm_update_stats(x.contiguous(memory_format=torch.channels_last), buffer, buffer, 0.0)
+    variance, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), (0, 2, 3), correction=0)
+    return mean, variance

@@ -1,0 +1,594 @@
+"""One picture: what is read is what was stored, upright, in sRGB; what is wrong is said in one line."""
+
+import io
+import itertools
+import struct
+import subprocess
+import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps, TiffImagePlugin
+
+from viceversa.data import pictures as images
+from viceversa.data.pictures import BadImage, Picture
+from viceversa.data.profiles import srgb
+from viceversa.errors import BadInput
+
+
+def noise(height, width, channels, dtype=np.uint8, seed=0):
+    most = np.iinfo(dtype).max
+    return np.random.default_rng(seed).integers(0, most, (height, width, channels), dtype, endpoint=True)
+
+
+def smooth(height, width, channels=3):
+    """A gentle gradient, on which lossy formats are nearly exact."""
+    y, x = np.mgrid[:height, :width]
+    planes = [80 + 100 * x / width, 60 + 100 * y / height, 90 + 50 * (x + y) / (height + width)]
+    return np.stack(planes[:channels], axis=-1).round().astype(np.uint8)
+
+
+def file_of(image, format, **options):
+    out = io.BytesIO()
+    image.save(out, format, **options)
+    return out.getvalue()
+
+
+def exif(orientation=1):
+    tags = Image.Exif()
+    tags[271], tags[274] = "A maker", orientation
+    tags.get_ifd(34665).update({36867: "2020:02:02 20:20:20", 33434: 0.01})
+    tags.get_ifd(34853).update({1: "N"})
+    return tags.tobytes()
+
+
+def parsed(data):
+    tags = Image.Exif()
+    tags.load(data)
+    return tags
+
+
+# Formats and depths
+
+
+@pytest.mark.parametrize("format", images.FORMATS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_format_is_read_as_pillow_reads_it(format, channels):
+    pixels = smooth(21, 34, channels)
+    data = file_of(Image.fromarray(pixels[..., 0] if channels == 1 else pixels), format)
+    picture = images.read(data)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert picture.format == format and picture.pixels.dtype == np.uint8
+    assert np.array_equal(picture.pixels, expected)
+    assert picture.alpha is None and picture.icc is None
+    assert np.abs(picture.pixels.astype(int) - pixels).max() < 16
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_png_and_tiff_keep_all(tmp_path, format, dtype, channels, transparent):
+    alpha = noise(37, 53, 1, dtype, seed=1)[..., 0] if transparent else None
+    picture = Picture(noise(37, 53, channels, dtype), alpha, exif(), srgb(), format)
+    images.write(tmp_path / "x", picture)
+    back = images.read(tmp_path / "x", channels=3 if channels == 3 else 1)
+    assert back.pixels.dtype == dtype and np.array_equal(back.pixels, picture.pixels)
+    assert (back.alpha is None) if alpha is None else np.array_equal(back.alpha, alpha)
+    assert back.icc == (srgb() if channels == 3 else None)
+    tags = parsed(back.exif)
+    assert tags[271] == "A maker" and tags.get_ifd(34853)[1] == "N"
+    assert tags.get_ifd(34665)[36867] == "2020:02:02 20:20:20" and float(tags.get_ifd(34665)[33434]) == 0.01
+    with Image.open(tmp_path / "x") as image:  # others can read it too
+        image.load()
+        assert image.size == (53, 37)
+        assert format == "PNG" or image.getexif()[271] == "A maker"
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP"])
+def test_jpeg_and_webp_keep_exif_and_profile(format):
+    back = images.read(images.encode(Picture(smooth(20, 30), None, exif(), srgb(), format)))
+    assert back.icc == srgb() and parsed(back.exif).get_ifd(34665)[36867] == "2020:02:02 20:20:20"
+
+
+def test_16_bit_files_of_others(tmp_path):
+    gray = noise(20, 30, 1, np.uint16)
+    for format in ("PNG", "TIFF"):
+        data = file_of(Image.fromarray(gray[..., 0]), format)
+        assert np.array_equal(images.read(data, channels=None).pixels, gray)
+        assert np.array_equal(images.read(data).pixels, gray.repeat(3, axis=2))
+    rgb = noise(20, 30, 3, np.uint16)
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in rgb)
+    assert np.array_equal(images.read(png(30, 20, 16, 2, zlib.compress(lines))).pixels, rgb)
+
+
+def tiff_16(pixels, order="<", strips=1, **tags):
+    """Deflated, by differences (predictor 2), in either byte order and any number of strips."""
+    height, width, channels = pixels.shape
+    change = pixels.copy()
+    change[:, 1:] -= pixels[:, :-1]
+    parts = [zlib.compress(part.astype(order + "u2").tobytes()) for part in np.array_split(change, strips)]
+    directory = TiffImagePlugin.ImageFileDirectory_v2(prefix={"<": b"II", ">": b"MM"}[order])
+    directory.update({256: width, 257: height, 258: (16,) * channels, 259: 8, 262: 2, 277: channels, 317: 2})
+    directory.update({278: height // strips, 279: tuple(map(len, parts))})
+    directory.update({273: tuple(sum(map(len, parts[:n])) for n in range(strips))})
+    directory.update({int(tag.removeprefix("tag")): value for tag, value in tags.items()})
+    out = io.BytesIO()
+    directory.save(out)
+    return out.getvalue() + b"".join(parts)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("strips", [1, 4])
+def test_16_bit_tiffs_in_strips(order, strips):
+    rgb = noise(40, 30, 3, np.uint16)
+    assert np.array_equal(images.read(tiff_16(rgb, order, strips)).pixels, rgb)
+
+
+def test_white_may_be_zero():
+    gray = noise(9, 9, 1, np.uint16)
+    assert np.array_equal(images.read(tiff_16(gray, tag262=0), channels=1).pixels, 65535 - gray)
+    small = Image.fromarray(gray.astype(np.uint8)[..., 0])
+    inverted = file_of(small, "TIFF", tiffinfo={262: 0})
+    assert np.array_equal(images.read(inverted, channels=1).pixels[..., 0], np.asarray(small))
+
+
+def test_16_bit_tiffs_in_tiles_and_planes_are_refused():
+    rgb = noise(16, 16, 3, np.uint16)
+    planes = {"tag284": 2}
+    for tags in (planes, planes | {"tag259": 1, "tag317": 1}, {"tag322": 16, "tag323": 16, "tag324": 8, "tag325": 100}):
+        with pytest.raises(BadImage, match="16 bit in tiles or planes; save it in strips"):
+            images.read(tiff_16(rgb, **tags))
+
+
+def png(width, height, depth, colour, data):
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def test_16_bit_rounds_to_8_where_the_format_has_8():
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
+    back = images.read(images.encode(Picture(levels, format="BMP")), channels=1).pixels
+    assert back.dtype == np.uint8
+    assert np.array_equal(back, np.rint(levels / 257))
+
+
+def test_gray_of_16_bit_colour_is_as_fine_as_its_colour():
+    gray = noise(9, 9, 1, np.uint16)
+    data = images.encode(Picture(gray.repeat(3, axis=2)))
+    assert np.array_equal(images.read(data, channels=1).pixels, gray)
+
+
+def test_gray_is_pillows_gray():
+    pixels = noise(40, 40, 3)
+    gray = np.asarray(Image.fromarray(pixels).convert("L"))
+    assert np.array_equal(images.read(images.encode(Picture(pixels)), channels=1).pixels[..., 0], gray)
+
+
+def test_palette_one_bit_and_cmyk_become_rgb():
+    pixels = smooth(20, 30)
+    palette = Image.fromarray(pixels).quantize(16)
+    assert np.array_equal(images.read(file_of(palette, "PNG")).pixels, np.asarray(palette.convert("RGB")))
+    bits = Image.fromarray(pixels[..., 0]).convert("1")
+    expected = np.asarray(bits).astype(np.uint8) * 255
+    assert np.array_equal(images.read(file_of(bits, "PNG"), channels=None).pixels[..., 0], expected)
+    cmyk = file_of(Image.fromarray(pixels).convert("CMYK"), "JPEG", quality=95)
+    assert np.abs(images.read(cmyk).pixels.astype(int) - pixels).max() < 12
+
+
+def test_transparency_is_kept_of_every_kind():
+    pixels, alpha = smooth(20, 30), smooth(20, 30, 1)[..., 0]
+    rgba = Image.fromarray(np.dstack([pixels, alpha]))
+    for format in ("PNG", "TIFF", "WEBP"):
+        picture = images.read(file_of(rgba, format, **({"lossless": True} if format == "WEBP" else {})))
+        assert np.array_equal(picture.alpha, alpha) and np.array_equal(picture.pixels, pixels)
+    gray = images.read(file_of(rgba.convert("LA"), "PNG"), channels=None)
+    assert gray.pixels.shape == (20, 30, 1) and np.array_equal(gray.alpha, alpha)
+    palette = Image.fromarray(pixels).quantize(4)
+    picture = images.read(file_of(palette, "PNG", transparency=2))
+    assert np.array_equal(picture.alpha, np.where(np.asarray(palette) == 2, 0, 255))
+    hole = np.where(np.arange(30) < 10, 0, 255).astype(np.uint8)[None].repeat(20, axis=0)
+    picture = images.read(images.encode(Picture(pixels, hole, format="GIF")))
+    assert np.array_equal(picture.alpha, hole)
+    for format in ("JPEG", "BMP"):
+        assert images.read(images.encode(Picture(pixels, alpha, format=format))).alpha is None
+
+
+def test_the_first_frame_of_several_and_a_phones_jpeg():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime")]
+    for format in ("GIF", "TIFF", "WEBP", "MPO"):
+        picture = images.read(file_of(frames[0], format, save_all=True, append_images=frames[1:]))
+        assert picture.pixels.reshape(-1, 3).mean(0) == pytest.approx([255, 0, 0], abs=4)
+        assert picture.format == ("JPEG" if format == "MPO" else format)
+
+
+def test_one_pixel_is_an_image():
+    for format in images.FORMATS:
+        data = images.encode(Picture(np.full((1, 1, 3), 200, np.uint8), format=format))
+        assert images.read(data).pixels == pytest.approx(np.full((1, 1, 3), 200), abs=3)
+
+
+# Orientation
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_orientation_is_applied_and_reset(format, orientation):
+    image = Image.fromarray(smooth(20, 30))
+    data = file_of(image, format, exif=exif(orientation), **({"lossless": True} if format == "WEBP" else {}))
+    picture = images.read(data)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    assert np.array_equal(picture.pixels, expected)
+    assert picture.pixels.shape == ((30, 20, 3) if orientation >= 5 else (20, 30, 3))
+    tags = parsed(picture.exif)
+    assert tags[274] == 1 and tags[271] == "A maker"
+    assert not set(tags) & {256, 257, 273, 279}  # what told of the TIFF's layout is gone
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_orientation_of_16_bit_with_alpha(format, orientation, channels):
+    pixels = noise(20, 30, channels, np.uint16)
+    stored = Picture(pixels, pixels[..., 0], exif(orientation), None, format)
+    expected = np.asarray(turned(pixels[..., 0], orientation))
+    picture = images.read(images.encode(stored), channels=1 if channels == 1 else 3)
+    assert np.array_equal(picture.pixels[..., 0], expected) and np.array_equal(picture.alpha, expected)
+    assert parsed(picture.exif)[274] == 1
+
+
+def turned(plane, orientation):
+    """By Pillow, plane for plane of bytes."""
+    halves = []
+    for shift in (0, 8):
+        image = Image.fromarray((plane >> shift & 255).astype(np.uint8))
+        image.getexif()[274] = orientation
+        halves.append(np.asarray(ImageOps.exif_transpose(image)).astype(np.uint16) << shift)
+    return halves[0] | halves[1]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # viceversa's own filter, which pytest takes away
+def test_broken_exif_is_ignored():
+    data = file_of(Image.fromarray(smooth(8, 8)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + bytes(20))
+    assert images.read(data).pixels.shape == (8, 8, 3)
+
+
+# Colour profiles
+
+
+def tag(kind, body):
+    return kind + bytes(4) + body
+
+
+def s15(*values):
+    return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
+
+
+def icc(space, tags, pcs=b"XYZ "):
+    """A small profile: header, tag table, tags."""
+    table, body, offset = b"", b"", 132 + 12 * len(tags)
+    for name, data in tags.items():
+        data += bytes(-len(data) % 4)
+        table += name + struct.pack(">II", offset + len(body), len(data))
+        body += data
+    size = offset + len(body)
+    header = struct.pack(">I4sI4s4s4s12s4s", size, b"test", 0x02400000, b"mntr", space, pcs, bytes(12), b"acsp")
+    header += bytes(28) + s15(0.9642, 1.0, 0.8249)
+    return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
+
+
+SRGB_CURVE = tag(b"para", struct.pack(">HH", 3, 0) + s15(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045))
+
+
+def matrix_profile(curve, red, green, blue):
+    columns = {b"rXYZ": red, b"gXYZ": green, b"bXYZ": blue}
+    tags = {name: tag(b"XYZ ", s15(*column)) for name, column in columns.items()}
+    return icc(b"RGB ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve))
+
+
+def gamma(value):
+    return tag(b"curv", struct.pack(">IH", 1, round(value * 256)))
+
+
+P3 = matrix_profile(
+    SRGB_CURVE, (0.515121, 0.241196, -0.001053), (0.291977, 0.692245, 0.041885), (0.157104, 0.066574, 0.784073)
+)
+SRGB_PRIMARIES = (0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.7141)
+
+
+def table_profile(space, corners):
+    """A profile of tables (lut8, ICC.1:2001 6.5.8): the Lab colour at each corner, straight lines between."""
+    inputs = {b"RGB ": 3, b"CMYK": 4}[space]
+    body = struct.pack(">BBBB", inputs, 3, 2, 0) + s15(1, 0, 0, 0, 1, 0, 0, 0, 1) + bytes(range(256)) * inputs
+    for corner in itertools.product((0, 1), repeat=inputs):
+        light, a, b = corners(*corner)
+        body += bytes((round(light * 2.55), round(a + 128), round(b + 128)))
+    return icc(space, {b"A2B0": tag(b"mft1", body + bytes(range(256)) * 3)}, pcs=b"Lab ")
+
+
+def linear(values):
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def srgb_of(light):
+    light = np.clip(light, 0, 1)
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+# By way of XYZ, from the chromaticities under D65 (CSS Color 4, section 18), and not through a profile.
+P3_TO_SRGB = np.array(
+    [
+        [3.24096994, -1.53738318, -0.49861076],
+        [-0.96924364, 1.8759675, 0.04155506],
+        [0.05563008, -0.20397696, 1.05697151],
+    ]
+) @ np.array(
+    [[0.48657095, 0.26566769, 0.19821729], [0.22897456, 0.69173852, 0.07928691], [0.0, 0.04511338, 1.04394437]]
+)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.uint8, 1.01), (np.uint16, 30)])
+def test_display_p3_becomes_srgb(dtype, tolerance):
+    pixels = noise(30, 30, 3, dtype)
+    most = np.iinfo(dtype).max
+    picture = images.read(images.encode(Picture(pixels, icc=P3)))
+    expected = most * srgb_of(linear(pixels / most) @ P3_TO_SRGB.T)
+    assert picture.pixels.dtype == dtype and picture.icc == srgb()
+    assert np.abs(picture.pixels - expected).max() <= tolerance
+    assert np.abs(expected - pixels).max() > 0.1 * most
+
+
+def test_16_bit_conversion_agrees_with_littlecms():
+    small = noise(40, 40, 3)
+    for profile in (P3, matrix_profile(gamma(2.2), *SRGB_PRIMARIES)):
+        in_8 = images.read(images.encode(Picture(small, icc=profile))).pixels
+        in_16 = images.read(images.encode(Picture(small.astype(np.uint16) * 257, icc=profile))).pixels
+        assert np.abs(in_16 / 257 - in_8).max() < 0.75  # LittleCMS's own rounding is 0.5 and a little
+
+
+@pytest.mark.parametrize(
+    "curve, light",
+    [
+        (gamma(1.75), lambda x: x**1.75),
+        (tag(b"curv", struct.pack(">I", 0)), lambda x: x),
+        (tag(b"curv", struct.pack(">I3H", 3, 0, 16384, 65535)), lambda x: np.interp(x, [0, 0.5, 1], [0, 0.25, 1])),
+        (tag(b"para", struct.pack(">HH", 0, 0) + s15(1.5)), lambda x: x**1.5),
+        (tag(b"para", struct.pack(">HH", 1, 0) + s15(2, 1.25, -0.25)), lambda x: (1.25 * x - 0.25).clip(0) ** 2),
+        (tag(b"para", struct.pack(">HH", 2, 0) + s15(2, 1, -0.2, 0.1)), lambda x: (x - 0.2).clip(0) ** 2 + 0.1),
+        (SRGB_CURVE, linear),
+        (
+            tag(b"para", struct.pack(">HH", 4, 0) + s15(2, 0.8, 0.1, 0.5, 0.2, 0.05, 0.02)),
+            lambda x: np.where(x >= 0.2, (0.8 * x + 0.1) ** 2 + 0.05, 0.5 * x + 0.02),
+        ),
+    ],
+    ids=["gamma", "straight", "table", "power", "CIE 122", "IEC 61966-3", "sRGB", "all numbers"],
+)
+def test_every_kind_of_tone_curve_in_16_bit(curve, light):
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
+    expected = srgb_of(light(levels / 65535)) * 65535
+    gray = images.read(png_with_profile(levels, icc(b"GRAY", {b"kTRC": curve})), channels=1)
+    assert gray.icc == srgb() and np.abs(gray.pixels - expected).max() < 8  # s15.16 of the curve's numbers
+    colour = Picture(levels.repeat(3, axis=2), icc=matrix_profile(curve, *SRGB_PRIMARIES))
+    assert np.abs(images.read(images.encode(colour)).pixels - expected).max() < 40  # and of the primaries
+
+
+def png_with_profile(levels, profile):
+    return file_of(Image.fromarray(levels[..., 0]), "PNG", icc_profile=profile)
+
+
+def test_gray_profile_in_8_bit():
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    picture = images.read(png_with_profile(levels, icc(b"GRAY", {b"kTRC": gamma(1.75)})), channels=None)
+    assert picture.pixels.shape == (16, 16, 1) and picture.icc == srgb()
+    assert np.abs(picture.pixels - 255 * srgb_of((levels / 255) ** 1.75)).max() <= 2  # LittleCMS is coarse near black
+
+
+def test_cmyk_profile():
+    paper = table_profile(b"CMYK", lambda c, m, y, k: (100 - 60 * k - 10 * (c + m + y), 0, 0))
+    inks = np.zeros((8, 8, 4), np.uint8)
+    inks[4:, :, 3] = 255
+    data = file_of(Image.fromarray(inks, "CMYK"), "TIFF", icc_profile=paper)
+    picture = images.read(data)
+    assert picture.icc == srgb() and picture.pixels[:4].min() >= 254
+    # L* 40 is 94, less where black is scaled to black (perceptual); plain arithmetic says 0
+    assert picture.pixels[4:] == pytest.approx(np.full((4, 8, 3), 94), abs=6)
+
+
+def test_profile_of_tables_keeps_fine_steps_in_16_bit():
+    warm = table_profile(b"RGB ", lambda r, g, b: (100 * (0.3 * r + 0.6 * g + 0.1 * b), 0, 0))
+    pixels = (30000 + np.arange(64, dtype=np.uint16)).reshape(1, 64, 1).repeat(3, axis=2)
+    picture = images.read(images.encode(Picture(pixels, icc=warm)))
+    small = images.read(images.encode(Picture((pixels // 257).astype(np.uint8), icc=warm)))
+    assert picture.icc == srgb() and np.array_equal(np.diff(picture.pixels[0, :, 0]), np.ones(63))
+    assert np.abs(picture.pixels / 257 - small.pixels).max() < 1.5
+    assert np.abs(small.pixels.astype(int) - pixels // 257).max() > 2
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_broken_and_mismatched_profiles_are_ignored(dtype):
+    pixels = noise(8, 8, 3, dtype)
+    truncated = matrix_profile(gamma(2.2), *SRGB_PRIMARIES)[:150]
+    gray = icc(b"GRAY", {b"kTRC": gamma(1.8)})
+    for profile in (b"nonsense", bytes(500), truncated, gray):
+        picture = images.read(images.encode(Picture(pixels, icc=profile)))
+        assert np.array_equal(picture.pixels, pixels) and picture.icc is None
+
+
+def test_srgb_profiles_change_no_bit():
+    pixels = noise(64, 64, 3)
+    own = matrix_profile(SRGB_CURVE, *SRGB_PRIMARIES)
+    picture = images.read(images.encode(Picture(pixels, icc=own)))
+    assert np.array_equal(picture.pixels, pixels) and picture.icc == srgb()
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("format", images.FORMATS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_truncated_files_are_told(tmp_path, format, dtype):
+    path = tmp_path / "photo.x"
+    whole = images.encode(Picture(noise(200, 300, 3, dtype), format=format))
+    for part in (0.02, 0.5, 0.9):
+        path.write_bytes(whole[: int(part * len(whole))])
+        with pytest.raises(BadImage, match=r"photo\.x: ") as told:
+            images.read(path)
+        assert "\n" not in str(told.value)
+
+
+def test_what_is_no_image_is_told(tmp_path):
+    for content in (b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n"):
+        with pytest.raises(BadImage, match="not an image that can be read"):
+            images.read(content)
+    with pytest.raises(BadImage, match=r"gone\.png: No such file"):
+        images.read(tmp_path / "gone.png")
+    with pytest.raises(BadImage, match="directory"):
+        images.read(tmp_path)
+    with pytest.raises(BadImage, match="32 bits a channel"):
+        images.read(file_of(Image.new("F", (4, 4)), "TIFF"))
+
+
+def test_a_decompression_bomb_is_refused_before_decoding(tmp_path):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png(30000, 30000, 8, 2, zlib.compress(bytes(1000))))
+    for look in (images.read, images.header):
+        with pytest.raises(BadImage, match=r"bomb\.png: larger than 500 megapixels"):
+            look(path)
+
+
+def test_nothing_is_said_on_the_terminal(tmp_path):
+    large = tmp_path / "large.png"
+    large.write_bytes(png(17000, 17000, 8, 2, zlib.compress(bytes(1000))))  # Pillow would warn of its size
+    odd = tmp_path / "odd.jpg"
+    odd.write_bytes(file_of(Image.new("RGB", (8, 8)), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\0" + bytes(9)))
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(images.encode(Picture(noise(50, 50, 3, np.uint16)))[:2000])
+    code = f"""
+from pathlib import Path
+from viceversa.data import pictures as images
+print(images.header(Path({str(large)!r})).width, images.read(Path({str(odd)!r})).pixels.shape)
+try:
+    images.read(Path({str(cut)!r}))
+except images.BadImage:
+    print("told")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "17000 (8, 8, 3)\ntold\n" and done.stderr == ""
+
+
+@pytest.mark.parametrize("format, side", [("WEBP", 16384), ("JPEG", 65501)])
+def test_too_large_for_the_format_is_told_and_the_old_file_stays(tmp_path, format, side):
+    path = tmp_path / "old"
+    path.write_bytes(b"old")
+    with pytest.raises(BadInput, match=f"{format} holds at most {side - 1} pixels a side"):
+        images.write(path, Picture(np.zeros((1, side, 3), np.uint8), format=format))
+    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+    images.write(path, Picture(np.zeros((1, side - 1, 3), np.uint8), format=format))
+    assert images.read(path).pixels.shape == (1, side - 1, 3)
+
+
+def test_quality_is_heard():
+    for format in ("JPEG", "WEBP"):
+        sizes = [len(images.encode(Picture(noise(64, 64, 3), format=format), quality)) for quality in (20, 95)]
+        assert sizes[0] < sizes[1] / 2
+
+
+def test_threads_read_the_same():
+    files = [images.encode(Picture(noise(60, 60, 3, dtype, seed), icc=P3)) for seed in range(4) for dtype in
+             (np.uint8, np.uint16)]  # fmt: skip
+    alone = [images.read(file).pixels for file in files]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda file: images.read(file).pixels, files * 5))
+    assert all(np.array_equal(x, y) for x, y in zip(together, alone * 5, strict=True))
+
+
+def test_header_tells_size_and_depth(tmp_path):
+    for dtype in (np.uint8, np.uint16):
+        for channels, format in itertools.product((1, 3), ("PNG", "TIFF")):
+            path = tmp_path / "x"
+            images.write(path, Picture(noise(3, 5, channels, dtype), format=format))
+            assert images.header(path) == images.Header(3, 5, dtype)
+
+
+# Tensors
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_level_survives_the_way_to_a_tensor_and_back(dtype):
+    most = np.iinfo(dtype).max
+    levels = np.arange(most + 1, dtype=dtype).reshape(16, -1, 1).repeat(3, axis=2)
+    tensor = images.to_tensor(levels)
+    assert tensor.shape == (1, 3, 16, (most + 1) // 16) and tensor.dtype == torch.float32
+    assert tensor.min() == -1 and tensor.max() == 1
+    assert torch.allclose(tensor[0, 0].flatten(), torch.linspace(-1, 1, most + 1), atol=1e-6)
+    assert np.array_equal(images.to_pixels(tensor, dtype)[0], levels)
+    assert images.to_tensor(np.stack([levels, levels])).shape[0] == 2
+
+
+def test_to_pixels_rounds_and_clips():
+    values = torch.tensor([-2.0, -1 + 1.2 / 127.5, -1 + 1.8 / 127.5, 0.999, 3.0])
+    pixels = images.to_pixels(values.view(1, 1, 1, 5).to(torch.bfloat16).float())
+    assert pixels.shape == (1, 1, 5, 1) and pixels.flatten().tolist() == [0, 1, 2, 255, 255]
+
+
+# Finding
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.JPG", "a.png", "deep/c.webp", ".hidden.png", ".cache/x.png", "notes.txt"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path / "photos"
+
+
+def names(paths, folder):
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def test_find_folders_globs_images_and_lists(folder, monkeypatch):
+    assert names(images.find(folder), folder) == ["a.png", "b.JPG", "deep/c.webp"]
+    assert names(images.find(f"{folder}/*"), folder) == ["a.png", "b.JPG"]
+    assert names(images.find(f"{folder}/**/*.webp"), folder) == ["deep/c.webp"]
+    assert names(images.find(folder / "a.png"), folder) == ["a.png"]
+    (folder / "list.txt").write_text("# two\ndeep/c.webp\n\na.png\n")
+    assert names(images.find(folder / "list.txt"), folder) == ["deep/c.webp", "a.png"]
+    odd = folder / "odd [1]"
+    odd.mkdir()
+    (odd / "d.png").write_bytes(b"")
+    assert names(images.find(str(odd)), odd) == ["d.png"]
+
+
+def test_find_follows_links_and_ends(folder):
+    (folder / "deep" / "up").symlink_to(folder)
+    (folder / "elsewhere").symlink_to(folder.parent / "other")
+    (folder.parent / "other").mkdir()
+    (folder.parent / "other" / "e.png").write_bytes(b"")
+    assert names(images.find(folder), folder) == ["a.png", "b.JPG", "deep/c.webp", "elsewhere/e.png"]
+
+
+def test_find_says_why_there_are_none(folder):
+    (folder / "empty").mkdir()
+    (folder / "text").mkdir()
+    (folder / "text" / "x.txt").write_text("")
+    (folder / "list.txt").write_text("missing.png\n")
+    (folder / "binary.dat").write_bytes(b"\xff\xfe\x80")
+    for source, why in {
+        "gone": "no such file or folder",
+        "empty": "an empty folder",
+        "text": "no images in this folder .*jpg",
+        "*.gif": "no images match",
+        "notes.txt": "no paths in this text file",
+        "list.txt": r"lists .*missing\.png, which is no file",
+        "binary.dat": "neither an image",
+    }.items():
+        with pytest.raises(BadInput, match=why) as told:
+            images.find(folder / source)
+        assert "\n" not in str(told.value)

@@ -1,0 +1,308 @@
+"""`viceversa evaluate` and `viceversa.evaluate`: real models, real files, every bad input a person may give."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import inception_layout
+import numpy as np
+import pytest
+import torch
+from evaluation_material import DAY, NIGHT, grid_ruler, model, model_file, pictures
+from PIL import Image
+
+import viceversa
+from viceversa.cli import main
+from viceversa.data.pictures import to_pixels, to_tensor
+from viceversa.errors import BadInput
+from viceversa.evaluation import features as features_module
+from viceversa.evaluation.distances import frechet, kid, kid_subsets
+from viceversa.evaluation.evaluate import evaluate
+from viceversa.evaluation.features import load_features
+from viceversa.evaluation.fetch import Download
+from viceversa.evaluation.perceptual import psnr_ssim, structure
+from viceversa.evaluation.scores import load_image
+from viceversa.model.file import Model, save_model
+
+HORSES = Path(__file__).parents[2] / "../shared/data/horse2zebra"
+WEIGHTS = Path(__file__).parents[2] / "../shared/weights"
+Folders = tuple[Path, Path]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICEVERSA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VICEVERSA_MIRROR", "http://127.0.0.1:9")  # nothing answers there
+
+
+@pytest.fixture
+def ruler(tmp_path: Path) -> str:
+    return str(grid_ruler(tmp_path / "grid.onnx"))
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    """Day and night, of other names, counts and sizes."""
+    return pictures(tmp_path / "day", 6, DAY), pictures(tmp_path / "night", 7, NIGHT, 52, seed=1, prefix="n")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main(["evaluate", *map(str, arguments), "--device", "cpu"])
+    return code, *capsys.readouterr()
+
+
+def test_folders(folders: Folders, ruler: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(
+        capsys, "--fake", folders[0], "--real", folders[1], "--features", ruler, "--json", "--precision", "fp32"
+    )
+    assert code == 0, err
+    found = json.loads(out)
+    x, y = (load_features(ruler)(map(load_image, sorted(folder.iterdir()))) for folder in folders)
+    assert found["kid"] == pytest.approx(kid(x, y), rel=1e-9)
+    assert found["kid_std"] == pytest.approx(kid_subsets(x, y)[1], rel=1e-9)
+    assert found["frechet"] == pytest.approx(frechet(x, y), rel=1e-9)
+    assert (found["features"], found["n_fake"], found["n_real"]) == ("grid.onnx", 6, 7)
+    assert found["prepared"] == "own size" and "paired" not in found
+    (note,) = found["notes"]
+    assert "6 images are fewer than the covariance of 12 features needs" in note and "compare by KID" in note
+
+
+def test_table(folders: Folders, ruler: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--fake", folders[0], "--real", folders[1], "--features", ruler)
+    assert code == 0
+    numbers = evaluate(fake=folders[0], real=folders[1], features=ruler)
+    assert f"{numbers['kid']:.4f} ± {numbers['kid_std']:.4f}" in out and "grid.onnx" in out
+    assert str(numbers) == out.rstrip("\n") == repr(numbers)
+    assert "round trip" not in out and "PSNR" not in out
+
+
+def test_no_note_where_images_are_many(tmp_path: Path, ruler: str) -> None:
+    a, b = pictures(tmp_path / "a", 13, DAY), pictures(tmp_path / "b", 14, DAY, seed=9)
+    assert evaluate(fake=a, real=b, features=ruler)["notes"] == []
+
+
+def test_model(folders: Folders, ruler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both directions, against the plain composition."""
+    path = model_file(tmp_path / "model.safetensors")
+    code, out, err = run(capsys, path, *folders, "--features", ruler, "--json", "--precision", "fp32")
+    assert code == 0, err
+    found = json.loads(out)
+    assert list(found) == ["night", "day"]
+    networks = model().generators
+    days, nights = (
+        [np.asarray(Image.open(f).resize((32, 32), Image.Resampling.BICUBIC)) for f in sorted(folder.iterdir())]
+        for folder in folders
+    )
+    with torch.inference_mode():
+        fakes = [to_pixels(networks["ab"](to_tensor(day)))[0] for day in days]
+        again = [networks["ba"](to_tensor(fake)) for fake in fakes]
+    vectors = load_features(ruler)
+    night = found["night"]
+    assert night["kid"] == pytest.approx(kid(vectors(fakes), vectors(nights)), rel=1e-3)
+    assert (night["n_fake"], night["n_real"], night["prepared"]) == (6, 7, "square 32")
+    inputs = [to_tensor(day) for day in days]
+    l1 = np.mean([float((x - y).abs().mean()) / 2 for x, y in zip(inputs, again, strict=True)])
+    assert night["round_trip"] == {"l1": pytest.approx(l1, rel=1e-3)}
+    kept = np.mean([float(structure(x, to_tensor(y))) for x, y in zip(inputs, fakes, strict=True)])
+    assert night["structure"] == pytest.approx(kept, abs=1e-3)
+    distance = lambda v: np.mean([np.linalg.norm(p - q) for p in v for q in v if p is not q])  # noqa: E731
+    ratio = distance(list(vectors(fakes))) / distance(list(vectors(days)))
+    assert night["diversity"] == pytest.approx(ratio, rel=1e-3)
+    assert found["day"]["n_fake"] == 7 and found["day"]["kid"] != night["kid"]
+    left_out = [note for note in night["notes"] if note.startswith("LPIPS is left out")]
+    assert len(left_out) == 1 and "squeezenet1_1" in left_out[0] and "--lpips FOLDER" in left_out[0]
+
+
+def test_collapse_shows_as_no_diversity(folders: Folders, ruler: str) -> None:
+    made = model()
+    for weight in made.generators["ab"].parameters():
+        weight.data *= 0  # the same gray for every input
+    found = evaluate(made, *folders, features=ruler, device="cpu")
+    assert found["night"]["diversity"] == pytest.approx(0, abs=1e-6)
+    assert found["day"]["diversity"] > 0.1
+
+
+def test_one_direction_and_gray(folders: Folders, ruler: str) -> None:
+    made = model(channels=(3, 1))
+    del made.generators["ba"]
+    found = evaluate(made, *folders, features=ruler, device="cpu")
+    assert list(found) == ["night"]
+    assert found["night"]["prepared"] == "own size" and "round_trip" not in found["night"]
+    assert not any("LPIPS" in note for note in found["night"]["notes"])
+
+
+def test_several_models_side_by_side(
+    folders: Folders, ruler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = model_file(tmp_path / "one.safetensors"), model_file(tmp_path / "two.safetensors", seed=5)
+    code, out, _ = run(capsys, one, two, *folders, "--features", ruler, "--json")
+    found = json.loads(out)
+    assert code == 0 and list(found) == [str(one), str(two)] and list(found[str(two)]) == ["night", "day"]
+    assert found[str(one)] == evaluate(one, *folders, features=ruler, device="cpu")
+    assert found[str(two)]["day"]["kid"] != found[str(one)]["day"]["kid"]
+    table = str(evaluate([one, two], *folders, features=ruler))
+    assert table.count("to night") == table.count("to day") == 2
+    other = model_file(tmp_path / "other.safetensors", image={"size": 64, "crop": 64, "resize": "square"})
+    notes = evaluate([one, other], *folders, features=ruler)[str(one)]["night"]["notes"]
+    assert any("different sizes" in note and "--protocol cut" in note for note in notes)
+
+
+def test_run_folder_and_public_name(folders: Folders, ruler: str, tmp_path: Path) -> None:
+    """The best epoch of a run is what is measured."""
+    model_file(tmp_path / "run" / "model.safetensors", seed=1)
+    best = model_file(tmp_path / "run" / "best.safetensors", seed=2)
+    found = viceversa.evaluate(tmp_path / "run", *folders, features=ruler, device="cpu")
+    assert found == evaluate(best, *folders, features=ruler, device="cpu")
+
+
+def test_pairs(tmp_path: Path, ruler: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Same names, another ending and the same picture or a changed one."""
+    real = pictures(tmp_path / "real", 4, DAY)
+    fake = pictures(tmp_path / "fake", 4, DAY, seed=3, suffix=".bmp")
+    shutil.copy(real / "002.png", fake / "002.png")
+    (fake / "002.bmp").unlink()
+    code, out, err = run(capsys, "--fake", fake, "--real", real, "--features", ruler, "--json")
+    assert code == 0, err
+    paired = json.loads(out)["paired"]
+    assert list(paired["images"]) == ["000", "001", "002", "003"]
+    assert paired["images"]["002"] == {"psnr": None, "ssim": 1.0}  # equal: infinite, which JSON has not
+    x, y = (to_tensor(load_image(folder / name)) for folder, name in ((fake, "001.bmp"), (real, "001.png")))
+    psnr, ssim = psnr_ssim(x, y)
+    assert paired["images"]["001"] == pytest.approx({"psnr": psnr, "ssim": ssim})
+    assert paired["psnr"] is None
+    assert paired["ssim"] == pytest.approx(np.mean([row["ssim"] for row in paired["images"].values()]))
+    assert evaluate(fake=fake, real=real, features=ruler)["paired"]["psnr"] == math.inf
+    assert "PSNR" in str(evaluate(fake=fake, real=real, features=ruler))
+
+
+def test_pairs_of_a_model(tmp_path: Path, ruler: str) -> None:
+    """Registered test folders: the translation of 001 is compared with the other domain's 001."""
+    day, night = pictures(tmp_path / "d", 4, DAY), pictures(tmp_path / "n", 5, NIGHT, seed=1)
+    path = model_file(tmp_path / "model.safetensors")
+    assert "paired" not in evaluate(path, day, night, features=ruler)["night"]  # 004 has no partner
+    found = evaluate(path, day, night, features=ruler, paired=True, device="cpu", precision="fp32")
+    assert list(found["night"]["paired"]["images"]) == list(found["day"]["paired"]["images"])
+    with torch.inference_mode():
+        x = to_tensor(np.asarray(Image.open(day / "001.png").resize((32, 32), Image.Resampling.BICUBIC)))
+        y = to_tensor(np.asarray(Image.open(night / "001.png").resize((32, 32), Image.Resampling.BICUBIC)))
+        psnr, _ = psnr_ssim(to_tensor(to_pixels(model().generators["ab"](x))), y)
+    assert found["night"]["paired"]["images"]["001"]["psnr"] == pytest.approx(psnr, rel=1e-3)
+
+
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="needs ../shared/weights")
+def test_lpips_from_a_folder(tmp_path: Path, ruler: str) -> None:
+    day, night = pictures(tmp_path / "d", 3, DAY), pictures(tmp_path / "n", 3, NIGHT, seed=1)
+    found = evaluate(model_file(tmp_path / "m.safetensors"), day, night, features=ruler, lpips=WEIGHTS)["night"]
+    assert 0 < found["round_trip"]["lpips"] < 2 and 0 < found["paired"]["lpips"] < 2
+    assert not any("LPIPS" in note for note in found["notes"])
+
+
+def test_protocol_cut(folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """256 x 256, Inception, resized as pytorch-fid does; with a weight file made here."""
+    path = tmp_path / "cache" / "weights" / "inception.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(inception_layout.random_weights(), path)
+    made = Download("http://127.0.0.1:9/inception.pth", features_module.sha256(path))
+    monkeypatch.setattr(features_module.inception_features, "__defaults__", ("legacy", None, made))
+    few = [pictures(tmp_path / f"few_{name}", 2, DAY, 300, seed) for seed, name in enumerate(("horses", "zebras"))]
+    found = evaluate(fake=few[0], real=few[1], protocol="cut", device="cpu")
+    assert (found["features"], found["prepared"]) == ("inception-legacy", "square 256")
+    x, y = (
+        [np.asarray(Image.open(f).resize((256, 256), Image.Resampling.BICUBIC)) for f in sorted(folder.iterdir())]
+        for folder in few
+    )
+    vectors = load_features("inception")
+    assert found["frechet"] == pytest.approx(frechet(vectors(x), vectors(y)), rel=1e-6)
+    for wrong in ({"features": "lite0"}, {"resizing": "clean"}):
+        with pytest.raises(BadInput, match="--protocol cut means --features inception --resizing legacy"):
+            evaluate(fake=few[0], real=few[1], protocol="cut", **wrong)
+
+
+@pytest.mark.skipif(not HORSES.exists(), reason="needs ../shared/data/horse2zebra")
+def test_published_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command line on real images, with the offline ruler (EfficientNet-Lite0): horses and zebras, and the
+    zebras that a published generator made of the horses.
+    """
+    for fake, wanted_kid, wanted_frechet in (("testA", 0.2224, 221.8), ("published_fakeB", 0.0716, 112.9)):
+        code, out, _ = run(capsys, "--fake", HORSES / fake, "--real", HORSES / "testB", "--features", "lite0", "--json")
+        found = json.loads(out)
+        assert code == 0 and found["features"] == "lite0" and (found["n_fake"], found["n_real"]) == (120, 140)
+        assert found["kid"] == pytest.approx(wanted_kid, abs=0.001) and 0.002 < found["kid_std"] < 0.02
+        assert found["frechet"] == pytest.approx(wanted_frechet, abs=0.5)
+
+
+def bad(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line that a person is told, after how far it came; exit code 2, nothing on standard output."""
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, ""), err
+    *before, line = err.strip().splitlines()
+    assert all(earlier.startswith(("reading ", "translating ")) for earlier in before)
+    assert line.startswith("viceversa: ")
+    return line
+
+
+def test_bad_folders(folders: Folders, ruler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    day, night = folders
+    (tmp_path / "empty").mkdir()
+    assert "empty folder" in bad(capsys, "--fake", tmp_path / "empty", "--real", night, "--features", ruler)
+    assert "no such file or folder" in bad(capsys, "--fake", day, "--real", tmp_path / "absent", "--features", ruler)
+    one = pictures(tmp_path / "one", 1, DAY)
+    assert f"{one}: one image only" in bad(capsys, "--fake", one, "--real", night, "--features", ruler)
+    assert f"{one}: one image only" in bad(capsys, "--fake", day, "--real", one, "--features", ruler)
+    (night / "n000.png").write_bytes((night / "n001.png").read_bytes()[:200])
+    assert "n000.png: broken" in bad(capsys, "--fake", day, "--real", night, "--features", ruler)
+
+
+def test_bad_pairs(tmp_path: Path, ruler: str, capsys: pytest.CaptureFixture[str]) -> None:
+    day, night = pictures(tmp_path / "a", 3, DAY), pictures(tmp_path / "b", 3, NIGHT, prefix="night")
+    told = bad(capsys, "--fake", day, "--real", night, "--paired", "--features", ruler)
+    assert "no image of" in told and "'000'" in told and "'night000'" in told
+    large = pictures(tmp_path / "c", 3, NIGHT, side=48)
+    told = bad(capsys, "--fake", day, "--real", large, "--paired", "--features", ruler)
+    assert "(48x48) and its pair (40x40) are not of one size" in told
+    found = evaluate(fake=day, real=large, features=ruler)  # not asked for: no error
+    assert "paired" not in found and any("not of one size" in note for note in found["notes"])
+
+
+def test_bad_features(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = ("--fake", folders[0], "--real", folders[1], "--features")
+    (tmp_path / "text.onnx").write_text("no network")
+    assert "no ONNX network" in bad(capsys, *pair, tmp_path / "text.onnx")
+    assert "no such file" in bad(capsys, *pair, tmp_path / "absent.onnx")
+    assert "no such features; use inception, lite0" in bad(capsys, *pair, "vgg")
+
+
+def test_bad_inception(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = tmp_path / "cache" / "weights" / "pt_inception-2015-12-05-6726825d.pth"
+    told = bad(capsys, "--fake", folders[0], "--real", folders[1])
+    assert f"at {wrong}, or use --features lite0" in told
+    wrong.parent.mkdir(parents=True, exist_ok=True)
+    wrong.write_bytes(b"something else")
+    assert "wrong checksum" in bad(capsys, "--fake", folders[0], "--real", folders[1])
+
+
+def test_bad_numbers(folders: Folders, ruler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model whose weights are not numbers."""
+    made = model(image={"size": 32, "crop": 32, "resize": "square"})
+    ruined = Model({"ab": made.generators["ab"]}, made.domains, made.info)
+    next(iter(ruined.generators["ab"].parameters())).data[:] = float("nan")
+    save_model(tmp_path / "ruined.safetensors", ruined)
+    told = bad(capsys, tmp_path / "ruined.safetensors", *folders, "--features", ruler)
+    assert "day/000.png: the model makes no finite numbers of it" in told
+
+
+def test_bad_use(folders: Folders, ruler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = model_file(tmp_path / "model.safetensors")
+    for arguments in ((), (path, folders[0]), ("--fake", folders[0]), (path, *folders, "--fake", "x", "--real", "y")):
+        assert "give MODEL and a folder of test images" in bad(capsys, *arguments)
+    assert "no model" in bad(capsys, tmp_path / "absent.safetensors", *folders, "--features", ruler)
+    assert "given twice" in bad(capsys, path, path, *folders, "--features", ruler)
+    assert "wrong order: day then night" in bad(capsys, path, *reversed(folders), "--features", ruler)
+    assert "--lpips" in bad(capsys, path, *folders, "--features", ruler, "--lpips", tmp_path)
+    with pytest.raises(BadInput, match="give MODEL"):
+        evaluate(path, folders[0])
+    with pytest.raises(BadInput, match="evaluate has no feature"):
+        evaluate(path, *folders, feature="lite0")
+    small = model_file(tmp_path / "small.safetensors", image={"size": 64, "crop": 64, "resize": "none"})
+    assert "day" in bad(capsys, small, *folders, "--features", ruler)

@@ -1,0 +1,227 @@
+"""Exported files translate as the model does, at any size, in onnxruntime and in a process without viceversa."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from viceversa.cli import main
+from viceversa.errors import BadInput, Failed
+from viceversa.exchange.export import direction_to, export
+from viceversa.exchange.importing import import_weights
+from viceversa.model.file import Model, save_model
+from viceversa.model.networks import Generator
+
+SPECS = {
+    "resnet": Generator(width=3, blocks=1),
+    "affine nearest": Generator(width=2, blocks=1, norm="instance-affine", upsample="nearest", channels_in=1),
+    "batch blur": Generator(width=2, blocks=1, norm="batch", antialias=True, channels_out=1),
+    "unet": Generator(kind="unet", width=2, halvings=5),
+}
+
+
+def build(spec):
+    """Random weights everywhere, running statistics and affine norms included."""
+    network = spec.build().eval().requires_grad_(False)
+    random = torch.Generator().manual_seed(0)
+    for name, value in network.state_dict().items():
+        if value.is_floating_point() and not name.endswith("filt"):
+            drawn = torch.rand(value.shape, generator=random)
+            value.copy_(drawn + 0.5 if value.ndim == 1 and not name.endswith("bias") else (drawn - 0.5) * 0.5)
+    return network
+
+
+def model_of(network):
+    return Model({"ab": network}, ("day", "night"))
+
+
+def images(spec, *sides):
+    """Noise of (batch, height, width), the sides counted in the network's multiple."""
+    batch, height, width = sides
+    shape = (batch, spec.channels_in, height * spec.multiple, width * spec.multiple)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(sum(sides))) * 2 - 1
+
+
+SIZES = {"resnet": [(1, 2, 2), (1, 13, 7), (3, 8, 9)], "unet": [(1, 1, 1), (1, 2, 3), (3, 4, 1)]}
+
+
+def run_onnx(path, image):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+
+
+def run_pt2(path, image):
+    return torch.export.load(path).module()(image)
+
+
+def assert_same(run, path, network, tolerance=1e-3, sizes=None):
+    for size in sizes or SIZES[network.spec.kind]:
+        image = images(network.spec, *size)
+        with torch.no_grad():
+            expected = network(image)
+            given = run(path, image)
+        assert given.dtype == torch.float32 and given.shape == expected.shape
+        assert (given - expected).abs().max() < tolerance, size
+
+
+@pytest.mark.parametrize("name", ["affine nearest", "batch blur", "unet"])  # resnet: by the command, below
+def test_onnx_translates_as_the_model_at_any_size(tmp_path, name):
+    network = build(SPECS[name])
+    assert export(model_of(network), "ab", tmp_path / "night.onnx") < 1e-3
+    assert_same(run_onnx, tmp_path / "night.onnx", network)
+
+
+@pytest.mark.parametrize("name", ["resnet", "affine nearest", "batch blur"])  # unet: in a fresh process, below
+def test_pt2_translates_as_the_model_at_any_size(tmp_path, name):
+    network = build(SPECS[name])
+    assert export(model_of(network), "ab", tmp_path / "night.pt2") < 1e-3
+    assert_same(run_pt2, tmp_path / "night.pt2", network)
+
+
+def onnx_weights(path):
+    import onnx
+
+    half, whole = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    kinds = {half: torch.float16, whole: torch.float32}
+    return {kinds[t.data_type] for t in onnx.load(path).graph.initializer if t.data_type in kinds and len(t.dims) > 1}
+
+
+def pt2_weights(path):
+    return {value.dtype for value in torch.export.load(path).state_dict.values() if value.ndim > 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "ending", "run", "weights"),
+    [
+        ("resnet", "onnx", run_onnx, onnx_weights),
+        ("batch blur", "pt2", run_pt2, pt2_weights),
+        ("unet", "pt2", run_pt2, pt2_weights),
+    ],
+)
+def test_half_is_near_the_model_with_weights_of_16_bits(tmp_path, name, ending, run, weights):
+    network, out = build(SPECS[name]), tmp_path / f"half.{ending}"
+    assert export(model_of(network), "ab", out, half=True) < 3e-2
+    assert_same(run, out, network, 3e-2, SIZES[network.spec.kind][1:])
+    assert weights(out) == {torch.float16}
+    assert next(network.parameters()).dtype == torch.float32  # the model itself stays as it was
+
+
+FRESH = """
+import json, sys
+import torch
+path, tensors = sys.argv[1:]
+from safetensors.torch import load_file
+cases = load_file(tensors)
+facts = {"viceversa.json": ""}
+translate = torch.export.load(path, extra_files=facts).module()
+for n in range(len(cases) // 2):
+    difference = (translate(cases[f"input.{n}"]) - cases[f"output.{n}"]).abs().max()
+    assert difference < 1e-3, (n, difference)
+assert "viceversa" not in sys.modules
+print(facts["viceversa.json"])
+"""
+
+
+def facts_in_a_fresh_process(path, network, sizes, folder):
+    """Run the .pt2 against the model's own outputs in a process that has only torch; its facts."""
+    cases = {}
+    for n, size in enumerate(sizes):
+        cases[f"input.{n}"] = images(network.spec, *size)
+        with torch.no_grad():
+            cases[f"output.{n}"] = network(cases[f"input.{n}"]).contiguous()
+    save_file(cases, folder / "cases.safetensors")
+    command = [sys.executable, "-c", FRESH, str(path), str(folder / "cases.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_pt2_of_a_unet_runs_in_a_fresh_process_and_says_what_it_is(tmp_path):
+    network = build(SPECS["unet"])
+    export(model_of(network), "ab", tmp_path / "night.pt2")
+    facts = facts_in_a_fresh_process(tmp_path / "night.pt2", network, SIZES["unet"], tmp_path)
+    assert (facts["source"], facts["target"], facts["multiple"]) == ("day", "night", "32")
+
+
+def test_the_generator_of_vintagify_in_onnxruntime_and_in_a_fresh_process(tmp_path, vintagify):
+    model = import_weights([vintagify], ("photo", "vintage"))
+    network = model.generators["ab"]
+    sizes = [(1, 16, 16), (1, 24, 19), (2, 12, 20)]
+    for ending in ("onnx", "pt2"):
+        assert export(model, "ab", tmp_path / f"vintage.{ending}") < 1e-3
+    assert_same(run_onnx, tmp_path / "vintage.onnx", network, sizes=sizes)
+    assert facts_in_a_fresh_process(tmp_path / "vintage.pt2", network, sizes, tmp_path)["target"] == "vintage"
+
+
+def test_the_command_writes_one_direction_says_how_near_it_is_and_nothing_else(tmp_path, capfd):
+    import onnxruntime
+
+    there, back = build(SPECS["resnet"]), build(Generator(width=2, blocks=2))
+    model, out = tmp_path / "day2night.safetensors", tmp_path / "day.onnx"
+    save_model(model, Model({"ab": there, "ba": back}, ("day", "night")))
+    command = ["export", str(model), "--to", "day", "-o", str(out)]
+    assert main(command) == 0
+    said = capfd.readouterr()
+    assert said.err == ""
+    first, difference, wrote = said.out.splitlines()
+    assert first == "night -> day: any batch, sides in multiples of 4"
+    assert float(difference.removeprefix("largest difference from the model, at three sizes: ")) < 1e-3
+    assert wrote.startswith(f"wrote {out} (")
+    assert_same(run_onnx, out, back)
+
+    session = onnxruntime.InferenceSession(out)
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["domains"]) == ["day", "night"]
+    assert {k: facts[k] for k in ("source", "target", "value_range", "multiple", "smallest", "arithmetic")} == {
+        "source": "night",
+        "target": "day",
+        "value_range": "[-1, 1]",
+        "multiple": "4",
+        "smallest": "8",
+        "arithmetic": "float32",
+    }
+    assert session.get_inputs()[0].shape == ["batch", 3, "4*h", "4*w"]
+
+    before = out.read_bytes()
+    assert main(command) == 2
+    assert "exists" in capfd.readouterr().err and out.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["day.onnx", "day2night.safetensors"]
+
+
+def test_a_file_that_differs_too_much_is_not_kept(tmp_path):
+    network = build(SPECS["resnet"])
+    network.model[1].weight.mul_(1e6)  # beyond float16; instance norm undoes it in float32
+    out = tmp_path / "night.pt2"
+    out.write_text("an earlier one")
+    with pytest.raises(Failed, match="differs from the model by nan"):
+        export(model_of(network), "ab", out, half=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["night.pt2"] and out.read_text() == "an earlier one"
+
+
+def test_the_direction_is_the_only_one_or_asked_for():
+    network = build(SPECS["resnet"])
+    both = Model({"ab": network, "ba": network}, ("day", "night"))
+    assert direction_to(both, "night") == "ab" and direction_to(both, "day") == "ba"
+    assert direction_to(model_of(network), None) == "ab"
+    for model, to, words in [
+        (both, None, "--to is missing; this model translates to night and to day"),
+        (both, "dusk", "--to dusk: no such direction; this model translates to night and to day"),
+        (model_of(network), "day", "--to day: no such direction; this model translates to night"),
+    ]:
+        with pytest.raises(BadInput, match=words):
+            direction_to(model, to)
+
+
+def test_another_ending_or_a_missing_library_is_told_before_the_work(tmp_path, monkeypatch):
+    model = model_of(build(SPECS["resnet"]))
+    with pytest.raises(BadInput, match=r"\.onnx or \.pt2"):
+        export(model, "ab", tmp_path / "night.pb")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BadInput, match=r"needs onnxruntime: pip install 'viceversa\[export\]'"):
+        export(model, "ab", tmp_path / "night.onnx")
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,95 @@
+"""The networks agree with the authors' implementation, name for name and number for number."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from viceversa.model.networks import (
+    Generator,
+    PatchDiscriminator,
+    PixelDiscriminator,
+    count,
+    initialise,
+    smallest_patch,
+)
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+NETWORKS = {
+    "resnet_9blocks": lambda: Generator(width=2, blocks=9).build(),
+    "resnet_6blocks": lambda: Generator(width=2, blocks=6).build(),
+    "unet_128": lambda: Generator(kind="unet", width=2, halvings=7).build(),
+    "unet_256": lambda: Generator(kind="unet", width=2, halvings=8).build(),
+    "basic": lambda: PatchDiscriminator(width=2),
+    "n_layers_2": lambda: PatchDiscriminator(width=2, layers=2),
+    "n_layers_4": lambda: PatchDiscriminator(width=2, layers=4),
+    "pixel": lambda: PixelDiscriminator(width=2),
+}
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return load_file(GOLDEN / "networks.safetensors")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_output_equals_the_authors(golden, name):
+    weights = {k.removeprefix(f"{name}.weight."): v for k, v in golden.items() if k.startswith(f"{name}.weight.")}
+    network = NETWORKS[name]().to(next(iter(weights.values())).dtype)
+    network.load_state_dict(weights)  # strict: their names are ours
+    with torch.inference_mode():
+        output = network(golden[f"{name}.input"])
+    tolerance = 1e-4 if name.startswith("unet") else 1e-10
+    assert (output - golden[f"{name}.output"]).abs().max() < tolerance
+
+
+def test_parameter_counts():
+    assert count(Generator().build()) == 11_378_179
+    assert count(PatchDiscriminator()) == 2_764_737
+
+
+def test_initialisation_is_normal_with_deviation_002_and_zero_biases():
+    network = Generator(width=32).build()
+    initialise(network, torch.Generator().manual_seed(0))
+    weights = torch.cat([p.flatten() for n, p in network.named_parameters() if n.endswith("weight")])
+    assert abs(weights.std() - 0.02) < 1e-4 and abs(weights.mean()) < 1e-4
+    assert all((p == 0).all() for n, p in network.named_parameters() if n.endswith("bias"))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Generator(width=4, blocks=1, channels_in=1, channels_out=4),
+        Generator(width=4, blocks=1, upsample="nearest"),
+        Generator(width=4, blocks=1, antialias=True),
+        Generator(width=4, blocks=1, norm="batch"),
+        Generator(width=4, blocks=1, norm="instance-affine"),
+        Generator(kind="unet", width=4, halvings=5, channels_in=2, channels_out=1),
+    ],
+)
+def test_every_generator_keeps_the_size_and_makes_its_channels(spec):
+    x = torch.rand(2, spec.channels_in, 3 * spec.multiple, 2 * spec.multiple) * 2 - 1
+    y = spec.build()(x)
+    assert y.shape == (2, spec.channels_out, *x.shape[2:]) and y.abs().max() <= 1
+
+
+def test_checkpointed_activations_give_the_same_gradients():
+    network = Generator(width=4, blocks=2).build().double()
+    x = torch.rand(1, 3, 16, 16, dtype=torch.double)
+    gradients = []
+    for network.checkpoint_activations in (False, True):
+        network.zero_grad()
+        network(x).square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 4, 5])
+def test_smallest_patch_is_the_smallest_that_the_discriminator_takes(layers):
+    network = PatchDiscriminator(width=2, layers=layers)
+    side = smallest_patch(layers)
+    assert network(torch.zeros(1, 3, side, side)).numel() >= 1
+    with pytest.raises(RuntimeError):
+        network(torch.zeros(1, 3, side - 1, side - 1))

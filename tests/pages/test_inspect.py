@@ -1,0 +1,265 @@
+"""Sets of pictures in which everything is known: what is a copy of what, and what is wrong."""
+
+import numpy as np
+import pytest
+from browser import opened
+from PIL import Image, ImageFilter
+
+from viceversa.cli import main
+from viceversa.errors import BadInput
+from viceversa.pages import likeness
+from viceversa.pages.advice import advise
+from viceversa.pages.inspect import examine, page
+from viceversa.pages.inspection import colour_distance, lab_histogram, look, mean_colour
+
+
+def scene(seed, size=(96, 96), dark=False):
+    """Clouds with as much detail at every scale as photos have; no two seeds alike."""
+    random = np.random.default_rng(seed)
+    clouds = np.zeros((size[1], size[0], 3), np.float32)
+    for octave in range(6):
+        noise = random.normal(size=(3 * 2**octave, 3 * 2**octave, 3)).astype(np.float32)
+        planes = [Image.fromarray(noise[..., c]).resize(size, Image.Resampling.BICUBIC) for c in range(3)]
+        clouds += np.stack(planes, axis=-1) / 2**octave
+    image = Image.fromarray((127 + 50 * clouds).clip(0, 255).astype(np.uint8))
+    return image.point(lambda value: value // 4) if dark else image
+
+
+def fill(folder, seeds, **how):
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        scene(seed, **how).save(folder / f"{seed:04d}.png")
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path):
+    """30 days and 30 nights, and 8 test pictures of each, no two alike."""
+    for name, seeds, dark in (("trainA", range(30), False), ("trainB", range(100, 130), True),
+                              ("testA", range(200, 208), False), ("testB", range(300, 308), True)):  # fmt: skip
+        fill(tmp_path / name, seeds, dark=dark)
+    return tmp_path
+
+
+def said(found, level=None):
+    return [advice.text for advice in advise(found) if level in (None, advice.level)]
+
+
+def test_a_clean_set(root):
+    found = examine(str(root))
+    assert [(f.name, f.count) for f in found.folders] == [
+        ("a, training", 30), ("b, training", 30), ("a, test", 8), ("b, test", 8),
+    ]  # fmt: skip
+    assert found.copies == [] and found.scenes == {"a": 30, "b": 30}
+    assert [(k.total, k.scenes, k.near, k.exact) for k in found.known] == [(8, 0, 0, 0)] * 2
+    (few,) = said(found, "wrong")
+    assert "a has 30 training images and b has 30 training images. That is too few" in few
+    assert "No picture is there twice." in said(found, "fine")
+    assert any("a is lighter than b" in text for text in said(found, "fine"))
+
+
+def test_copies_are_found_in_whatever_dress(root):
+    scene(3).save(root / "trainA" / "same.bmp")  # the same pixels
+    scene(4).save(root / "trainA" / "compressed.jpg", quality=70)
+    scene(5).resize((64, 64), Image.Resampling.LANCZOS).save(root / "trainA" / "smaller.png")
+    scene(6).filter(ImageFilter.GaussianBlur(1)).point(lambda v: min(255, v + 12)).save(root / "trainA" / "soft.png")
+    found = examine(str(root))
+    groups = [(c.kind, {look.path.name for _, look in c.members}) for c in found.copies]
+    assert groups[0] == ("exact", {"0003.png", "same.bmp"})
+    assert sorted(map(sorted, (names for kind, names in groups if kind == "near"))) == [
+        ["0004.png", "compressed.jpg"], ["0005.png", "smaller.png"], ["0006.png", "soft.png"],
+    ]  # fmt: skip
+    (advice,) = (a for a in advise(found) if "repeat another" in a.text)
+    assert "4 of the 34 training images of a repeat another (1 exactly, 3 nearly)" in advice.text
+    assert "trainA/0003.png = trainA/same.bmp" in advice.names
+
+
+def test_pictures_in_both_domains(root):
+    scene(7).save(root / "trainB" / "day.webp", quality=90)
+    (advice,) = (a for a in advise(examine(str(root))) if "in both domains" in a.text)
+    assert advice.level == "wrong" and advice.text.startswith("1 picture is in both")
+    assert advice.names == ("trainA/0007.png = trainB/day.webp",)
+
+
+def test_tests_that_were_in_training(root):
+    scene(8).save(root / "testA" / "exact.png")
+    scene(9).save(root / "testA" / "nearly.jpg", quality=60)
+    for seed in (10, 11, 12):  # the same place at another hour, and something stands there
+        other = scene(seed).point(lambda value: value * 3 // 4)
+        other.paste(scene(seed + 500, (9, 9)), (60, 50))
+        other.save(root / "testA" / f"later{seed}.png")
+    found = examine(str(root))
+    known = next(k for k in found.known if k.domain == "a")
+    assert (known.total, known.exact, known.near, known.scenes) == (13, 1, 2, 5)
+    assert [(t.path.name, r.path.name) for t, r, _ in known.pairs][:2] == [
+        ("exact.png", "0008.png"), ("nearly.jpg", "0009.png"),
+    ]  # fmt: skip
+    assert {r.path.name for _, r, _ in known.pairs[2:]} == {"0010.png", "0011.png", "0012.png"}
+    text = " ".join(said(found))
+    assert "1 of 13 test images of a is in training too, to the pixel" in text
+    assert "5 of 13 test images of a show a scene that is trained on, 1 of them in nearly the same picture" in text
+    assert "The test images of b show other scenes" in text
+
+
+def test_one_camera_is_one_scene(tmp_path):
+    for domain, start in (("day", 0), ("night", 50)):
+        (tmp_path / domain).mkdir()
+        for n in range(12):
+            moment = scene(start + n % 3)  # three cameras
+            moment.paste(scene(900 + start + n, (9, 9)), (10 + 5 * n, 20))
+            moment.save(tmp_path / domain / f"{n}.png")
+    found = examine(str(tmp_path / "day"), str(tmp_path / "night"))
+    assert found.scenes == {"day": 3, "night": 3}
+    text = " ".join(said(found))
+    assert "day about 3 scenes and night about 3 scenes" in text
+    assert "day and night have no test images" in text
+
+
+def test_flat_pictures_are_not_taken_for_copies(root):
+    for n in range(4):
+        noise = np.random.default_rng(n).integers(0, 4, (64, 64, 3), np.uint8)
+        Image.fromarray(noise).save(root / "trainB" / f"black{n}.png")
+    found = examine(str(root))
+    assert found.copies == []
+    (advice,) = (a for a in advise(found) if "nearly one colour" in a.text)
+    assert "4 of 34 images of b" in advice.text and advice.names[0] == "trainB/black0.png"
+
+
+def test_sizes_and_kinds(tmp_path):
+    fill(tmp_path / "day", range(4), size=(900, 600))
+    fill(tmp_path / "night", range(50, 54), size=(120, 200), dark=True)
+    deep = np.random.default_rng(0).integers(0, 2**16, (200, 120)).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "night" / "deep.png")  # gray, 16 bit
+    found = examine(str(tmp_path / "day"), str(tmp_path / "night"))
+    day, night = found.training
+    assert (day.sizes, night.sizes, day.formats) == ("900x600", "120x200", "PNG")
+    text = " ".join(said(found))
+    assert "5 of 5 images of night are smaller than the crop of 256" in text and "--size 134 --crop 120" in text
+    assert "day is large" in text and "--resize none" in text
+    assert "day (width / height 1.50) and night (width / height 0.60)" in text
+    assert "0% of day and 100% of night are upright" in text
+    assert "day is 5.0 times as large as night" in text
+    assert "1 images of night have 16 bit and 4 have 8" in text or "1 image of night has 16 bit" in text
+    assert "1 of 5 images of night is gray among coloured ones" in text
+
+
+def test_broken_files(root, capsys):
+    for n in range(6):
+        whole = (root / "trainA" / f"{n:04d}.png").read_bytes()
+        (root / "trainA" / f"{n:04d}.png").write_bytes(whole[: len(whole) // 2])
+    found = examine(str(root))
+    assert len(found.folders[0].broken) == 6 and found.folders[0].count == 30
+    (advice,) = (a for a in advise(found) if "cannot be read" in a.text)
+    assert advice.level == "wrong" and "6 of 30 images of a, training" in advice.text
+    assert "0003.png" in advice.names[3]
+    assert main(["data", str(root)]) == 0
+    assert "cannot be read" in capsys.readouterr().out
+
+
+def test_unequal_folders_and_alike_colours(tmp_path):
+    fill(tmp_path / "one", range(3))
+    fill(tmp_path / "two", range(100, 140))
+    text = " ".join(said(examine(str(tmp_path / "one"), str(tmp_path / "two"))))
+    assert "two has 13 times as many images as one" in text
+    assert "In colour, one and two differ hardly" in text
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda day: None, "no such"),
+        (lambda day: day.mkdir(), "empty folder"),
+        (lambda day: fill(day, [1]), "one image"),
+        (lambda day: (day.mkdir(), [(day / f"{n}.png").write_bytes(b"no image") for n in range(3)]), "can be read"),
+        (lambda day: fill(day, range(50, 54)), "same images"),
+    ],
+)
+def test_bad_input_is_one_clear_line(tmp_path, capsys, make, says):
+    make(tmp_path / "day")
+    fill(tmp_path / "night", range(50, 54))
+    out = tmp_path / "page.html"
+    assert main(["data", str(tmp_path / "day"), str(tmp_path / "night"), "-o", str(out)]) == 2
+    told = capsys.readouterr()
+    (line,) = [line for line in told.err.splitlines() if line.startswith("viceversa:")]
+    assert says in line and "Traceback" not in told.err
+    assert not out.exists()
+
+
+def test_page_must_be_a_file(root, capsys):
+    assert main(["data", str(root), "-o", str(root)]) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_no_library_is_told(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    with pytest.raises(BadInput, match=r"viceversa\[evaluate\]"):
+        likeness.fingerprint(scene(1))
+
+
+def test_distances_and_groups_are_exact():
+    prints = np.random.default_rng(0).integers(0, 2, (70, 256)).astype(bool)
+    prints[40] = prints[3]
+    prints[50] = prints[3] ^ (np.arange(256) < 16)
+    prints[60] = prints[3] ^ (np.arange(256) < 17)
+    apart = likeness.distances(prints[:5], prints)
+    assert np.array_equal(apart, (prints[:5, None] != prints[None]).sum(2))
+    labels = likeness.groups(prints, likeness.NEAR)
+    assert labels[40] == labels[50] == 3 and labels[60] == 60
+    assert len(set(labels)) == 68
+    at, bits = likeness.nearest(prints[60:61], prints[:60])
+    assert (at[0], bits[0]) == (50, 1)
+
+
+def test_ten_thousand_pictures_in_bounded_memory(monkeypatch):
+    prints = np.random.default_rng(1).integers(0, 2, (10_000, 256)).astype(bool)
+    prints[9_999] = prints[17]
+    largest = 0
+    real = likeness.distances
+
+    def watched(some, others):
+        nonlocal largest
+        block = real(some, others)
+        largest = max(largest, block.nbytes)
+        return block
+
+    monkeypatch.setattr(likeness, "distances", watched)
+    labels = likeness.groups(prints, likeness.NEAR)
+    assert labels[9_999] == 17 and len(set(labels)) == 9_999
+    assert largest < 50e6
+
+
+def test_colours_in_cielab():
+    def counts(colour):
+        return lab_histogram(Image.new("RGB", (8, 8), colour))[None]
+
+    assert mean_colour(counts("white")) == pytest.approx([100, 0, 0], abs=1)
+    assert mean_colour(counts("red")) == pytest.approx([54.3, 80.8, 69.9], abs=1)  # of the ICC's D50
+    assert mean_colour(counts("blue")) == pytest.approx([29.6, 68.3, -112], abs=1)
+    assert colour_distance(counts("white"), counts("black")) == pytest.approx([100, 0, 0], abs=0.5)
+    assert colour_distance(counts("red"), counts("red")) == pytest.approx([0, 0, 0])
+    half = np.concatenate([counts("white"), counts("black")])
+    assert colour_distance(half, counts("black"))[0] == pytest.approx(50, abs=0.5)
+
+
+def test_a_look_at_a_16_bit_picture(tmp_path):
+    values = np.linspace(0, 65535, 40 * 30).reshape(30, 40).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    seen = look(tmp_path / "deep.png")
+    assert (seen.width, seen.height, seen.sixteen, seen.gray, seen.flat) == (40, 30, True, True, False)
+    assert mean_colour(seen.colours[None])[0] == pytest.approx(53, abs=4)
+
+
+def test_page_in_a_browser(root):
+    scene(3).save(root / "trainA" / "same.bmp")
+    scene(9).save(root / "testA" / "nearly.jpg", quality=60)
+    found = examine(str(root))
+    file = root / "data.html"
+    file.write_text(page(found, advise(found)), encoding="utf-8")
+    assert file.stat().st_size < 2e6
+    with opened(file, width=390, height=844) as shown:
+        assert shown.locator("h1").inner_text().split() == ["a", "⇄", "b"]
+        assert shown.get_by_text("to the pixel").count() >= 1
+        assert shown.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0 && i.alt)")
+        assert shown.locator(".twins figure").count() >= 2  # a twin is two figures in one

@@ -1,0 +1,133 @@
+"""Several processes make the run that one would make; a lost one is replaced; what differs is said, not waited for."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_cyclegan import before_a_norm
+from test_train import SMALL, folders, made  # noqa: F401 (a fixture)
+
+from viceversa import distributed
+from viceversa.model.networks import Generator, PatchDiscriminator
+
+HERE = Path(__file__).parent
+
+
+def torchrun(count, *arguments, restarts=0):
+    options = ["--standalone", "--nproc-per-node", count, "--max-restarts", restarts, "--monitor-interval", 0.5]
+    command = [sys.executable, "-m", "torch.distributed.run", *options, *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        list(map(str, command)),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process, seconds=240):
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # torchrun and what it started
+        raise
+    return output
+
+
+def training(photos, out):
+    # After --, or torchrun takes --log for one of its own flags.
+    return ["-m", "--", "viceversa.cli", "train", *photos, "--out", out, *SMALL]
+
+
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
+    results = []
+    for count in (1, 2):
+        out = tmp_path / f"{count}.safetensors"
+        process = torchrun(count, HERE / "worker.py", "steps", out)
+        output = ended(process)
+        assert process.returncode == 0, output
+        results.append(load_file(out))
+    one, two = results
+    assert ((one["losses"] - two["losses"]).abs() <= 1e-10 * one["losses"].abs()).all()
+    noisy = {f"{n}.{k}" for n in ("ab", "ba") for k in before_a_norm(Generator(width=4, blocks=1).build())}
+    noisy |= {f"{n}.{k}" for n in ("disc_a", "disc_b") for k in before_a_norm(PatchDiscriminator(3, 4, 2))}
+    for name in one:
+        limit = 1e-6 if name in noisy else 1e-12
+        assert name == "losses" or (one[name] - two[name]).abs().max() <= limit, name
+
+
+def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_undisturbed(folders, tmp_path):  # noqa: F811
+    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    process = torchrun(2, *training(folders, calm))
+    output = ended(process)
+    assert process.returncode == 0, output
+
+    process = torchrun(2, *training(folders, rough), restarts=2)
+    deadline = time.monotonic() + 120
+    while not list((rough / "checkpoint").glob("*.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    output = ended(process)
+    assert process.returncode == 0, output
+    assert "going on after epoch" in output
+    assert made(calm) == made(rough)
+
+
+def test_without_restarts_the_others_end_within_a_minute(folders, tmp_path):  # noqa: F811
+    process = torchrun(2, *training(folders, tmp_path / "run"))
+    while not list((tmp_path / "run" / "checkpoint").glob("*.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    ended(process, seconds=60)
+    assert process.returncode != 0
+
+
+def test_different_settings_are_an_error_on_all_ranks(folders, tmp_path):  # noqa: F811
+    process = torchrun(2, HERE / "worker.py", "settings", tmp_path / "run", *folders)
+    output = ended(process, seconds=60)
+    assert output.count("said: the processes have different settings") == 2, output
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_processes_than_images_is_an_error(folders, tmp_path):  # noqa: F811
+    process = torchrun(2, *training(folders, tmp_path / "run"), "--batch", "5")
+    output = ended(process, seconds=60)
+    assert process.returncode != 0 and "need more than the 8 images" in output
+
+
+def test_a_run_goes_on_with_another_number_of_processes(folders, tmp_path):  # noqa: F811
+    run = tmp_path / "run"
+    process = torchrun(2, *training(folders, run), "--epochs", "1", "--decay-epochs", "1")
+    output = ended(process)
+    assert process.returncode == 0, output
+    alone = [sys.executable, *(x for x in training(folders, run) if x != "--"), "--epochs", "2", "--decay-epochs", "1"]
+    result = subprocess.run(list(map(str, alone)), capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0 and "going on with 1 processes instead of 2" in result.stdout, result.stderr
+    assert (run / "progress" / "epoch_0003.webp").exists()
+
+
+def test_buckets_hold_at_most_their_size_and_every_tensor_once():
+    tensors = [torch.zeros(n) for n in (3, 5, 100, 1, 1, 7)]
+    runs = distributed.buckets(tensors, 32)
+    assert [t.numel() for run in runs for t in run] == [3, 5, 100, 1, 1, 7]
+    assert all(sum(t.nbytes for t in run) <= 32 or len(run) == 1 for run in runs)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_memory_is_a_view_in_the_order_of_memory(layout):
+    x = torch.rand(2, 3, 4, 5).to(memory_format=layout)
+    flat = distributed.memory(x)
+    flat += 1
+    assert flat.numel() == x.numel() and x.min() >= 1

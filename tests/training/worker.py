@@ -1,0 +1,49 @@
+"""What the tests of several processes run under torchrun: python -m torch.distributed.run ... worker.py WHAT OUT."""
+
+import sys
+from contextlib import nullcontext
+
+import torch
+from safetensors.torch import save_file
+
+import viceversa
+from viceversa import distributed
+from viceversa.data.store import draw
+from viceversa.model.cyclegan import Weights, adam, build, step
+from viceversa.model.networks import Generator, PatchDiscriminator
+
+STEPS = 12
+
+
+def twelve_steps(out: str) -> None:
+    """Twelve steps on a global batch of two, however many processes share it; rank 0 saves losses and weights."""
+    distributed.init("cpu")
+    spec = Generator(width=4, blocks=1)
+    model = build(spec, spec, lambda c: PatchDiscriminator(c, 4, 2), history=50, crop=32, seed=1).double()
+    model = model.to(memory_format=torch.channels_last)
+    optimizers = adam(model, 2e-4)
+    photos = torch.rand(2, 6, 3, 32, 32, dtype=torch.double, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    rows = []
+    for n in range(STEPS):
+        d = draw(5, n, 6, 6, 2).part(distributed.rank(), distributed.world())
+        a, b = photos[0][d.index_a], photos[1][d.index_b]
+        losses = step(model, a, b, d.history_a, d.history_b, optimizers, Weights(), nullcontext)
+        rows.append(distributed.mean(losses))
+    if distributed.rank() == 0:
+        tensors = {k: v for k, v in model.state_dict().items() if not k.startswith("history")}
+        save_file({k: v.contiguous().clone() for k, v in tensors.items()} | {"losses": torch.stack(rows)}, out)
+    distributed.close()
+
+
+def other_settings(out: str, day: str, night: str) -> None:
+    """Every rank asks for something else."""
+    distributed.init("cpu")
+    try:
+        viceversa.train(day, night, out=out, size=36, crop=32, width=4 + distributed.rank(), blocks=1, device="cpu")
+    except viceversa.BadInput as wrong:
+        print(f"said: {wrong}", flush=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    {"steps": twelve_steps, "settings": other_settings}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,348 @@
+"""`viceversa translate` as a person uses it: files of every kind, broken ones, interruptions, bad input."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from viceversa.cli import main
+from viceversa.data import pictures as images
+from viceversa.data.pictures import Picture
+from viceversa.model.file import Model, save_model
+from viceversa.model.networks import Generator, initialise
+from viceversa.translation import command as folder
+from viceversa.translation.command import Work, batches, in_threads
+from viceversa.translation.jobs import Job
+from viceversa.translation.translator import load
+
+
+def save_generators(path, *directions):
+    """A model that changes pictures visibly and exactly the same each time."""
+    drawn = torch.Generator().manual_seed(0)
+    generators = {}
+    for direction in directions:
+        generators[direction] = Generator(width=4, blocks=1).build().eval()
+        initialise(generators[direction], drawn)
+        for weight in generators[direction].parameters():
+            weight.data *= 5
+    save_model(path, Model(generators, ("day", "night")))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_generators(tmp_path_factory.mktemp("model") / "model.safetensors", "ab", "ba")
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def noise(*shape, dtype=np.uint8, seed=0):
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+def make(path, height=20, width=30, channels=3, seed=0):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(height, width, channels, seed=seed)).save(path)
+    return path
+
+
+def translate(*arguments):
+    return main(["translate", *map(str, arguments), "--device", "cpu", "--precision", "fp32"])
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+
+
+def complaint(capsys):
+    lines = capsys.readouterr().err.splitlines()
+    told = [line for line in lines if line.startswith("viceversa: ")]
+    assert len(told) == 1 and not any("Traceback" in line for line in lines)
+    return told[0]
+
+
+def test_a_folder_keeps_its_tree_names_sizes_and_formats(model):
+    names = ["a.png", "b.jpg", "sub/c.webp", "sub/deep/d.tif", "sub/e.bmp", "f.gif", "g.jpeg", "H.JPG"]
+    for n, name in enumerate(names):
+        make(Path("in", name), 20 + n, 30 + n)
+    make("in/.hidden/x.png")
+    Path("in/notes.txt").write_text("no image")
+    assert translate(model, "in", "--to", "night", "-o", "out") == 0
+    assert files("out") == sorted(names)
+    for name in names:
+        with Image.open(Path("in", name)) as before, Image.open(Path("out", name)) as after:
+            assert (after.size, after.format) == (before.size, before.format)
+    expected = load(model, precision="fp32")("in/a.png", "night")
+    assert np.array_equal(np.asarray(Image.open("out/a.png")), np.asarray(expected))
+
+
+def test_files_globs_and_lists(model):
+    for name in ("x/1.png", "x/y/2.png", "x/y/3.jpg"):
+        make(name)
+    Path("list.txt").write_text("x/1.png\n")
+    assert translate(model, "x/1.png", "--to", "day", "-o", "files") == 0
+    assert translate(model, "x/**/*.png", "--to", "day", "-o", "globs") == 0
+    assert translate(model, "list.txt", "--to", "day", "-o", "lists") == 0
+    assert (files("files"), files("globs"), files("lists")) == (["1.png"], ["1.png", "y/2.png"], ["1.png"])
+
+
+def test_one_file_to_one_file_and_another_format(model):
+    make("a.png", 40, 50)
+    assert translate(model, "a.png", "--to", "day", "-o", "deep/b.jpg") == 0
+    assert translate(model, "a.png", "--to", "day", "-o", "other", "--format", "webp") == 0
+    assert Image.open("deep/b.jpg").format == "JPEG" and Image.open("deep/b.jpg").size == (50, 40)
+    assert files("other") == ["a.webp"] and Image.open("other/a.webp").format == "WEBP"
+
+
+def test_standard_input_and_output(model):
+    make("a.png", 9, 7)
+    command = [sys.executable, "-m", "viceversa.cli", "translate", model, "-", "--to", "day", "-o", "-"]
+    done = subprocess.run([*command, "--precision", "fp32"], input=Path("a.png").read_bytes(), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert translate(model, "a.png", "--to", "day", "-o", "b.png") == 0
+    assert done.stdout == Path("b.png").read_bytes()
+
+
+def test_compare_and_round_trip_are_written_beside(model):
+    make("a.png", 16, 20)
+    assert translate(model, "a.png", "--to", "day", "-o", "out", "--compare", "--round-trip") == 0
+    assert files("out") == ["a.compare.png", "a.png", "a.round-trip.png"]
+    before, after, both, back = (np.asarray(Image.open(path)) for path in (
+        "a.png", "out/a.png", "out/a.compare.png", "out/a.round-trip.png",
+    ))  # fmt: skip
+    assert np.array_equal(both, np.concatenate([before, after], 1))
+    assert np.array_equal(back, load(model, precision="fp32")(after, "night"))
+
+
+def test_exif_alpha_and_sixteen_bits_stay(model):
+    exif = Image.Exif()
+    exif[274], exif[271] = 6, "Camera"
+    Image.fromarray(noise(10, 20, 3)).save("upright.jpg", exif=exif)
+    clear = make("clear.png", channels=4)
+    images.write(Path("deep.png"), Picture(noise(9, 8, 3, dtype=np.uint16), format="PNG"))
+    images.write(Path("deep.tif"), Picture(noise(9, 8, 3, dtype=np.uint16), format="TIFF"))
+    assert translate(model, "upright.jpg", clear, "deep.png", "deep.tif", "--to", "night", "-o", "out") == 0
+    with Image.open("out/upright.jpg") as image:
+        assert image.size == (10, 20) and image.getexif()[271] == "Camera" and image.getexif().get(274, 1) == 1
+    assert np.array_equal(np.asarray(Image.open("out/clear.png"))[..., 3], noise(20, 30, 4)[..., 3])
+    for name in ("out/deep.png", "out/deep.tif"):
+        assert images.read(Path(name)).pixels.dtype == np.uint16
+
+
+def test_what_is_there_is_left_and_overwritten_when_asked(model, capsys):
+    for n in range(3):
+        make(f"in/{n}.png", seed=n)
+    assert translate(model, "in", "--to", "night", "-o", "out") == 0
+    Path("out/1.png").write_bytes(b"mine")
+    Path("out/2.png").unlink()
+    assert translate(model, "in", "--to", "night", "-o", "out") == 0
+    assert "translated 1 to out; 2 were there already" in capsys.readouterr().err
+    assert Path("out/1.png").read_bytes() == b"mine" and Path("out/2.png").exists()
+    assert translate(model, "in", "--to", "night", "-o", "out", "--overwrite") == 0
+    assert Image.open("out/1.png").size == (30, 20)
+
+
+def test_broken_files_are_told_at_the_end_and_the_rest_is_done(model, capsys):
+    for n in range(4):
+        make(f"in/{n}.jpg", 60, 60, seed=n)
+    for n in (1, 2):
+        Path(f"in/{n}.jpg").write_bytes(Path(f"in/{n}.jpg").read_bytes()[:900])
+    assert translate(model, "in", "--to", "night", "-o", "out") == 1
+    assert files("out") == ["0.jpg", "3.jpg"]
+    told = capsys.readouterr().err
+    assert "2 of 4 failed: 1.jpg, 2.jpg" in told and "in/1.jpg: broken" in told
+
+
+def test_a_single_broken_file_is_bad_input(model, capsys):
+    Path("a.png").write_bytes(b"nothing like a PNG")
+    assert translate(model, "a.png", "--to", "night", "-o", "out") == 2
+    assert "a.png: not an image" in complaint(capsys)
+    assert not Path("out").exists() or files("out") == []
+
+
+def test_a_decompression_bomb_is_refused(model, capsys):
+    Image.new("1", (30_000, 30_000)).save("bomb.png")
+    assert translate(model, "bomb.png", "--to", "night", "-o", "out") == 2
+    assert "larger than 500 megapixels" in complaint(capsys)
+
+
+def test_too_large_for_the_memory_is_said(model, capsys):
+    make("a.png", 3000, 3000, 3)
+    assert translate(model, "a.png", "--to", "night", "-o", "out", "--memory", "200MB") == 2
+    assert "raise --memory, or use --size" in complaint(capsys)
+
+
+BAD = {
+    "no such model": (["nothing.safetensors", "in", "--to", "night"], "no model 'nothing.safetensors'"),
+    "a near domain": (["MODEL", "in", "--to", "nigth"], "did you mean night?"),
+    "no domain": (["MODEL", "in"], "--to day or --to night"),
+    "no such input": (["MODEL", "nowhere", "--to", "night"], "nowhere: no such file or folder"),
+    "no match": (["MODEL", "in/*.webp", "--to", "night"], "nothing matches"),
+    "an empty folder": (["MODEL", "empty", "--to", "night"], "no images or videos in this folder"),
+    "inside the input": (["MODEL", "in", "--to", "night", "-o", "in/out"], "inside the input folder"),
+    "the input itself": (["MODEL", "in", "--to", "night", "-o", "in"], "inside the input folder"),
+    "onto the input": (["MODEL", "in/a.png", "--to", "night", "-o", "in/a.png"], "is an input"),
+    "onto each other": (["MODEL", "in", "in2", "--to", "night", "-o", "out"], "would both be written to out/a.png"),
+    "by their format": (["MODEL", "in2", "--to", "night", "-o", "out", "--format", "bmp"], "would both be written"),
+    "many to a file": (["MODEL", "in2", "--to", "night", "-o", "out.png"], "2 inputs cannot go to one place"),
+    "a file for a folder": (["MODEL", "in", "--to", "night", "-o", "in2/a.png/out"], "is a file"),
+    "two formats": (["MODEL", "in/a.png", "--to", "day", "-o", "b.png", "--format", "jpg"], "contradict"),
+    "nameless input": (["MODEL", "-", "--to", "day", "-o", "out"], "give --out FILE"),
+    "a film for an image": (["MODEL", "in/a.png", "--to", "day", "-o", "out.mp4"], "no name for an image"),
+    "quality": (["MODEL", "in", "--to", "day", "--quality", "0"], "--quality 0"),
+    "size": (["MODEL", "in/a.png", "--to", "day", "--size", "0"], "--size 0"),
+    "memory": (["MODEL", "in", "--to", "day", "--memory", "much"], "--memory much"),
+    "no way back": (["ONE WAY", "in", "--to", "night", "--round-trip"], "--to day"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_before_anything_is_written(model, name, capsys):
+    arguments, message = BAD[name]
+    for path in ("in/a.png", "in2/a.png", "in2/a.jpg"):
+        make(path)
+    Path("empty").mkdir()
+    one_way = save_generators(Path("one-way.safetensors"), "ab")
+    before = files(".")
+    given = [{"MODEL": model, "ONE WAY": one_way}.get(argument, argument) for argument in arguments]
+    assert translate(*given) == 2
+    assert message in complaint(capsys)
+    assert files(".") == before
+
+
+def test_the_same_file_twice_is_one_input(model):
+    make("in/a.png")
+    assert translate(model, "in/a.png", "in/../in/a.png", "in", "--to", "day", "-o", "out") == 0
+    assert files("out") == ["a.png"]
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+from viceversa.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of the size of a file")
+def test_a_full_disk_ends_the_run_with_nothing_half_written(model):
+    make("in/a.png", 20, 20)
+    make("in/b.png", 200, 200)
+    make("in/c.png", 20, 20)
+    command = [sys.executable, "-c", LIMITED, "translate", model, "in", "--to", "night", "-o", "out"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "viceversa: cannot write out/b.png: File too large" in done.stderr and "Traceback" not in done.stderr
+    assert set(files("out")) <= {"a.png", "c.png"}
+
+
+def run_in_background(model, *more):
+    command = [sys.executable, "-m", "viceversa.cli", "translate", model, "in", "--to", "night", "-o", "out", *more]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.005)
+    assert condition()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_interrupted_at_random_and_started_again_it_gives_the_same_files(model):
+    for n in range(60):
+        make(f"in/{n:02}.png", 150 + n % 3, 160, seed=n)
+    assert main(["translate", str(model), "in", "--to", "night", "-o", "undisturbed"]) == 0
+    chance = random.Random(0)
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        enough = len(files("out")) + chance.randrange(1, 6)
+        process = run_in_background(model)
+        wait_for(lambda enough=enough: len(files("out")) >= enough)
+        assert process.poll() is None
+        process.send_signal(number)
+        told = process.communicate(timeout=60)[1]
+        assert process.returncode == code, told
+        if code > 0:
+            assert "done; the same command goes on from there" in told and "Traceback" not in told
+            assert not [name for name in files("out") if "partial" in name]
+    assert 0 < len(files("out")) < 60
+    assert run_in_background(model).wait(60) == 0
+    finished = [name for name in files("out") if "partial" not in name]  # a killed process cannot clean up
+    assert finished == files("undisturbed")
+    for name in finished:
+        one, other = (np.asarray(Image.open(Path(place, name))).astype(int) for place in ("out", "undisturbed"))
+        assert np.abs(one - other).max() <= 1
+
+
+def test_videos_and_animations_are_handed_on(model, capsys):
+    frames = [Image.fromarray(noise(32, 48, 3, seed=n)) for n in range(3)]
+    Path("in").mkdir()
+    frames[0].save("in/moving.gif", save_all=True, append_images=frames[1:], duration=100)
+    frames[0].save("in/still.gif")
+    make("in/photo.png")
+    assert translate(model, "in", "--to", "night", "-o", "out") == 0
+    assert files("out") == ["moving.gif", "photo.png", "still.gif"]
+    with Image.open("out/moving.gif") as after:
+        assert after.n_frames == 3 and after.size == (48, 32)
+
+
+def test_pictures_of_one_size_go_together():
+    def work(height, dtype=np.uint8):
+        return Work(Job(Path("a"), Path("b")), Picture(np.zeros((height, 10, 3), dtype)))
+
+    broken = Work(Job(Path("a"), Path("b")), error="broken")
+    works = [work(10), work(10), work(10), work(20), work(20), broken, broken, work(20), work(20, np.uint16)]
+    sizes = lambda pixels: [len(batch) for batch in batches(works, pixels)]  # noqa: E731
+    assert sizes(10**6) == [3, 2, 1, 1, 1, 1]
+    assert sizes(200) == [2, 1, 1, 1, 1, 1, 1, 1]
+    assert sizes(1) == [1] * 9
+    assert [w for batch in batches(works, 10**6) for w in batch] == works
+
+
+def test_a_batch_gives_what_single_pictures_give(model, monkeypatch):
+    for n in range(5):
+        make(f"in/{n}.png", 24, 32, seed=n)
+    assert translate(model, "in", "--to", "night", "-o", "single") == 0
+    together = lambda works, pixels: batches(works, 10**6)  # noqa: E731
+    monkeypatch.setattr(folder, "batches", together)
+    assert translate(model, "in", "--to", "night", "-o", "batch") == 0
+    for name in files("single"):
+        assert Path("single", name).read_bytes() == Path("batch", name).read_bytes()
+
+
+def test_threads_work_ahead_in_order_and_within_their_bounds(monkeypatch):
+    monkeypatch.setattr(folder, "WORKERS", 2)
+    monkeypatch.setattr(folder, "HELD", 10)
+    running, most, lock = [0], [0], threading.Lock()
+
+    def begin(items):
+        for item in items:
+            with lock:
+                running[0] += 1
+                most[0] = max(most[0], running[0])
+            yield item
+
+    with folder.ThreadPoolExecutor(2) as pool:
+        for weight, bound in ((1, 5), (9, 2)):  # by number, by weight; and the one that is asked for next
+            most[0] = 0
+            given = []
+            weigh = lambda n, weight=weight: weight  # noqa: E731
+            for result in in_threads(pool, lambda n: n * n, begin(range(20)), weigh, soon=False):
+                given.append(result)
+                with lock:
+                    running[0] -= 1
+            assert given == [n * n for n in range(20)]
+            assert most[0] == bound

@@ -1,0 +1,288 @@
+"""`load` and `Translator`: every kind of input gives the same kind back, at its own size."""
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import viceversa
+from viceversa.data import pictures as images
+from viceversa.errors import BadInput
+from viceversa.model.file import Model, load_model, save_model
+from viceversa.model.networks import Generator, initialise
+from viceversa.translation import detail, tiles
+from viceversa.translation.detail import resize, with_detail
+from viceversa.translation.translator import Translator, bytes_of, load
+
+SIZES = [
+    (1, 1), (1, 700), (700, 1), (2, 3), (3, 2), (4, 4), (5, 7), (7, 5), (8, 8), (9, 9), (10, 3), (11, 13), (13, 17),
+    (15, 16), (16, 15), (17, 17), (19, 23), (29, 31), (31, 29), (37, 41), (43, 47), (53, 59), (61, 67), (64, 64),
+    (71, 73), (79, 83), (89, 97), (97, 89), (100, 1), (101, 103), (107, 109), (113, 127), (127, 128), (131, 137),
+    (139, 149), (151, 157), (200, 163), (256, 256), (255, 257), (517, 389),
+]  # fmt: skip
+
+
+def model(seed=0, directions=("ab", "ba"), **spec):
+    random = torch.Generator().manual_seed(seed)
+    generators = {}
+    for direction in directions:
+        generators[direction] = Generator(**{"width": 4, "blocks": 1, **spec}).build().eval()
+        initialise(generators[direction], random)
+        for weight in generators[direction].parameters():
+            weight.data *= 5  # else all outputs are a gray as good as another
+    return Model(generators, ("day", "night"))
+
+
+def noise(*shape, dtype=np.uint8, seed=0):
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+@pytest.fixture(scope="module")
+def translator():
+    return load(model(), device="cpu", precision="fp32")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))
+def test_every_size_returns_at_its_own(translator, size):
+    assert len(SIZES) == 40
+    translated = translator(noise(*size, 3), "night")
+    assert translated.shape == (*size, 3) and translated.dtype == np.uint8
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (37, 41)], ids=str)
+@pytest.mark.parametrize(
+    "spec", [{"kind": "unet", "halvings": 5}, {"antialias": True}, {"upsample": "nearest"}], ids=str
+)
+def test_other_generators_take_every_size_too(spec, size):
+    assert load(model(**spec), precision="fp32")(noise(*size, 3), "day").shape == (*size, 3)
+
+
+def test_a_size_that_fits_is_what_the_network_gives(translator):
+    batch = torch.rand(2, 3, 32, 40) * 2 - 1
+    with torch.no_grad():
+        expected = translator.model.generators["ab"](batch)
+    translated = translator(batch, "night")
+    torch.testing.assert_close(translated, expected, rtol=0, atol=1e-5)
+    assert not translated.is_inference()  # it may be trained on
+
+
+def test_padding_changes_nothing_far_from_the_border(translator):
+    """Instance norm sees a few reflected rows: a faint change everywhere, and none of the content moved."""
+    batch = resize(torch.rand(1, 3, 20, 20), (128, 128)) * 2 - 1
+    whole, cut = translator(batch, "night"), translator(batch[:, :, :126, :127], "night")
+    assert (whole[:, :, :120, :120] - cut[:, :, :120, :120]).abs().mean() < 0.02
+    assert (whole[:, :, :120, :120] - cut[:, :, 1:121, :120]).abs().mean() > 0.1
+
+
+def test_every_kind_gives_the_same_kind(translator, tmp_path):
+    pixels = noise(21, 30, 3)
+    expected = translator(pixels, "night")
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    for given in (tmp_path / "photo.png", str(tmp_path / "photo.png"), Image.fromarray(pixels)):
+        translated = translator(given, to="night")
+        assert isinstance(translated, Image.Image) and translated.mode == "RGB"
+        assert np.array_equal(np.asarray(translated), expected)
+    assert np.array_equal(translator(np.stack([pixels, pixels]), "night"), np.stack([expected, expected]))
+    floats = translator(images.to_tensor(pixels).double(), "night")
+    assert floats.dtype == torch.float64
+    assert np.array_equal(images.to_pixels(floats)[0], expected)
+
+
+def test_values_are_rounded(translator):
+    floats = translator(images.to_tensor(noise(16, 16, 3)), "night")
+    levels = (floats[0].permute(1, 2, 0).numpy() + 1) * 127.5
+    assert np.abs(translator(noise(16, 16, 3), "night") - levels).max() <= 0.5001
+
+
+def test_sixteen_bits_are_translated_in_sixteen(translator):
+    deep = noise(16, 16, 3, dtype=np.uint16)
+    translated = load(model())(deep, "night")  # bf16 where the chip has it, which must not show here
+    assert translated.dtype == np.uint16
+    floats = translator(images.to_tensor(deep), "night")
+    assert np.abs(images.to_pixels(floats, np.uint16)[0].astype(int) - translated.astype(int)).max() <= 4
+    assert len(np.unique(translated % 257)) > 100  # not 8 bits made longer
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "L", "P", "CMYK", "1", "I;16"])
+def test_pil_images_of_every_mode(translator, mode):
+    pixels = noise(12, 18, 4)
+    image = Image.fromarray(pixels).convert("RGB" if mode in ("P", "CMYK", "I;16") else "RGBA")
+    image = Image.fromarray(noise(12, 18, dtype=np.uint16)) if mode == "I;16" else image.convert(mode)
+    translated = translator(image, "night")
+    assert translated.size == image.size
+    assert translated.mode == ("RGBA" if mode in ("RGBA", "LA") else "RGB")
+    if mode == "RGBA":
+        assert np.array_equal(np.asarray(translated)[..., 3], pixels[..., 3])
+
+
+def test_orientation_is_resolved(translator):
+    image = Image.fromarray(noise(10, 20, 3))
+    exif = image.getexif()
+    exif[274] = 6
+    image.info["exif"] = exif.tobytes()
+    assert translator(image, "night").size == (10, 20)
+
+
+def test_gray_models_give_gray():
+    to_gray = load(model(channels_out=1, directions=("ab",)), precision="fp32")
+    assert to_gray(noise(9, 9, 3)).shape == (9, 9, 1)
+    assert to_gray(Image.fromarray(noise(9, 9, 3))).mode == "L"
+    from_gray = load(model(channels_in=1, directions=("ab",)), precision="fp32")
+    assert from_gray(Image.fromarray(noise(9, 9, 3))).mode == "RGB"
+
+
+def test_one_direction(translator):
+    pixels = noise(8, 8, 3)
+    assert translator.domains == ("day", "night")
+    assert np.array_equal(translator.to("day")(pixels), translator(pixels, "day"))
+    assert not np.array_equal(translator.to("day")(pixels), translator.to("night")(pixels))
+    one_way = load(model(directions=("ba",)), precision="fp32")
+    assert np.array_equal(one_way(pixels), one_way(pixels, to="day"))
+    with pytest.raises(BadInput, match="this model takes --to day"):
+        one_way(pixels, "night")
+
+
+def test_what_can_be_loaded(translator, tmp_path):
+    pixels = noise(8, 8, 3)
+    expected = translator(pixels, "day")
+    translator.save(tmp_path / "model.safetensors")
+    for given in (
+        tmp_path / "model.safetensors", str(tmp_path / "model.safetensors"), tmp_path, model(),
+        SimpleNamespace(folder=tmp_path),  # as `train` returns it
+    ):  # fmt: skip
+        assert np.array_equal(viceversa.load(given, precision="fp32")(pixels, "day"), expected)
+
+
+def test_saving_does_not_change_the_weights(tmp_path):
+    used = load(model(), precision="auto")
+    used(noise(8, 8, 3), "day")
+    used.save(tmp_path / "again.safetensors")
+    again = load_model(tmp_path / "again.safetensors").generators["ab"].state_dict()
+    for name, weight in model().generators["ab"].state_dict().items():
+        assert torch.equal(weight, again[name])
+
+
+def test_threads_share_one_translator():
+    shared, results = load(model(), precision="fp32"), {}
+
+    def work(n):
+        results[n] = shared(noise(20, 20, 3, seed=n), "day" if n % 2 else "night")
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    alone = load(model(), precision="fp32")
+    for n, result in results.items():
+        assert np.array_equal(result, alone(noise(20, 20, 3, seed=n), "day" if n % 2 else "night"))
+
+
+def test_large_images_by_tiles_are_the_same(monkeypatch):
+    tiled = []
+    original = tiles.translate
+    monkeypatch.setattr(tiles, "translate", lambda *a, **k: tiled.append(1) or original(*a, **k))
+    pixels = noise(500, 613, 3)
+    expected = load(model(width=16), precision="fp32", memory="4GB")(pixels, "night")
+    assert not tiled
+    assert np.array_equal(load(model(width=16), precision="fp32", memory="205MB")(pixels, "night"), expected)
+    assert tiled
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (noise(8, 8, 4), "takes 3 channels, not 4"),
+        (noise(8, 8), "give uint8"),
+        (noise(0, 8, 3), "0x8x3"),
+        (noise(8, 8, 3).astype(np.float32), "float32"),
+        (torch.zeros(1, 1, 8, 8), "takes 3 channels, not 1"),
+        (torch.zeros(3, 8, 8), "B, C, H, W"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "floats"),
+        (Image.new("F", (4, 4)), "mode F"),
+        (7, "a int"),
+        ("no such photo.png", "No such file"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_translated_is_said(translator, given, message):
+    with pytest.raises(BadInput, match=message):
+        translator(given, "night")
+
+
+def test_unknown_domains_are_answered_with_those_there_are(translator):
+    with pytest.raises(BadInput, match=r"did you mean night\? \(its domains are day and night\)"):
+        translator(noise(8, 8, 3), "nigth")
+    with pytest.raises(BadInput, match="--to day or --to night"):
+        translator.to("zebra")
+    with pytest.raises(BadInput, match="which way"):
+        translator(noise(8, 8, 3))
+    with pytest.raises(BadInput, match="no model"):
+        load("no such model")
+
+
+@pytest.mark.parametrize("text, size", [("4GB", 4e9), ("1.5g", 1.5e9), ("2 GiB", 2**31), ("500MB", 5e8), ("1000", 1e3)])
+def test_amounts_of_memory(text, size):
+    assert bytes_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0GB", "4XB", "-1GB", "much"])
+def test_no_amounts_of_memory(text):
+    with pytest.raises(BadInput, match="--memory"):
+        load(model(), memory=text)
+
+
+def photo(height=240, width=320):
+    """Soft light, and detail that half the size does not hold."""
+    random = torch.Generator().manual_seed(2)
+    soft = resize(torch.randn(1, 3, 6, 8, generator=random), (height, width))
+    fine = torch.randn(1, 3, height, width, generator=random)
+    return (0.4 * soft + 0.15 * fine * soft.abs()).clamp(-1, 1)
+
+
+def test_size_brings_a_small_translation_back_with_the_photos_detail():
+    """Of a translation whose truth is known at every size: darker, bluer, contrast by place, partly inverted."""
+    x = photo()
+    place = lambda like: torch.linspace(-0.6, 0.9, like.shape[3])  # noqa: E731
+    night = lambda y: y * place(y) * torch.tensor([0.5, 0.7, 1.0]).view(1, 3, 1, 1) - 0.2  # noqa: E731
+    small = resize(x, (80, 107))
+    truth, enlarged = night(x), resize(night(small), x.shape[2:])
+    error = lambda y: float((y - truth).square().mean())  # noqa: E731
+    result = error(with_detail(x, small, night(small)))
+    assert result < error(enlarged) / 20
+    assert result < error(enlarged + x - resize(small, x.shape[2:])) / 20  # detail as it is in the photo
+
+
+def test_size_keeps_what_the_translation_invented():
+    x = photo()
+    small = resize(x, (120, 160))
+    stripes = (0.5 * torch.sign(torch.sin(torch.arange(160) * 0.8))).expand(1, 3, 120, 160)
+    back = resize(with_detail(x, small, stripes), (120, 160))
+    assert (back - stripes).square().mean() < 0.03 * stripes.square().mean()
+
+
+@pytest.mark.parametrize("size", [8, 40, 100])
+def test_size_returns_at_the_photos_own(translator, size):
+    pixels = noise(53, 77, 3)
+    translated = translator(pixels, "night", size=size)
+    assert translated.shape == pixels.shape
+    assert not np.array_equal(translated, translator(pixels, "night"))
+    with pytest.raises(BadInput, match="--size 0"):
+        translator(pixels, "night", size=0)
+
+
+def test_detail_of_colour_for_gray_and_of_gray_for_colour():
+    x, small = photo(), resize(photo(), (120, 160))
+    for wide, narrow in ((x, small[:, :1]), (x[:, :1], small)):
+        low = resize(wide, (120, 160))
+        assert with_detail(wide, low, narrow).shape == (1, narrow.shape[1], 240, 320)
+    assert detail.slope(small, small).sub(1).abs().max() < 1e-3
+
+
+def test_a_model_without_a_file_can_be_saved(tmp_path):
+    Translator(model()).save(tmp_path / "m.safetensors")
+    save_model(tmp_path / "n.safetensors", model())
+    assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "n.safetensors").read_bytes()
