@@ -7,7 +7,7 @@ import sys
 import tyro
 
 from . import __version__
-from .config import Command, Data, Demo, Evaluate, Export, Import, Report, Train, Translate
+from .config import Command, Data, Demo, Evaluate, Export, Import, Report, Serve, Train, Translate
 from .errors import BadInput, Failed, Interrupted
 
 
@@ -70,10 +70,18 @@ def run(command: Command) -> int:
             from .exchange.importing import command_import
 
             return command_import(command)
+        case Export() if command.page is not None:
+            from .serve.static import command_page
+
+            return command_page(command)
         case Export():
             from .exchange.export import command_export
 
             return command_export(command)
+        case Serve():
+            from .serve.command import command_serve
+
+            return command_serve(command)
         case Demo():
             from .demo import command_demo
 
