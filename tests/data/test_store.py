@@ -327,8 +327,8 @@ def test_draws_are_these_numbers():
     """A change here breaks the resuming of runs that were begun before it."""
     d = draw(1, 5, 4, 3, 2)
     assert d.index_a.tolist() == [1, 3] and d.index_b.tolist() == [1, 1]
-    assert d.crop_a[0].tolist() == pytest.approx([0.0642, 0.6374, 0.7478], abs=1e-4)
-    assert d.chance_b[1].tolist() == pytest.approx([0.3936, 0.7913], abs=1e-4)
+    assert d.crop_a[0, :3].tolist() == pytest.approx([0.0642, 0.6374, 0.7478], abs=1e-4)
+    assert d.chance_b[1, :2].tolist() == pytest.approx([0.3936, 0.7913], abs=1e-4)
 
 
 @pytest.mark.parametrize("count_a, count_b", [(12, 5), (5, 12)])
