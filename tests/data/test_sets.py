@@ -98,7 +98,7 @@ def test_a_set_by_name_then_train(host, capsys):
     said = capsys.readouterr().out
     first, *_, last = said.splitlines()
     assert first.startswith("horse2zebra: horse <-> zebra. Terms: photos of ImageNet, for research and teaching only")
-    assert last == "viceversa train data/horse2zebra --names horse zebra --recipe horse-zebra"
+    assert last == "viceversa train data/horse2zebra --names horse zebra --recipe horse2zebra"
     assert left() == ["data/horse2zebra"]
     found = {str(p.relative_to("data")): p.read_bytes() for p in Path("data").rglob("*") if p.is_file()}
     assert found == IMAGES

@@ -47,57 +47,57 @@ class Public:
 SETS = {
     "apple2orange": Public(
         ("apple", "orange"), (995, 1019, 266, 248), IMAGENET,
-        78456409, "845a191e9af8926408ea597001cd03a452e3300a1f44a79fe329b3d59f6e3eb8", "apple-orange",
+        78456409, "845a191e9af8926408ea597001cd03a452e3300a1f44a79fe329b3d59f6e3eb8", "apple2orange",
     ),
     "summer2winter_yosemite": Public(
         ("summer", "winter"), (1231, 962, 309, 238), FLICKR,
-        132640856, "167fe1726807a9d22bd106b4a6c0bd7953b688af924ac1bf967439c4961e49f9", "summer-winter",
+        132640856, "167fe1726807a9d22bd106b4a6c0bd7953b688af924ac1bf967439c4961e49f9", "season",
     ),
     "horse2zebra": Public(
         ("horse", "zebra"), (1067, 1334, 120, 140), IMAGENET,
-        116867962, "a74d9d392eecca9966b51287a76ca126af473d9de4f3e8fc0e9cda08fa1730a1", "horse-zebra",
+        116867962, "a74d9d392eecca9966b51287a76ca126af473d9de4f3e8fc0e9cda08fa1730a1", "horse2zebra",
         ("https://huggingface.co/datasets/kerls/cyclegan-horse2zebra/resolve/main/horse2zebra.zip",),
     ),
     "monet2photo": Public(
         ("monet", "photo"), (1072, 6287, 121, 751), WIKIART,
-        305231073, "88f91b00fc228f97c9411fbf1880ec1d119c98f1722e4cfcfaa2fb35fac05b04", "monet-photo",
+        305231073, "88f91b00fc228f97c9411fbf1880ec1d119c98f1722e4cfcfaa2fb35fac05b04", "painting",
     ),
     "cezanne2photo": Public(
         ("cezanne", "photo"), (525, 6287, 58, 751), WIKIART,
-        279885071, "3a6c10ca21f9485862f1cbd707744b9dc258954a04631271d23a3605eeb63cff", "monet-photo",
+        279885071, "3a6c10ca21f9485862f1cbd707744b9dc258954a04631271d23a3605eeb63cff", "painting",
     ),
     "ukiyoe2photo": Public(
         ("ukiyoe", "photo"), (562, 6287, 263, 751), WIKIART,
-        292946532, "02a2a2fb5ecf425ca1bf86aca7304377da64a2a1d3b86df54eb65e4068bf3b08", "monet-photo",
+        292946532, "02a2a2fb5ecf425ca1bf86aca7304377da64a2a1d3b86df54eb65e4068bf3b08", "painting",
     ),
     "vangogh2photo": Public(
         ("vangogh", "photo"), (400, 6287, 400, 751), WIKIART,
-        306590349, "362c3473e70be0944bda08d49d660eafdc2854df55d697835b8186d1d79caaff", "monet-photo",
+        306590349, "362c3473e70be0944bda08d49d660eafdc2854df55d697835b8186d1d79caaff", "painting",
     ),
     "maps": Public(
         ("satellite", "map"), (1096, 1096, 1098, 1098),
         f"aerial photos and maps taken from Google Maps, whose terms hold; {RESEARCH}",
-        1476754427, "639534f69dbf9f36bef8d6292a7698006361221f83f0285d7c9ca78afe6e8a9e", "satellite-map",
+        1476754427, "639534f69dbf9f36bef8d6292a7698006361221f83f0285d7c9ca78afe6e8a9e", "map",
     ),
     "cityscapes": Public(
         ("photo", "labels"), (2975, 2975, 500, 500),
         "Cityscapes: research and teaching only, after registration at https://www.cityscapes-dataset.com",
-        279601602, "d2f6910fd056c1ee9873777ae838e7ac4a2c833598ae62a04188e5ab2f4ea036", "satellite-map",
+        279601602, "d2f6910fd056c1ee9873777ae838e7ac4a2c833598ae62a04188e5ab2f4ea036", "map",
         withdrawn="the authors no longer pass it on: register at https://www.cityscapes-dataset.com, fetch "
         "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, and give two folders to viceversa train",
     ),
     "facades": Public(
         ("photo", "labels"), (400, 400, 106, 106),
         f"CMP Facade Database (Tylecek and Sara, 2013), to be cited; {RESEARCH}",
-        35135868, "9a31ebf3a31b9b5cd195dd5bf62e9308e00cb94604d1019e3889ac84248695c0", "satellite-map",
+        35135868, "9a31ebf3a31b9b5cd195dd5bf62e9308e00cb94604d1019e3889ac84248695c0", "map",
     ),
     "iphone2dslr_flower": Public(
         ("phone", "dslr"), (1812, 3325, 569, 480), FLICKR,
-        339964458, "8fcb5e374d631b107e1d961b8c4cd0a186aa2a4ff3e279923f4c426128de7113", "phone-dslr",
+        339964458, "8fcb5e374d631b107e1d961b8c4cd0a186aa2a4ff3e279923f4c426128de7113", "dslr",
     ),
     "ae_photos": Public(
         ("a", "b"), (0, 0, 0, 0), f"origin not written down; {RESEARCH}",
-        0, "", "monet-photo",
+        0, "", "painting",
     ),
 }  # fmt: skip
 
