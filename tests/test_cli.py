@@ -11,7 +11,8 @@ import viceversa
 from viceversa import config
 from viceversa.cli import main
 
-COMMANDS = get_args(config.Command)
+COMMANDS = {c.__name__.lower(): c for c in (getattr(c, "__origin__", c) for c in get_args(config.Command))}
+COMMANDS["data fetch"] = COMMANDS.pop("fetch")
 
 
 def test_help_answers_without_torch():
@@ -20,14 +21,14 @@ def test_help_answers_without_torch():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.__name__.lower())
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_flag_is_explained(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     with pytest.raises(SystemExit) as stopped:
-        main([command.__name__.lower(), "--help"])
+        main([*command.split(), "--help"])
     assert stopped.value.code == 0
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for field in dataclasses.fields(command):
+    for field in dataclasses.fields(COMMANDS[command]):
         flag = f"--{field.name.replace('_', '-')}"
         if flag in shown:
             after = shown.split(flag, 1)[1][:120]

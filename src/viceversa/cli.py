@@ -7,7 +7,7 @@ import sys
 import tyro
 
 from . import __version__
-from .config import Command, Data, Demo, Evaluate, Export, Import, Report, Train, Translate
+from .config import DATA_FETCH, Command, Data, Demo, Evaluate, Export, Fetch, Import, Report, Train, Translate
 from .errors import BadInput, Failed, Interrupted
 
 
@@ -17,6 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"viceversa {__version__}")
         return 0
+    if arguments[:2] == DATA_FETCH.split():
+        arguments = [DATA_FETCH, *arguments[2:]]
     try:
         command = tyro.cli(
             Command,  # type: ignore[arg-type]
@@ -66,6 +68,10 @@ def run(command: Command) -> int:
             from .pages.inspect import command_data
 
             return command_data(command)
+        case Fetch():
+            from .data.sets import command_fetch
+
+            return command_fetch(command)
         case Import():
             from .exchange.importing import command_import
 

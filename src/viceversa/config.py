@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, arg, subcommand
 
 Device = str
 Precision = Literal["auto", "fp32", "bf16"]
@@ -215,6 +215,21 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """Fetch one of the authors' public sets: viceversa data fetch horse2zebra. Without a name: list them.
+
+    Its terms are shown first; a broken download goes on; the checksum is compared where one is known.
+    """
+
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+    """Name of the set. Default: show the list."""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """Folder to make. Default: data/NAME."""
+    mirror: str | None = None
+    """Address (or file://FOLDER) under which NAME.zip lies, asked first. Default: the authors' host."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Import:
     """Turn the authors' .pth files into a model file: viceversa import G_A.pth G_B.pth --names horse zebra"""
 
@@ -256,4 +271,8 @@ class Demo:
     """auto, cpu, cuda, cuda:1, ..., mps."""
 
 
-Command = Train | Translate | Evaluate | Report | Data | Import | Export | Demo
+DATA_FETCH = "data fetch"
+"""Two words on the command line; `viceversa data ./fetch DAY` looks at a folder of that name."""
+Command = (
+    Train | Translate | Evaluate | Report | Data | Annotated[Fetch, subcommand(DATA_FETCH)] | Import | Export | Demo
+)
