@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..config import Evaluate, make
-from ..data.pictures import find
+from ..data.folders import find
 from ..device import choose_device, choose_dtype
 from ..errors import BadInput
 from ..model.file import Model, load_model
