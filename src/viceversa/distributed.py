@@ -55,6 +55,11 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def backend() -> str | None:
+    """nccl, gloo, ...; None for a single process."""
+    return dist.get_backend() if world() > 1 else None
+
+
 def is_running() -> bool:
     return dist.is_initialized()
 

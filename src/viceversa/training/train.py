@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import distributed
 from ..config import Train, make
 from ..data.store import draw
+from ..device import as_it_was
 from ..errors import Failed, Interrupted
 from ..model.cyclegan import set_learning_rate
 from ..model.networks import describe
@@ -46,6 +47,7 @@ def command_train(settings: Train) -> int:
     return 0
 
 
+@as_it_was()
 def run(settings: Train) -> Run:
     """Prepare, then train to the end, or until Ctrl-C or SIGTERM."""
     group_was_there = distributed.is_running()
