@@ -67,7 +67,7 @@ def run(settings: Train) -> Run:
     except RuntimeError as error:  # the CPU's allocator has no exception of its own
         if "can't allocate memory" in str(error) or "not enough memory" in str(error):
             raise Failed(OUT_OF_MEMORY) from None
-        if distributed.world() > 1:  # gloo and nccl say so in many ways
+        if distributed.is_communication_error(error):
             raise Failed(f"a process of this run was lost; the last checkpoint is good ({error})") from None
         raise
     finally:
