@@ -450,7 +450,7 @@ def test_does_not_start(models, tmp_path, capsys, monkeypatch):
         port = str(taken.getsockname()[1])
         for arguments, words in (
             ([str(models.first), "--port", port], f"port {port} of 127.0.0.1: address already in use"),
-            ([str(models.first), "--port", "99999"], "65535"),
+            ([str(models.first), "--port", "99999"], "65,535"),
             ([str(models.first), "--port", "0", "--host", "192.0.2.1"], "cannot listen"),
             ([str(models.first), "--port", "0", "--auth", "me"], "USER:PASSWORD"),
             ([str(models.first), "--port", "0", "--allow-origin", "photos.example"], "https://"),

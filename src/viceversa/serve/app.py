@@ -25,7 +25,7 @@ from .. import __version__
 from ..config import Serve
 from ..data import pictures as images
 from ..errors import BadInput
-from ..translation.jobs import FORMATS
+from ..translation.command import FORMATS
 from .guard import Guard, refused
 from .jobs import FILMS, Job, Jobs, harmless_name, kind_of, look_at
 from .models import Models, Served, page_file, samples, suggestion
@@ -412,7 +412,7 @@ async def translated(queue: Queue, asked: Asked, data: bytes) -> tuple[str, byte
     Raises Refusal (400, 422, 507).
     """
     translator = asked.served.translator
-    channels = translator.channels(translator.direction(asked.to))
+    channels = translator.channels(translator.model.direction(asked.to))
     try:
         before = await asyncio.to_thread(images.read, data, channels)
     except BadInput as wrong:

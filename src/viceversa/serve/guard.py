@@ -6,6 +6,7 @@ import binascii
 import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,8 @@ HELD = 16
 """Uploads of the largest size that may be held at a time."""
 UPLOAD_SECONDS = 120.0
 """Time that a body may take to arrive, and an answer to be read."""
+DRAIN_SECONDS = 10.0
+"""Time for the rest of a body that is refused."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OPEN = ("/healthz",)
 """Told to anybody."""
@@ -140,7 +143,7 @@ class Request:
         self.receive_next, self.send_next = receive, send
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self.until = time.monotonic() + UPLOAD_SECONDS
-        self.arrived = False
+        self.arrived = not ("transfer-encoding" in self.headers or self.headers.get("content-length", "0") != "0")
         self.taken = 0.0
         self.status = 0
 
@@ -171,7 +174,22 @@ class Request:
             self.status = message["status"]
             message = {**message, "headers": self.with_headers(message.get("headers", []))}
         async with asyncio.timeout(UPLOAD_SECONDS):  # for a client that does not read
+            if message["type"] == "http.response.body" and not message.get("more_body") and not self.arrived:
+                # Closed while it still sends, the client would never read why.
+                await self.send_next({**message, "more_body": True})
+                await self.drain()
+                message = {"type": "http.response.body"}
             await self.send_next(message)
+
+    async def drain(self) -> None:
+        """Let the rest of a body come, for a while, and forget it."""
+        if "expect" in self.headers:  # it waits to hear whether to send it
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                message: Message = {"more_body": True}
+                while message.get("more_body"):
+                    message = await self.receive_next()
 
     def with_headers(self, given: Any) -> list[tuple[bytes, bytes]]:
         headers = list(given)

@@ -25,10 +25,8 @@ from PIL import Image, UnidentifiedImageError
 from ..config import Translate
 from ..data import pictures as images
 from ..errors import BadInput, Failed
-from ..translation.command import translate_pictures
-from ..translation.jobs import SUFFIXES
-from ..translation.jobs import Job as Picture
-from ..translation.video import translate_video
+from ..translation.command import SUFFIXES, translate_film, translate_pictures
+from ..translation.command import Job as Picture
 from .models import Served
 from .queue import InTurn, Queue, Refusal
 
@@ -87,7 +85,7 @@ class Job:
         about["name"] = self.result.name if self.result else None
         return about
 
-    def step(self, done: int, total: int | None) -> None:
+    def step(self, done: int, total: int | None = None) -> None:
         """Note the progress. Raises Cancelled where nobody wants the rest."""
         self.done, self.total = done, total or self.total
         if self.stop.is_set():
@@ -179,7 +177,7 @@ class Jobs:
         if len(job.files) == 1 and kind in FILMS:
             self.check_film(path, kind)
             target = out / f"{PurePosixPath(name).stem}.{job.to}{path.suffix}"
-            notes = translate_video(translator, path, target, to=job.to, size=job.size, on_progress=job.step)
+            notes = translate_film(translator, path, target, to=job.to, size=job.size, on_progress=job.step)
             job.notes = [self.harmless(job, note) for note in notes]
             return target
         if len(job.files) == 1 and kind == "zip":
@@ -205,7 +203,7 @@ class Jobs:
             format = SUFFIXES.get(PurePosixPath(target).suffix.lower()) if job.format else None
             todo.append(Picture(path, out / f"{len(todo):04d}", format=format))
         archive = out / f"{job.to}.zip"
-        job.step(len(job.failed), None)
+        job.step(len(job.failed))
         works: Any = translate_pictures(wanted, translator, todo)
         with zipfile.ZipFile(archive, "w") as packed, closing(works):
             for work in works:
@@ -214,7 +212,7 @@ class Jobs:
                 else:
                     packed.write(work.job.target, names[work.job.source])
                     work.job.target.unlink()
-                job.step(job.done + 1, None)
+                job.step(job.done + 1)
             if job.failed:
                 packed.writestr("failed.txt", "\n".join(job.failed) + "\n")
         if len(job.failed) == len(job.files):

@@ -65,7 +65,7 @@ class Served:
         with Image.open(BytesIO(samples()[self.card.get("sample", "city")])) as image:
             image.thumbnail((384, 384))
             before = np.asarray(image.convert("RGB"))
-        direction = self.translator.direction(self.targets[0])
+        direction = self.translator.model.direction(self.targets[0])
         given = before if self.translator.channels(direction) == 3 else before.mean(2, keepdims=True).astype(np.uint8)
         shown = np.broadcast_to(self.translator(given, to=self.targets[0]), before.shape).copy()
         shown[:, : shown.shape[1] // 2] = before[:, : shown.shape[1] // 2]

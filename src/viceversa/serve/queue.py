@@ -105,7 +105,7 @@ class Queue:
         self.cores = torch.get_num_threads()
         crew = 1
         if self.on_cpu:  # no more at once than fit into the memory
-            fit = min(t.at_once(direction, SMALL) for t in translators for direction in t.model.generators)
+            fit = min(t.network(way, t.dtype).at_once(SMALL) for t in translators for way in t.model.generators)
             crew = max(1, min(self.cores, fit))
         for number in range(crew):
             threading.Thread(target=self.serve, name=f"network-{number}", daemon=True).start()
@@ -197,9 +197,11 @@ def translated(translator: Translator, images: list[Any], to: str, size: int | N
 def by_tiles(translator: Translator, image: Any, to: str, size: int | None) -> Any:
     """One image in half of the memory, in a quarter, ... Raises Refusal (507) where no plan is so small."""
     careful = copy.copy(translator)
-    careful.memory = int(translator.budget)
-    while careful.memory > 1 << 20:
-        careful.memory //= 2
+    careful.networks = {key: copy.copy(network) for key, network in translator.networks.items()}
+    least = min(network.budget for network in careful.networks.values())
+    for halvings in range(1, 8):
+        for network in careful.networks.values():
+            network.memory = least / 2**halvings
         try:
             return careful(image, to=to, size=size)
         except BadInput:
@@ -228,5 +230,5 @@ class InTurn(Translator):
     def __call__(self, image: Any, to: str | None = None, *, size: int | None = None) -> Any:
         if isinstance(image, np.ndarray) and image.ndim == 4:
             return np.stack([self(one, to, size=size) for one in image])
-        domain = self.domains[self.direction(to) == "ab"]
+        domain = self.domains[self.model.direction(to) == "ab"]
         return self.queue.put(Work(self.translator, image, domain, size)).result()

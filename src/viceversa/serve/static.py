@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from ..config import Export, Serve
+from ..data.fetch import cache_folder, sha256
 from ..errors import BadInput
-from ..evaluation.fetch import cache_folder, sha256
 from ..exchange.export import export
 from ..translation.tiles import whole_bytes
 from .models import Served, page_file, read, samples
@@ -51,7 +51,7 @@ def command_page(wanted: Export) -> int:
     served = read(wanted.model, Serve(device="cpu", precision="fp32"), set())
     targets = served.targets if wanted.to is None else [wanted.to]
     for target in targets:
-        served.translator.direction(target)  # BadInput for one that it has not
+        served.translator.model.direction(target)  # BadInput for one that it has not
     archive = runtime()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial") as temporary:
@@ -91,10 +91,10 @@ def write(folder: Path, served: Served, targets: list[str], archive: Path) -> No
 
 def write_network(path: Path, served: Served, to: str) -> dict[str, Any]:
     """One direction as ONNX; what the page must know of it."""
-    direction = served.translator.direction(to)
+    direction = served.translator.model.direction(to)
     difference = export(served.translator.model, direction, path, half=False)
     print(f"to {to}: {path.stat().st_size / 1e6:.1f} MB, {difference:.1e} from the model at most")
-    spec = served.translator.spec(direction)
+    spec = served.translator.model.spec(direction)
     empty, million = (whole_bytes(spec, side, side, torch.float32, torch.device("cpu")) for side in (0, 1000))
     facts = {name: getattr(spec, name) for name in ("multiple", "smallest", "channels_in", "channels_out")}
     return {"file": path.name, "most": round(MEMORY / (million - empty) * 1e6), **facts}
