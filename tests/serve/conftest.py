@@ -26,7 +26,6 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="session")
 def server(models, tmp_path_factory):
     tmp = tmp_path_factory.mktemp("tmp")
-    limits = ("--megapixels", "1", "--megabytes", "2")
-    with serving(models.first, models.oneway, models.gray, *limits, tmp=tmp) as served:
+    with serving(models.first, models.oneway, models.gray, tmp=tmp, megapixels=1, megabytes=2) as served:
         served.tmp = tmp
         yield served

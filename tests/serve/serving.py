@@ -1,10 +1,10 @@
-"""A real server in a process of its own, on a free port of this machine, with small models of noise."""
+"""Real servers on free ports of this machine, with small models of noise."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -13,8 +13,12 @@ from types import SimpleNamespace
 
 import torch
 
+from viceversa.config import Serve
 from viceversa.model.file import Model, save_model
 from viceversa.model.networks import Generator
+from viceversa.serve import command
+from viceversa.serve.models import find
+from viceversa.serve.server import Server
 
 
 def write_model(path, seed=0, both=True, **spec):
@@ -37,8 +41,8 @@ def request(url, data=None, method=None, timeout=60, **headers):
 
 
 class Served:
-    def __init__(self, process, url):
-        self.process, self.url = process, url
+    def __init__(self, url, process=None):
+        self.url, self.process = url, process
 
     def ask(self, path, data=None, method=None, **headers):
         return request(self.url + path, data, method, **headers)
@@ -53,26 +57,34 @@ class Served:
             job = self.json(f"/v1/jobs/{job['id']}")
         return job
 
-    def stop(self, number=signal.SIGTERM):
-        """The exit code, and what was said on standard error."""
-        self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=60)
-        return self.process.returncode, said
+
+@contextmanager
+def serving(*models, tmp, **settings):
+    """A server in a thread of this process; its temporary files are below `tmp`."""
+    serve = Serve(models=tuple(map(str, models)), port=0, **settings)
+    listener = command.listen(serve.host, 0)
+    server = Server(serve, find(serve), tmp)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @contextmanager
-def serving(*arguments, tmp, env=None):
-    """`viceversa serve` with these arguments, once it listens; killed at the end."""
-    process = subprocess.Popen(
+def process(*arguments, tmp):
+    """`viceversa serve` with these arguments, in a process of its own, once it listens; killed at the end."""
+    started = subprocess.Popen(
         [sys.executable, "-m", "viceversa.cli", "serve", *map(str, arguments), "--port", "0"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"TMPDIR": str(tmp), "OMP_NUM_THREADS": "1"} | (env or {}),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp)},
     )  # fmt: skip
-    line = process.stdout.readline()
+    line = started.stdout.readline()
     if not line.startswith("http://"):
-        raise AssertionError(f"it does not serve: {line}{process.stderr.read()}")
+        raise AssertionError(f"it does not serve: {line}{started.stderr.read()}")
     try:
-        yield Served(process, line.split()[0])
+        yield Served(line.split()[0].replace("0.0.0.0", "127.0.0.1"), started)
     finally:
-        process.kill()
-        process.communicate()
+        started.kill()
+        started.communicate()

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 import zlib
@@ -23,10 +22,12 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from serving import serving
+from serving import process, serving
 
 import viceversa
 from viceversa import cli
+from viceversa.serve.jobs import Folder
+from viceversa.serve.queue import Queue, Work
 
 ROOT = Path(__file__).parents[2]
 
@@ -203,8 +204,7 @@ def test_other_sites_may_not_call(server, models, tmp_path):
     refused(server.ask("/v1/models", Origin="null"), 403)
     refused(server.ask("/v1/models", Host="rebound.example"), 403)  # a name that was made to mean this machine
     assert server.ask("/v1/models", Origin=server.url).status == 200
-    flags = ("--allow-origin", "https://photos.example", "--auth", "me:secret")
-    with serving(models.first, *flags, tmp=tmp_path) as other:
+    with serving(models.first, tmp=tmp_path, allow_origin=("https://photos.example",), auth="me:secret") as other:
         site = {"Origin": "https://photos.example"}
         asked = other.ask("/v1/translate", method="OPTIONS", Access_Control_Request_Method="POST", **site)
         assert asked.status == 204 and asked.headers["Access-Control-Allow-Origin"] == "https://photos.example"
@@ -342,7 +342,7 @@ def test_the_description_matches(server):
 
 def test_a_full_house_says_when_to_come_back(models, tmp_path):
     """Many at once, places for two: every answer is right, or 503 with Retry-After."""
-    with serving(models.first, "--queue", "2", tmp=tmp_path) as server:
+    with serving(models.first, tmp=tmp_path, queue=2) as server:
         data = picture(400, 300)
         wanted = server.ask("/v1/translate?to=night", data, Content_Type="image/png").body
         with ThreadPoolExecutor(12) as crowd:
@@ -364,7 +364,7 @@ def answered(server):
 
 
 def test_who_leaves_frees_the_place(models, tmp_path):
-    with serving(models.first, "--queue", "4", tmp=tmp_path) as server:
+    with serving(models.first, tmp=tmp_path, queue=4) as server:
         data = picture(1600, 1200, "JPEG")
         for _ in range(12):  # thrice as many as there are places
             asked = connection(server)
@@ -378,13 +378,13 @@ def test_who_leaves_frees_the_place(models, tmp_path):
 
 
 def test_a_picture_that_takes_too_long(models, tmp_path):
-    with serving(models.first, "--seconds", "0.01", tmp=tmp_path) as server:
+    with serving(models.first, tmp=tmp_path, seconds=0.01) as server:
         answer = server.ask("/v1/translate?to=night", picture(1600, 1200, "JPEG"), Content_Type="image/jpeg")
         assert "longer than 0.01 seconds" in refused(answer, 503) and answer.headers["Retry-After"] == "1"
 
 
 def test_too_large_for_the_memory(models, tmp_path):
-    with serving(models.first, "--memory", "170MB", tmp=tmp_path) as server:
+    with serving(models.first, tmp=tmp_path, memory="170MB") as server:
         answer = server.ask("/v1/translate?to=night", picture(1600, 1200, "JPEG"), Content_Type="image/jpeg")
         assert "too large for this server" in refused(answer, 507)
         assert server.ask("/v1/translate?to=night", picture(), Content_Type="image/png").status == 200
@@ -402,7 +402,7 @@ def test_idle_and_slow_clients_are_in_nobodys_way(server):
 
 
 def test_sigterm_answers_what_was_accepted(models, tmp_path):
-    with serving(models.first, tmp=tmp_path) as server:
+    with process(models.first, "--host", "0.0.0.0", tmp=tmp_path) as server:
         data = picture(900, 700, "JPEG")
         wanted = hashlib.sha256(server.ask("/v1/translate?to=night", data, Content_Type="image/jpeg").body).digest()
         kept = connection(server)  # a connection that stays
@@ -425,20 +425,22 @@ def test_sigterm_answers_what_was_accepted(models, tmp_path):
         assert {hashlib.sha256(answer.read()).digest() for answer in answers} == {wanted}
         _, said = server.process.communicate(timeout=30)
         assert server.process.returncode == 0 and "all that was begun is done" in said and "Traceback" not in said
+        assert "note: 0.0.0.0 can be reached from other machines" in said and "--auth USER:PASSWORD" in said
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_server_left_is_removed_at_the_next_start(models, tmp_path):
-    with serving(models.first, tmp=tmp_path) as server:
+def test_what_a_killed_server_left_is_removed_at_the_next_start(models, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with process(models.first, tmp=tmp_path) as server:
         server.json("/v1/jobs?to=night", film(tmp_path.parent / "left.mp4", 400), Content_Type="video/mp4")
         (left,) = tmp_path.iterdir()
-        with serving(models.first, tmp=tmp_path):
-            assert left.exists()  # of one that lives
+        Folder().remove()
+        assert left.exists()  # of one that lives
         server.process.kill()
         server.process.communicate()
         assert left.exists()
-        with serving(models.first, tmp=tmp_path):
-            assert not left.exists()
+        Folder().remove()
+        assert not left.exists()
 
 
 def test_does_not_start(models, tmp_path, capsys, monkeypatch):
@@ -462,11 +464,6 @@ def test_does_not_start(models, tmp_path, capsys, monkeypatch):
             assert cli.main(["serve", *arguments]) == 2
             said = capsys.readouterr().err
             assert words in said and said.count("\n") == 1
-
-
-def test_all_of_the_network_is_said(models, tmp_path):
-    with serving(models.first, "--host", "0.0.0.0", tmp=tmp_path) as server:
-        assert "--auth USER:PASSWORD" in server.stop()[1]
 
 
 def test_the_client_of_the_examples(server, tmp_path):
@@ -508,8 +505,6 @@ def test_the_curl_lines_of_the_docs(server, tmp_path, line):
 
 def test_threads_of_the_crew_translate_side_by_side(models):
     """Many small pictures and some large ones through the queue: all right, whatever came before what."""
-    from viceversa.serve.queue import Queue, Work
-
     translator = viceversa.load(models.first)
     queue = Queue([translator])
     sizes = [(40, 32), (600, 500), (32, 40)] * 4
@@ -520,4 +515,4 @@ def test_threads_of_the_crew_translate_side_by_side(models):
     assert was_cancelled
     for image, future in zip(images, futures, strict=True):
         assert np.array_equal(future.result(60), translator(image, to="night"))
-    assert threading.active_count() < 100
+    queue.close()

@@ -203,6 +203,7 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[FastAPI, Guard]:
         yield
         forgetting.cancel()
         await asyncio.to_thread(jobs.close)
+        queue.close()
 
     app = FastAPI(
         title="viceversa", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,

@@ -100,6 +100,7 @@ class Queue:
         self.waiting: deque[Work] = deque()
         self.running = 0
         self.alone = False
+        self.closed = False
         self.changed = threading.Condition()
         self.on_cpu = translators[0].device.type == "cpu"
         self.cores = torch.get_num_threads()
@@ -118,10 +119,15 @@ class Queue:
             self.changed.notify()
         return work.future
 
+    def close(self) -> None:
+        """Let the crew go, once it has done what it is doing."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
     def serve(self) -> None:
-        """What each thread of the crew does, for ever."""
-        while True:
-            batch = self.take()
+        """What each thread of the crew does until the queue is closed."""
+        while batch := self.take():
             began = time.monotonic()
             try:
                 results = self.through_network(batch)
@@ -140,10 +146,12 @@ class Queue:
             self.on_batch(count, time.monotonic() - began)
 
     def take(self) -> list[Work]:
-        """The next work, once it may begin, with all that can go along."""
+        """The next work, once it may begin, with all that can go along; nothing when the queue is closed."""
         with self.changed:
             while True:
-                self.changed.wait_for(self.may_begin)
+                self.changed.wait_for(lambda: self.closed or self.may_begin())
+                if self.closed:
+                    return []
                 first = self.waiting.popleft()
                 if first.future.set_running_or_notify_cancel():
                     break
