@@ -151,6 +151,12 @@ def header(path: Path) -> Header:
             return Header(height, width, np.uint16 if gray else np.uint8)
 
 
+def result_ending(ending: str) -> str:
+    """The ending of what is written for a picture with this one: its own, where its format can be written."""
+    format = next((name for name, endings in ENDINGS.items() if ending.lower() in endings.split()), "PNG")
+    return ending if format in WRITTEN else "." + STAND_INS.get(format, "PNG").lower().replace("jpeg", "jpg")
+
+
 def write(path: Path, picture: Picture | Sequence[Picture], quality: int = 90) -> tuple[str, ...]:
     """Write `picture` in its format, complete or not at all; tells what the format could not hold. See `encode`."""
     try:
@@ -346,6 +352,8 @@ def _opened(file: Path | io.BytesIO) -> Iterator[Image.Image]:
         with open(file, "rb") if isinstance(file, Path) else file as stream:
             stream.seek(0)
             head = stream.read(32)
+            if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+                raise ValueError("a TIFF of another layout; save it with 8 or 16 bits, without signs") from None
             if head[4:8] != b"ftyp" or not {head[n : n + 4] for n in range(8, 32, 4)} & {b"heic", b"heix", b"mif1"}:
                 raise
             if not OTHERS["HEIF"][1]:
