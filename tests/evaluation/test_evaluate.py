@@ -201,7 +201,7 @@ def test_protocol_cut(folders: Folders, tmp_path: Path, monkeypatch: pytest.Monk
     path.parent.mkdir(parents=True)
     torch.save(inception_layout.random_weights(), path)
     made = Download("http://127.0.0.1:9/inception.pth", features_module.sha256(path))
-    monkeypatch.setattr(features_module.inception_features, "__defaults__", ("legacy", None, made))
+    monkeypatch.setattr(features_module, "INCEPTION", made)
     few = [pictures(tmp_path / f"few_{name}", 2, DAY, 300, seed) for seed, name in enumerate(("horses", "zebras"))]
     found = evaluate(fake=few[0], real=few[1], protocol="cut", device="cpu")
     assert (found["features"], found["prepared"]) == ("inception-legacy", "square 256")

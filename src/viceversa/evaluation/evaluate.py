@@ -19,7 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..config import Evaluate
-from ..data.pictures import find, read, to_tensor
+from ..data.folders import find
+from ..data.pictures import read, to_tensor
 from ..data.store import load_test
 from ..device import choose_device
 from ..errors import BadInput
@@ -233,7 +234,7 @@ def preparation(model: Model) -> Preparation | None:
 
 
 def find_images(folder: Source) -> Images:
-    paths = find(folder)
+    paths = find(folder).paths
     if len(paths) < 2:
         raise BadInput(f"{folder}: one image only; sets are compared, which takes two and better a hundred")
     return Images(str(folder), paths)

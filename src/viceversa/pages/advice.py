@@ -1,19 +1,68 @@
-"""What `viceversa data` advises: one table of what is found and what to do about it, in words."""
+"""`viceversa data`: what to do about what two folders hold: one table of advice, in the terminal or on a page."""
 
-from collections.abc import Callable, Iterable
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from ..config import Train
+from PIL import Image
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ..config import Data, Train
+from ..data import pictures as images
+from ..data.folders import spread
+from ..errors import BadInput
+from ..files import write_text
 from ..terminal import words
+from .inspect import Colours, Copies, Findings, Folder, Known, as_image, examine
+from .report import data_uri, figures, render
+
+SHEET = 24
+"""Pictures on a contact sheet."""
+SHOWN = 12
+"""Groups of copies, and pairs of test and training pictures, that the page shows."""
+NAMES = 3
+"""Files that the terminal names for a piece of advice."""
+CLOSING = (
+    "What no number tells: whatever is seen in one domain only will be painted in, or taken out. "
+    "Do both show the same kind of things?"
+)
+STYLES = {"wrong": "bold red", "care": "bold yellow", "fine": "green"}
+AXES = ("lightness L*", "green to red a*", "blue to yellow b*")
 
 FEW, VERY_FEW = 200, 50
 """Training pictures of a domain. The smallest sets of the paper have 400 (facades) to 1,000 (horses)."""
 
+WIDE = 1.2
+"""From this ratio of the sides on, a square resize squeezes a picture visibly."""
+
 Level = Literal["wrong", "care", "fine"]
 Scope = Literal["set", "folder", "training", "test"]
 """What a sentence is about: both domains, a folder, the training pictures of a domain, its test pictures."""
+
+
+def command_data(command: Data) -> int:
+    if command.out is not None and command.out.is_dir():
+        raise BadInput(f"--out {command.out} is a folder: name the file to write, such as data.html")
+    found = examine(command.a, command.b, command.test_a, command.test_b)
+    advice = advise(facts(found))
+    console = Console(highlight=False, emoji=False)
+    tell(found, advice, console)
+    if command.out is None:
+        console.print(Text(f"{CLOSING} See them side by side with -o data.html.", "dim"))
+    else:
+        write_text(command.out, page(found, advice))
+        print(command.out)
+    return 0
+
+
+# The table
 
 
 @dataclass(frozen=True)
@@ -137,3 +186,178 @@ def advise(facts: Iterable[tuple[Scope, dict[str, Any]]]) -> list[Advice]:
         if scope == about and when(SimpleNamespace(**each))
     ]
     return sorted(given, key=lambda advice: ("wrong", "care", "fine").index(advice.level))
+
+
+# What the table asks for
+
+
+def facts(found: Findings) -> Iterator[tuple[Scope, dict[str, Any]]]:
+    """The numbers that advice.TABLE judges, for each thing that its rows are about."""
+    a, b = found.training
+
+    def named(copies: Iterable[Copies]) -> list[str]:
+        return [found.short(*(look.path for _, look in each.members)) for each in copies]
+
+    for folder in found.folders:
+        broken = {"broken": len(folder.broken), "broken_files": list(map(str, folder.broken))}
+        yield "folder", {"name": folder.name, "count": folder.count, **broken}
+    for folder in found.training:
+        inside = [c for c in found.copies if c.domains == {folder.domain} and c.repeats(folder)]
+        extra = sum(c.repeats(folder) for c in inside)
+        exact = sum(c.repeats(folder) for c in inside if c.kind == "exact")
+        counted = {kind: sum(getattr(look, kind) for look in folder.looks) for kind in ("sixteen", "gray", "flat")}
+        short = folder.median("short")
+        yield "training", {
+            "domain": folder.domain, "good": len(folder.looks), "repeats": extra, "exact": exact,
+            "nearly": extra - exact, "repeated_files": named(inside),
+            "small": sum(look.short < Train.crop for look in folder.looks), "short": short, "sizes": folder.sizes,
+            "size": int(1.12 * short), "crop": int(short) // 4 * 4,
+            "deep": counted["sixteen"], "shallow": len(folder.looks) - counted["sixteen"], "gray": counted["gray"],
+            "flat": counted["flat"], "flat_files": [found.short(look.path) for look in folder.looks if look.flat],
+        }  # fmt: skip
+    for known in found.known:
+        twice = [(t, r) for t, r, _ in known.pairs if t.content == r.content]
+        yield "test", {
+            "domain": known.domain, "total": known.total, "exact": known.exact, "near": known.near,
+            "nearly": known.near - known.exact, "scenes": known.scenes,
+            "exact_files": [found.short(t.path, r.path) for t, r in twice],
+            "known_files": [found.short(t.path, r.path) for t, r, _ in known.pairs],
+        }  # fmt: skip
+    yield "set", about_both(found, a, b) | {"across_files": named(c for c in found.copies if len(c.domains) > 1)}
+
+
+def about_both(found: Findings, a: Folder, b: Folder) -> dict[str, Any]:
+    few, many = sorted((a, b), key=lambda folder: len(folder.looks))
+    soft, sharp = sorted((a, b), key=lambda folder: folder.median("short"))
+    narrow = [f for f in (a, b) if len(f.looks) >= 3 * max(found.scenes[f.domain], 1)]
+    squeezed = [f for f in (a, b) if not 1 / WIDE < f.median("aspect") < WIDE]
+    tested = {known.domain for known in found.known}
+    untested = [f.domain for f in (a, b) if f.domain not in tested]
+    apart, halves = found.colours.apart.max(), found.colours.halves.max()
+    lightness = {folder.domain: float(mean[0]) for folder, mean in zip((a, b), found.colours.means, strict=True)}
+    dark, light = sorted(lightness, key=lambda domain: lightness[domain])
+    upright = [sum(look.aspect < 1 for look in folder.looks) / len(folder.looks) for folder in (a, b)]
+    return {
+        "a": a.domain, "b": b.domain, "broken": sum(len(folder.broken) for folder in found.folders),
+        "fewest": len(few.looks), "few": few.domain, "many": many.domain, "times": len(many.looks) / len(few.looks),
+        "counted": listed(f"{f.domain} has {words(len(f.looks), 'training image')}" for f in (a, b)),
+        "across": sum(len(c.domains) > 1 for c in found.copies), "copies": len(found.copies),
+        "untested": len(untested), "untested_names": listed(untested),
+        "narrow": listed(f"{f.domain} about {words(found.scenes[f.domain], 'scene')}" for f in narrow),
+        "squeezed": listed(f"{f.domain} (width / height {f.median('aspect'):.2f})" for f in squeezed),
+        "upright_a": upright[0], "upright_b": upright[1],
+        "enlarged": sharp.median("short") / soft.median("short"), "sharp": sharp.domain, "soft": soft.domain,
+        "differ": apart >= 2 * halves and apart >= 2, "gap": lightness[light] - lightness[dark],
+        "light": light, "dark": dark,
+    }  # fmt: skip
+
+
+def listed(parts: Iterable[str]) -> str:
+    """day, night and dusk."""
+    *most, last = [*parts] or [""]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+# Terminal
+
+
+def tell(found: Findings, advice: Sequence[Advice], console: Console) -> None:
+    """Print the table of the folders, the colours, and the advice."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for header in HEADERS:
+        table.add_column(header, justify="right" if header in NUMBERS else "left", no_wrap=header != "format")
+    for row in rows(found):
+        table.add_row(*map(Text, row))
+    console.print(table)
+    console.print(Text(colour_words(found.colours), "dim"))
+    console.print()
+    for each in advice:
+        line = Table.grid(padding=(0, 1))
+        line.add_row(Text(f"{each.level:5}", STYLES[each.level]), Text(each.text))
+        console.print(line)
+        for name in each.names[:NAMES]:
+            console.print(Padding(Text(name, "dim", overflow="fold"), (0, 0, 0, 8)))
+        if len(each.names) > NAMES:
+            console.print(Padding(Text(f"and {len(each.names) - NAMES} more", "dim"), (0, 0, 0, 8)))
+    console.print()
+
+
+HEADERS = ("", "images", "size", "format", "gray", "16 bit", "broken", "scenes")
+NUMBERS = {"images", "gray", "16 bit", "broken", "scenes"}
+
+
+def rows(found: Findings) -> list[list[str]]:
+    """A row of the table for each folder."""
+    return [
+        [
+            folder.name, str(folder.count), folder.sizes, folder.formats, str(sum(look.gray for look in folder.looks)),
+            str(sum(look.sixteen for look in folder.looks)), str(len(folder.broken)),
+            f"~{found.scenes[folder.domain]}" if folder.part == "training" else "",
+        ]
+        for folder in found.folders
+    ]  # fmt: skip
+
+
+def colour_words(colours: Colours) -> str:
+    """The distance of the domains in each axis of CIELAB, and that of two halves of one domain."""
+    parts = [
+        f"{axis} {figures(apart, 2)} ({figures(half, 2)})"
+        for axis, apart, half in zip(AXES, colours.apart, colours.halves, strict=True)
+    ]
+    return (
+        "Apart in colour, by the 1-Wasserstein distance of CIELAB histograms (between halves of one domain): "
+        + ", ".join(parts)
+    )
+
+
+# Page
+
+
+def page(found: Findings, advice: Sequence[Advice]) -> str:
+    """One self-contained HTML page, with contact sheets."""
+    return render(
+        "data.html.j2",
+        names=[folder.domain for folder in found.training],
+        headers=HEADERS,
+        numbers=NUMBERS,
+        closing=CLOSING,
+        rows=rows(found),
+        colours=colour_rows(found.colours),
+        advice=advice,
+        sheets=[sheet(found, folder) for folder in found.folders],
+        copies=[picture_row(found, copies) for copies in found.copies[:SHOWN]],
+        more_copies=max(0, len(found.copies) - SHOWN),
+        known=[known_rows(found, known) for known in found.known if known.pairs],
+    )
+
+
+def colour_rows(colours: Colours) -> list[list[str]]:
+    a, b = colours.means
+    columns = zip(AXES, a, b, colours.apart, colours.halves, strict=True)
+    return [[axis, *(figures(float(value), 2) for value in values)] for axis, *values in columns]
+
+
+def sheet(found: Findings, folder: Folder) -> dict[str, Any]:
+    chosen = spread(folder.looks, SHEET)
+    pictures = [small(found, look.path) for look in chosen]
+    return {"name": folder.name, "count": folder.count, "pictures": pictures}
+
+
+def picture_row(found: Findings, copies: Copies) -> dict[str, Any]:
+    pictures = [{**small(found, look.path), "of": folder.name} for folder, look in copies.members[:6]]
+    return {"kind": copies.kind, "count": len(copies.members), "pictures": pictures}
+
+
+def known_rows(found: Findings, known: Known) -> dict[str, Any]:
+    """Evenly spread over the pairs, from the most alike to the least."""
+    chosen = spread(known.pairs, SHOWN)
+    pairs = [{"test": small(found, t.path), "train": small(found, r.path), "bits": bits} for t, r, bits in chosen]
+    return {"domain": known.domain, "scenes": known.scenes, "total": known.total, "pairs": pairs}
+
+
+def small(found: Findings, path: Path) -> dict[str, Any]:
+    image = as_image(images.read(path, 3).pixels)
+    image.thumbnail((200, 200), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=80)
+    return {"src": data_uri(file.getvalue()), "size": image.size, "name": found.short(path)}

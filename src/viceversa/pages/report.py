@@ -231,10 +231,12 @@ def encoded(image: Image.Image) -> str:
 
 
 def player(run: Run, room: int) -> dict[str, Any] | None:
-    """The stills for the slider, as they are, thinned to `room`; where their cells lie; which epochs' models are kept."""
+    """The stills for the slider, thinned to `room`; where their cells lie; and which epochs' models are kept."""
     if not run.stills:
         return None
-    kept = {int(file.stem[6:]) for file in (run.folder / "epochs").glob("epoch_*.safetensors") if file.stem[6:].isdigit()}
+    kept = {
+        int(file.stem[6:]) for file in (run.folder / "epochs").glob("epoch_*.safetensors") if file.stem[6:].isdigit()
+    }
     keep = {run.stills[0][0], run.stills[-1][0]} | ({run.best["epoch"]} if run.best else set())
     stills = thinned(run.stills, room, keep | kept & {epoch for epoch, _ in run.stills})
     return {

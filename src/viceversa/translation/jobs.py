@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..config import Translate
 from ..data import pictures as images
+from ..data.folders import find as find_images
 from ..errors import BadInput
 from . import movie
 from .video import WRITTEN, is_video, result_name
@@ -136,7 +137,7 @@ def find(given: str, out: Path) -> Iterator[tuple[Path, Path]]:
     elif path.is_file() and path.suffix.lower() in READ:
         yield path, Path(path.name)
     elif path.is_file():
-        yield from ((file, Path(file.name)) for file in images.find(path))
+        yield from ((file, Path(file.name)) for file in find_images(path).paths)
     else:
         root = root_of(given)
         matches = (Path(name) for name in sorted(glob(given, recursive=True)))
