@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ def ordered(
     weigh: Callable[[T], int] | None = None,
     room: int = ROOM,
     initializer: Callable[[], None] | None = None,
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """`map(task, jobs)` by threads that work a little ahead. (Forks would not survive torch's threads, and
     decoders let go of the interpreter's lock.)
 

@@ -18,9 +18,9 @@ from onnx import TensorProto, helper
 from PIL import Image
 from torch.nn import functional as F
 
+from viceversa.data.fetch import Download
 from viceversa.errors import BadInput
 from viceversa.evaluation.features import inception_features, lite0_features, load_features
-from viceversa.evaluation.fetch import Download
 
 
 def pictures(count: int, sizes: tuple[tuple[int, int], ...] = ((40, 56), (320, 301))) -> list[np.ndarray]:
@@ -122,7 +122,7 @@ def test_inception_files_of_the_wrong_kind(tmp_path: Path, monkeypatch: pytest.M
 
 def test_inception_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VICEVERSA_CACHE", str(tmp_path))
-    monkeypatch.setenv("VICEVERSA_MIRROR", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with pytest.raises(BadInput) as told:
         load_features("inception")
     where = tmp_path / "weights" / "pt_inception-2015-12-05-6726825d.pth"

@@ -140,7 +140,7 @@ def test_bad_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(BadInput, match="not the weights of LPIPS"):
         load_lpips(tmp_path)
     monkeypatch.setenv("VICEVERSA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("VICEVERSA_MIRROR", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with pytest.raises(BadInput, match=r"put https://download\.pytorch\.org/.*, or use --lpips FOLDER"):
         load_lpips()
 

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VICEVERSA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("VICEVERSA_MIRROR", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
 
 
 @pytest.fixture

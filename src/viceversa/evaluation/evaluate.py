@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, TypeVar
@@ -18,7 +18,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from ..config import Evaluate
+from ..config import Evaluate, make
+from ..data.fetch import cache_folder, sha256
 from ..data.folders import find
 from ..data.pictures import read, to_tensor
 from ..data.store import load_test
@@ -31,7 +32,6 @@ from ..terminal import progress_bar
 from ..threads import ordered
 from ..translation.translator import Translator
 from .features import Features, Lpips, Pixels, SqueezeNet, Vectors, load_features, load_lpips
-from .fetch import cache_folder, sha256
 from .scores import (
     SSIM_WINDOW,
     eight_bit,
@@ -90,16 +90,12 @@ def evaluate(
     "structure", "diversity" and "round_trip": {"l1", "lpips"} besides; for several models there are those under
     each model's name. Raises BadInput.
     """
-    unknown = set(choices) - {field.name for field in fields(Evaluate)}
-    if unknown:
-        raise BadInput(f"evaluate has no {', '.join(sorted(unknown))}")
-    if choices.get("lpips") is not None:
-        choices["lpips"] = Path(choices["lpips"])
+    asked = make(Evaluate, **choices)
     models = list(model) if isinstance(model, list | tuple) else [model] if model is not None else []
     folders = [folder for folder in (a, b, fake, real) if folder is not None]
     if len(folders) != 2 or (fake is None) != (real is None) or (fake is None) != bool(models):
         raise BadInput(f"evaluate: {USAGE}")
-    return measure(Evaluate(**choices), models, folders)
+    return measure(asked, models, folders)
 
 
 def command_evaluate(choices: Evaluate) -> int:

@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data.fetch import Download, fetch, sha256
 from ..errors import BadInput
 from ..threads import ordered
-from .fetch import Download, fetch, sha256
 
 Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float64]

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from .. import distributed
-from ..config import Train
+from ..config import Train, make
 from ..data.store import draw
-from ..errors import BadInput, Failed, Interrupted
+from ..device import as_it_was
+from ..errors import Failed, Interrupted
 from ..model.cyclegan import set_learning_rate
 from ..model.networks import describe
 from . import checkpoint
@@ -38,16 +39,7 @@ def train(a: str | Path, b: str | Path | None = None, **choices: Any) -> Run:
     `choices` are the fields of `config.Train`, which are the flags of `viceversa train`. Returns the run:
     `viceversa.load(run)` is its model. Raises BadInput, Failed, or Interrupted (everything is saved then).
     """
-    for name in ("test_a", "test_b"):
-        if choices.get(name) is not None:
-            choices[name] = str(choices[name])
-    if "out" in choices:
-        choices["out"] = Path(choices["out"])
-    try:
-        settings = Train(a=str(a), b=None if b is None else str(b), **choices)
-    except TypeError as error:
-        raise BadInput(f"train: {error}".replace("Train.__init__() got an ", "")) from None
-    return run(settings)
+    return run(make(Train, a=a, b=b, **choices))
 
 
 def command_train(settings: Train) -> int:
@@ -55,6 +47,7 @@ def command_train(settings: Train) -> int:
     return 0
 
 
+@as_it_was()
 def run(settings: Train) -> Run:
     """Prepare, then train to the end, or until Ctrl-C or SIGTERM."""
     group_was_there = distributed.is_running()
@@ -74,7 +67,7 @@ def run(settings: Train) -> Run:
     except RuntimeError as error:  # the CPU's allocator has no exception of its own
         if "can't allocate memory" in str(error) or "not enough memory" in str(error):
             raise Failed(OUT_OF_MEMORY) from None
-        if distributed.world() > 1:  # gloo and nccl say so in many ways
+        if distributed.is_communication_error(error):
             raise Failed(f"a process of this run was lost; the last checkpoint is good ({error})") from None
         raise
     finally:

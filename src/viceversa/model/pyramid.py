@@ -1,0 +1,87 @@
+"""The high-resolution generator: it translates a small copy, and carries the photo's own detail over.
+
+After LPTN (Liang et al., CVPR 2021) and MCT (Song et al., ECCV 2022): the image is halved `levels` times, and
+what each halving loses, a band of a Laplacian pyramid, is kept. The paper's residual generator translates the
+small image; beside its colours it gives a gain for each band, in (0, 2), by which the photo's own detail is
+multiplied before it is put back. So every pixel stays where it was, and a large image costs what a small one does.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+STRIP = 256
+"""Rows of a large image that are put together at once."""
+
+
+class PyramidGenerator(nn.Module):
+    """(B, C_in, H, W) in [-1, 1] -> (B, C_out, H, W) in [-1, 1]; H and W divisible by 4 * 2 ** levels.
+
+    `spec`: the `networks.Generator` that says what this is. `small`: the residual generator of the small image,
+    whose output, unbounded, has C_out * (1 + levels) channels. `seen`: (B, SEEN, h, w), what a frozen network
+    sees in the whole picture (`Frozen.see`), where spec.sees.
+    """
+
+    def __init__(self, spec: Any, small: Any):
+        super().__init__()
+        self.spec, self.small = spec, small
+
+    @property
+    def parts(self) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential]:
+        return self.small.parts  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        copies = halvings(x, self.spec.levels)
+        colours, gains = self.translated(copies[-1], seen)
+        for level in reversed(range(self.spec.levels)):
+            colours = raised(colours, gains[level], copies[level], copies[level + 1])
+        return colours if self.training else colours.clamp_(-1, 1)
+
+    def translated(self, image: Tensor, seen: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        """The small image -> its colours, in [-1, 1], and the gain of each band, finest first, in (0, 2)."""
+        out = self.small(image.to(self.small.dtype), seen)
+        first, *gains = out.to(torch.promote_types(out.dtype, torch.float32)).split(self.spec.channels_out, 1)
+        return first.tanh(), [1 + gain.tanh() for gain in gains]
+
+
+def halvings(x: Tensor, levels: int) -> list[Tensor]:
+    """The image, and its halves, each the mean over 2x2 pixels of the one before: levels + 1 images."""
+    copies = [x]
+    for _ in range(levels):
+        copies.append(F.avg_pool2d(copies[-1], 2))
+    return copies
+
+
+def raised(small: Tensor, gain: Tensor, image: Tensor, half: Tensor) -> Tensor:
+    """One level up: `small` doubled, and what `image` has beyond its `half`, times the gain, added.
+
+    Without gradients in strips, so that of a large image nothing but the result is held beside itself.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_exporting() or image.shape[2] <= 2 * STRIP:
+        return strip(small, gain, image, half)
+    out = image.new_empty((image.shape[0], gain.shape[1], *image.shape[2:]))
+    height, scale = image.shape[2], half.shape[2] / gain.shape[2]
+    for top in range(0, height, STRIP):
+        # Rows of the halves that these come from, and one around for the interpolation.
+        first, last = max(0, top // 2 - 2 * int(scale)), min(height // 2, (top + STRIP) // 2 + 2 * int(scale))
+        first, last = int(first // scale * scale), int(min(height // 2, -(-last // scale) * scale))
+        part = strip(
+            small[:, :, first:last], gain[:, :, int(first / scale) : int(last / scale)],
+            image[:, :, 2 * first : 2 * last], half[:, :, first:last],
+        )  # fmt: skip
+        out[:, :, top : top + STRIP] = part[:, :, top - 2 * first : min(top + STRIP, height) - 2 * first]
+    return out
+
+
+def strip(small: Tensor, gain: Tensor, image: Tensor, half: Tensor) -> Tensor:
+    band = image - double(half)
+    if band.shape[1] != gain.shape[1]:  # between colour and gray
+        band = band.mean(1, keepdim=True)
+    return double(small) + F.interpolate(gain, image.shape[2:], mode="bilinear") * band
+
+
+def double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear")
