@@ -48,7 +48,7 @@ class Pool:
 
 
 class Reference:
-    """Networks copied from a CycleGAN, plain layers, plain Adam; `step(a, b)` returns the eight losses."""
+    """Networks copied from a CycleGAN, plain layers, plain Adam; `step(a, b)` returns the eight losses by name."""
 
     def __init__(self, model: CycleGAN, learning_rate: float = 2e-4, cycle: float = 10.0, identity: float = 5.0):
         self.ab, self.ba = plain(model.ab), plain(model.ba)
@@ -64,7 +64,7 @@ class Reference:
     def judged(self, scores: torch.Tensor, real: bool) -> torch.Tensor:
         return self.mse(scores, torch.full_like(scores, float(real)))
 
-    def step(self, a: torch.Tensor, b: torch.Tensor) -> list[torch.Tensor]:
+    def step(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
         fake_b = self.ab(a)
         rec_a = self.ba(fake_b)
         fake_a = self.ba(b)
@@ -94,5 +94,9 @@ class Reference:
             loss.backward()
             losses_d.append(loss)
         self.adam_d.step()
-        losses = [adversarial_ab, adversarial_ba, cycle_a, cycle_b, identity_a, identity_b, *losses_d]
-        return [loss.detach() for loss in losses]
+        losses = {
+            "adversarial/ab": adversarial_ab, "adversarial/ba": adversarial_ba, "cycle/a": cycle_a, "cycle/b": cycle_b,
+            "identity/a": identity_a, "identity/b": identity_b,
+            "discriminator/a": losses_d[0], "discriminator/b": losses_d[1],
+        }  # fmt: skip
+        return {name: loss.detach() for name, loss in losses.items()}

@@ -121,17 +121,17 @@ def uncompiled() -> Iterator[None]:
 class Graphed:
     """A function of tensors on a GPU, captured as one CUDA graph after three ordinary calls.
 
-    The function must return a tensor, wait for nothing, and change state in place only. Where it cannot be
+    The function must return a dict of tensors, wait for nothing, and change state in place only. Where it cannot be
     captured, `say` is told once and calls go on as before.
     """
 
-    def __init__(self, function: Callable[..., Tensor], say: Callable[[str], None]):
+    def __init__(self, function: Callable[..., dict[str, Tensor]], say: Callable[[str], None]):
         self.function, self.say = function, say
         self.before_capture = 3
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: list[Tensor] = []
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
+    def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
         if self.graph is None and self.before_capture == 0:
             self.capture(inputs)
         if self.graph is None:
@@ -140,9 +140,9 @@ class Graphed:
         for kept, new in zip(self.inputs, inputs, strict=True):
             kept.copy_(new, non_blocking=True)
         self.graph.replay()
-        return self.output.clone()
+        return {name: value.clone() for name, value in self.output.items()}
 
-    def aside(self, inputs: tuple[Tensor, ...]) -> Tensor:
+    def aside(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """An ordinary call, on a stream of its own as captures ask for."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())

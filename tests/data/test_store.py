@@ -317,8 +317,8 @@ def test_the_same_seed_and_step_draw_the_same():
     first, again = draw(7, 123, 10, 6, 4), draw(7, 123, 10, 6, 4)
     assert all(torch.equal(x, y) for x, y in zip(vars(first).values(), vars(again).values(), strict=True))
     for other in (draw(8, 123, 10, 6, 4), draw(7, 124, 10, 6, 4)):
-        assert not torch.equal(first.crop_a, other.crop_a) and not torch.equal(first.history_b, other.history_b)
-    assert first.crop_a.shape == first.crop_b.shape == (4, 3) and first.history_a.shape == (4, 2)
+        assert not torch.equal(first.crop_a, other.crop_a) and not torch.equal(first.chance_b, other.chance_b)
+    assert first.crop_a.shape == first.crop_b.shape == (4, 4) and first.chance_a.shape == (4, 18)
     assert first.crop_a.dtype == torch.float32 and first.index_a.dtype == first.index_b.dtype == torch.long
     draw(2**70 + 3, 0, 2, 2, 1)  # any seed
 
@@ -327,8 +327,8 @@ def test_draws_are_these_numbers():
     """A change here breaks the resuming of runs that were begun before it."""
     d = draw(1, 5, 4, 3, 2)
     assert d.index_a.tolist() == [1, 3] and d.index_b.tolist() == [1, 1]
-    assert d.crop_a[0].tolist() == pytest.approx([0.0642, 0.6374, 0.7478], abs=1e-4)
-    assert d.history_b[1].tolist() == pytest.approx([0.3936, 0.7913], abs=1e-4)
+    assert d.crop_a[0, :3].tolist() == pytest.approx([0.0642, 0.6374, 0.7478], abs=1e-4)
+    assert d.chance_b[1, :2].tolist() == pytest.approx([0.3936, 0.7913], abs=1e-4)
 
 
 @pytest.mark.parametrize("count_a, count_b", [(12, 5), (5, 12)])
@@ -347,7 +347,7 @@ def test_b_is_uniform_and_independent_of_a():
     index = torch.cat([draw(1, n, 4, 8, 16).index_b for n in range(500)])
     counts = torch.bincount(index, minlength=8)
     assert counts.sum() == 8000 and counts.min() > 880 and counts.max() < 1120
-    uniform = torch.cat([draw(1, n, 4, 8, 16).history_a for n in range(500)])
+    uniform = torch.cat([draw(1, n, 4, 8, 16).chance_a for n in range(500)])
     assert uniform.min() >= 0 and uniform.max() < 1 and abs(uniform.mean() - 0.5) < 0.01
 
 

@@ -33,7 +33,8 @@ LINE = (
 
 PROGRAM = f"""
 import sys, time
-from viceversa.training.display import Display, progress_bar
+from viceversa.terminal import progress_bar
+from viceversa.training.display import Display
 state = {STATE!r}
 """
 TRAINING = """

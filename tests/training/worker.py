@@ -27,8 +27,8 @@ def twelve_steps(out: str) -> None:
     for n in range(STEPS):
         d = draw(5, n, 6, 6, 2).part(distributed.rank(), distributed.world())
         a, b = photos[0][d.index_a], photos[1][d.index_b]
-        losses = step(model, a, b, d.history_a, d.history_b, optimizers, Weights(), nullcontext)
-        rows.append(distributed.mean(losses))
+        losses = step(model, a, b, d.chance_a, d.chance_b, optimizers, Weights(), nullcontext)
+        rows.append(distributed.mean(torch.stack([*losses.values()])))
     if distributed.rank() == 0:
         tensors = {k: v for k, v in model.state_dict().items() if not k.startswith("history")}
         save_file({k: v.contiguous().clone() for k, v in tensors.items()} | {"losses": torch.stack(rows)}, out)

@@ -112,7 +112,7 @@ class Store:
     def crops(self, index: Tensor, draws: Tensor) -> Tensor:
         """Random crops, flipped or not: (B, C, crop, crop) float32 in [-1, 1] on the device, channels last.
 
-        `index`: (B,) which images. `draws`: (B, 3), uniform in [0, 1): top, left, flip. Nothing waits for the
+        `index`: (B,) which images. `draws`: (B, 4), uniform in [0, 1): top, left, flip, zoom. Nothing waits for the
         host, so that a CUDA graph may hold this (where `on_device`).
         """
         where, side = self.pixels.device, self.crop
@@ -146,14 +146,14 @@ class Draws:
     """(B,) which images."""
     crop_a: Tensor
     crop_b: Tensor
-    """(B, 3), uniform in [0, 1): top, left, flip. For `Store.crops`."""
-    history_a: Tensor
-    history_b: Tensor
-    """(B, 2), uniform in [0, 1): coin and slot. For `History`."""
+    """(B, 4), uniform in [0, 1): top, left, flip, zoom. For `Store.crops`."""
+    chance_a: Tensor
+    chance_b: Tensor
+    """(B, 18), uniform in [0, 1): coin and slot for `History`, then two times eight for `projected.augment`."""
 
     def part(self, rank: int, world: int) -> "Draws":
         """What falls to one process of several: together they see what one would alone."""
-        fields = (self.index_a, self.index_b, self.crop_a, self.crop_b, self.history_a, self.history_b)
+        fields = (self.index_a, self.index_b, self.crop_a, self.crop_b, self.chance_a, self.chance_b)
         return Draws(*(field.chunk(world)[rank] for field in fields))
 
 
@@ -175,7 +175,13 @@ def draw(seed: int, step: int, count_a: int, count_b: int, batch: int) -> Draws:
     index_b = random.integers(0, count_b, batch)
     uniform = torch.from_numpy(random.random((batch, 10), dtype=np.float32))
     index_a = _order(seed, epoch, largest)[places] % count_a
-    return Draws(torch.from_numpy(index_a), torch.from_numpy(index_b), *uniform.split((3, 3, 2, 2), dim=1))
+    more = torch.from_numpy(random.random((batch, 34), dtype=np.float32))
+    zoom, looks_a, looks_b = more.split((2, 16, 16), dim=1)
+    return Draws(
+        torch.from_numpy(index_a), torch.from_numpy(index_b),
+        torch.cat([uniform[:, 0:3], zoom[:, 0:1]], dim=1), torch.cat([uniform[:, 3:6], zoom[:, 1:2]], dim=1),
+        torch.cat([uniform[:, 6:8], looks_a], dim=1), torch.cat([uniform[:, 8:10], looks_b], dim=1),
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=2)

@@ -12,12 +12,6 @@ from .history import History
 from .losses import l1, least_squares
 from .networks import Generator, ResnetGenerator, initialise
 
-LOSSES = (
-    "adversarial/ab", "adversarial/ba", "cycle/a", "cycle/b", "identity/a", "identity/b",
-    "discriminator/a", "discriminator/b",
-)  # fmt: skip
-"""The order of the losses that `step` returns. discriminator/a judges domain a."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
@@ -135,11 +129,12 @@ def set_learning_rate(optimizers: Optimizers, rate: float) -> None:
 def step(
     model: CycleGAN, a: Tensor, b: Tensor, draws_a: Tensor, draws_b: Tensor,
     optimizers: Optimizers, weights: Weights, autocast: Callable[[], torch.autocast],
-) -> Tensor:  # fmt: skip
+) -> dict[str, Tensor]:  # fmt: skip
     """Update both generators, then both discriminators (section 4).
 
-    a, b: (B, C, H, W) in [-1, 1]; draws: (B, 2) uniform, for the histories. Returns the losses in the order
-    of LOSSES, (8,), on the device. Nothing here waits for the host, so the whole can be one CUDA graph.
+    a, b: (B, C, H, W) in [-1, 1]; draws: (B, 2) uniform, for the histories. Returns each loss by its name, a
+    scalar on the device: "cycle/a", "adversarial/ab", "discriminator/a" (which judges domain a). Nothing here
+    waits for the host, so the whole can be one CUDA graph.
     """
     adversarial = weights.adversarial
     frozen(model, True)
@@ -172,9 +167,7 @@ def step(
         }
     update(optimizers.discriminators, discriminator["discriminator/a"] + discriminator["discriminator/b"])
 
-    losses = generator | discriminator
-    nothing = torch.zeros_like(losses["cycle/a"])
-    return torch.stack([losses.get(name, nothing).detach() for name in LOSSES])
+    return {name: loss.detach() for name, loss in (generator | discriminator).items()}
 
 
 def both(network: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Session:
-    """Ready to train. `advance(draws)` makes one step and returns its losses, (8,), on the device."""
+    """Ready to train. `advance(draws)` makes one step and returns its losses by name, on the device."""
 
     settings: Train
     sources: Sources
@@ -50,7 +50,7 @@ class Session:
     stores: tuple[Store, Store]
     model: CycleGAN
     optimizers: Optimizers
-    advance: Callable[[Draws], Tensor]
+    advance: Callable[[Draws], dict[str, Tensor]]
     device: torch.device
     dtype: torch.dtype
     position: Position
@@ -225,7 +225,7 @@ def resume(s: Train, model: CycleGAN, optimizers: Optimizers, steps: int, say: S
 def make_step(
     s: Train, model: CycleGAN, optimizers: Optimizers, stores: tuple[Store, Store],
     context: Callable[[], torch.autocast], device: torch.device, say: Say,
-) -> Callable[[Draws], Tensor]:  # fmt: skip
+) -> Callable[[Draws], dict[str, Tensor]]:  # fmt: skip
     """Draws in, losses out. Images that live on the GPU are cropped inside the step, which is one CUDA graph."""
     weights = Weights(
         cycle=s.cycle,
@@ -234,14 +234,14 @@ def make_step(
     )
     store_a, store_b = stores
 
-    def train_on(a: Tensor, b: Tensor, history_a: Tensor, history_b: Tensor) -> Tensor:
+    def train_on(a: Tensor, b: Tensor, chance_a: Tensor, chance_b: Tensor) -> dict[str, Tensor]:
         a, b = (x.contiguous(memory_format=torch.channels_last) for x in (a, b))
-        return step(model, a, b, history_a, history_b, optimizers, weights, context)
+        return step(model, a, b, chance_a, chance_b, optimizers, weights, context)
 
     def crop_and_train(
-        index_a: Tensor, index_b: Tensor, crop_a: Tensor, crop_b: Tensor, history_a: Tensor, history_b: Tensor
-    ) -> Tensor:
-        return train_on(store_a.crops(index_a, crop_a), store_b.crops(index_b, crop_b), history_a, history_b)
+        index_a: Tensor, index_b: Tensor, crop_a: Tensor, crop_b: Tensor, chance_a: Tensor, chance_b: Tensor
+    ) -> dict[str, Tensor]:
+        return train_on(store_a.crops(index_a, crop_a), store_b.crops(index_b, crop_b), chance_a, chance_b)
 
     one_graph = device.type == "cuda" and distributed.world() == 1
 
@@ -251,15 +251,15 @@ def make_step(
     if store_a.on_device and store_b.on_device:
         whole = Graphed(crop_and_train, say) if one_graph else crop_and_train
 
-        def advance(d: Draws) -> Tensor:
-            drawn = (d.index_a, d.index_b, d.crop_a, d.crop_b, d.history_a, d.history_b)
+        def advance(d: Draws) -> dict[str, Tensor]:
+            drawn = (d.index_a, d.index_b, d.crop_a, d.crop_b, d.chance_a, d.chance_b)
             return whole(*map(onto, drawn))
     else:
         after = Graphed(train_on, say) if one_graph else train_on
 
-        def advance(d: Draws) -> Tensor:
+        def advance(d: Draws) -> dict[str, Tensor]:
             a, b = store_a.crops(d.index_a, d.crop_a), store_b.crops(d.index_b, d.crop_b)
-            return after(onto(a), onto(b), onto(d.history_a), onto(d.history_b))
+            return after(onto(a), onto(b), onto(d.chance_a), onto(d.chance_b))
 
     return advance
 

@@ -12,7 +12,7 @@ from .. import distributed
 from ..config import Train
 from ..data.store import draw
 from ..errors import BadInput, Failed, Interrupted
-from ..model.cyclegan import LOSSES, set_learning_rate
+from ..model.cyclegan import set_learning_rate
 from ..model.networks import describe
 from . import checkpoint
 from .checkpoint import Position
@@ -141,18 +141,18 @@ def loop(session: Session, record: Record, display: Display, stop: Stop) -> None
 class Sums:
     """Sums of losses on the device, so that no step waits for the host."""
 
-    total: Tensor | None = None
+    total: dict[str, Tensor] = field(default_factory=dict)
     steps: int = 0
     began: float = field(default_factory=time.monotonic)
 
-    def add(self, losses: Tensor) -> None:
-        self.total = losses if self.total is None else self.total + losses
+    def add(self, losses: dict[str, Tensor]) -> None:
+        self.total = {name: self.total[name] + loss if self.total else loss for name, loss in losses.items()}
         self.steps += 1
 
     def means(self) -> dict[str, float]:
         """By name, over all processes. Waits for the device."""
-        assert self.total is not None
-        return dict(zip(LOSSES, (distributed.mean(self.total) / self.steps).tolist(), strict=True))
+        means = distributed.mean(torch.stack([*self.total.values()])) / self.steps
+        return dict(zip(self.total, means.tolist(), strict=True))
 
     def age(self) -> float:
         return time.monotonic() - self.began
