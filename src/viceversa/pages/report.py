@@ -14,7 +14,7 @@ from .. import config
 from ..errors import BadInput
 from ..files import write_text
 from ..training import progress
-from ..training.reading import Run, Scored, differing, read_runs, recipe, settings
+from ..training.metrics import Run, Scored, differing, read_runs, recipe, settings
 from .curves import Chart, Line, draw
 from .page import data_uri, render
 
