@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .. import __version__, distributed
 from ..config import Train
-from ..data.folders import Sources, find_sources
+from ..data.folders import Sources, find_sources, lies_inside
 from ..data.store import Draws, Store, steps_per_epoch
 from ..device import Graphed, choose_dtype, describe, tune, use_available_cores, why_not_compile
 from ..errors import BadInput
@@ -60,24 +60,10 @@ Size = tuple[str, int]
 
 
 def check(s: Train) -> None:
-    """Raise BadInput for settings that cannot be trained, before anything is read."""
+    """Raise BadInput for settings that do not go together, before anything is read."""
     generator = generators(s)[0]
-    for what, value, least in (
-        ("epochs", s.epochs, 0), ("decay-epochs", s.decay_epochs, 0), ("batch", s.batch, 1), ("size", s.size, 1),
-        ("width", s.width, 1), ("blocks", s.blocks, 1), ("history", s.history, 0), ("cycle", s.cycle, 0),
-        ("identity", s.identity, 0), ("discriminator-layers", s.discriminator_layers, 1),
-        ("score-every", s.score_every, 1), ("patience", s.patience, 0), ("keep", s.keep, 0),
-    ):  # fmt: skip
-        if value < least:
-            raise BadInput(f"--{what} {value}: must be at least {least}")
     if s.epochs + s.decay_epochs == 0:
         raise BadInput("--epochs 0 --decay-epochs 0: nothing to train; raise one of them")
-    if s.minutes is not None and not 0 < s.minutes < float("inf"):
-        raise BadInput(f"--minutes {s.minutes}: must be above 0")
-    if not 0 < s.learning_rate < float("inf"):
-        raise BadInput(f"--learning-rate {s.learning_rate}: must be above 0")
-    if not 0 <= s.ema < 1:
-        raise BadInput(f"--ema {s.ema}: must be from 0 (off) to below 1; 0.999 is usual")
     if s.identity and s.channels[0] != s.channels[1]:
         raise BadInput(
             f"--identity {s.identity:g} needs the same channels in both domains, not {s.channels[0]} and "
@@ -413,11 +399,10 @@ def tests_given(s: Train, side: str) -> bool:
 def refuse_inside(s: Train, sources: Sources) -> None:
     """A run among its own images would be read as images the next time."""
     out = s.out.expanduser().absolute()
-    roots = [Path(s.a) / "trainA", Path(s.a) / "trainB"] if s.b is None else [Path(s.a), Path(s.b)]
-    roots += [Path(test) for test in (s.test_a, s.test_b) if test is not None]
-    for root in roots:
-        if root.is_dir() and out.resolve().is_relative_to(root.resolve()):
-            raise BadInput(f"--out {s.out} lies in {root}, whose images are read: name a folder outside of it")
+    given = [Path(s.a) / "trainA", Path(s.a) / "trainB"] if s.b is None else [s.a, s.b]
+    for source in (*given, s.test_a, s.test_b):
+        if source is not None and lies_inside(out, source):
+            raise BadInput(f"--out {s.out} lies in {source}, whose images are read: name a folder outside of it")
     within = f"{out}{os.sep}"
     for path in (*sources.a, *sources.b, *sources.test_a, *sources.test_b):
         if str(path.absolute()).startswith(within):

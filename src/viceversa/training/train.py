@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from .. import distributed
-from ..config import Train
+from ..config import Train, make
 from ..data.folders import Sources
 from ..data.store import draw, load_test
 from ..device import autocast, choose_device, compile_parts, describe, tune, uncompiled
-from ..errors import BadInput, Failed, Interrupted
+from ..errors import Failed, Interrupted
 from ..model.cyclegan import CycleGAN, adam, set_learning_rate, told
 from ..model.file import Model, save_model
 from ..model.hub import BEST, MODEL
@@ -62,16 +62,7 @@ def train(a: str | Path, b: str | Path | None = None, *, quiet: bool = False, **
     Returns the run: `viceversa.load(run)` is its model. Raises BadInput, Failed, or Interrupted (everything is
     saved then). What it sets for the process (threads, TF32, cuDNN) is put back.
     """
-    for name in ("test_a", "test_b"):
-        if choices.get(name) is not None:
-            choices[name] = str(choices[name])
-    if "out" in choices:
-        choices["out"] = Path(choices["out"])
-    try:
-        settings = Train(a=str(a), b=None if b is None else str(b), **choices)
-    except TypeError as error:
-        raise BadInput(f"train: {error}".replace("Train.__init__() got an ", "")) from None
-    return run(settings, quiet)
+    return run(make(Train, a=a, b=b, **choices), quiet)
 
 
 def command_train(settings: Train) -> int:
