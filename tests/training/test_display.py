@@ -10,11 +10,11 @@ import sys
 import time
 
 import pytest
+from viceversa.training.panel import BARS, Trend
 
 from viceversa.terminal import clock, progress_bar
 from viceversa.training import display as terminal
 from viceversa.training.display import Display
-from viceversa.training.panel import BARS, Trend
 
 NAMES = ("day", "night")
 LOSSES = {

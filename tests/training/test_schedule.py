@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from viceversa.training.schedule import Schedule
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -60,7 +60,9 @@ def save_model(path: Path, model: Model) -> None:
     write_tensors(path, tensors, model)
 
 
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor], model: Model, named: dict[str, str] | None = None) -> None:
+def write_tensors(
+    path: Path, tensors: dict[str, torch.Tensor], model: Model, named: dict[str, str] | None = None
+) -> None:
     """Write tensors, whole or not at all, of which some are the generators of `model`; a checkpoint has others, too.
 
     `named`: what the names of a direction's weights begin with, where it is not the direction. Raises Failed that

@@ -98,9 +98,7 @@ def parsed(told: dict[str, Any]) -> Layout:
         return left, top, right, bottom
 
     pictures = {way: [(box(x), box(y), box(z)) for x, y, z in rows] for way, rows in told["pictures"].items()}
-    return Layout(
-        (told["size"][0], told["size"][1]), {way: box(told["blocks"][way]) for way in ("ab", "ba")}, pictures
-    )
+    return Layout((told["size"][0], told["size"][1]), {way: box(told["blocks"][way]) for way in ("ab", "ba")}, pictures)
 
 
 def stills(run: Path) -> list[tuple[int, Path]]:
@@ -206,7 +204,7 @@ def shown_scale(side: int) -> float:
 
 
 def draw_still(
-    layout: Layout, made: dict[str, list[tuple[Tensor, ...]]], names: tuple[str, str], epoch: int
+    layout: Layout, made: dict[str, list[tuple[Tensor, Tensor, Tensor]]], names: tuple[str, str], epoch: int
 ) -> Image.Image:
     """Both directions with their titles; each row's tensors are (1, C, H, W)."""
     still = Image.new("RGB", layout.size, BACKGROUND)

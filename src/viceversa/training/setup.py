@@ -125,14 +125,16 @@ def merged(asked: Train, config: dict[str, Any] | None) -> tuple[Train, dict[str
         names=asked.names or (config["domains"][0], config["domains"][1]),
     )
     changed = {
-        name: (held[name], value) for name, value in plain(s).items() if name not in FREE and not same(held[name], value)
+        name: (held[name], value)
+        for name, value in plain(s).items()
+        if name not in FREE and not same(held[name], value)
     }
     # A second discriminator is a network: its weight may change, but it cannot come or go.
     refused = [n for n, (old, new) in changed.items() if n not in TOLD or (n == "projected" and not (old and new))]
     if refused:
-        differ = "; ".join(f"{flag(name)} is {changed[name][1]} but was {changed[name][0]}" for name in refused)
+        named = "; ".join(f"{flag(name)} is {changed[name][1]} but was {changed[name][0]}" for name in refused)
         raise BadInput(
-            f"{asked.out} holds a run with other settings: {differ}. Networks, domains and the preparation of images "
+            f"{asked.out} holds a run with other settings: {named}. Networks, domains and the preparation of images "
             "cannot change midway: give the same settings to go on, or another --out"
         )
     return s, changed
@@ -385,7 +387,8 @@ def find_images(s: Train, config: dict[str, Any] | None) -> tuple[Sources, dict[
             )
         if out and len(out) < len(everything):
             train, tests = [path for path in everything if path not in out], tests if own else out
-            sources = replace(sources, **{side: train, f"test_{side}": tests})
+            new: dict[str, Any] = {side: train, f"test_{side}": tests}
+            sources = replace(sources, **new)
         kept[side] = sorted(before) if own else [path.name for path in tests]
     return sources, kept, said
 
@@ -600,7 +603,7 @@ def write_config(
     s: Train, sources: Sources, kept: dict[str, list[str]], images: dict[str, list[Size]],
     stores: tuple[Store, Store], device: torch.device, how: dict[str, Any], changes: list[dict[str, Any]],
 ) -> None:  # fmt: skip
-    """RUN/config.json: what was asked, on what, how it is computed, what changed midway. RUN/images.json: the images."""
+    """RUN/config.json: what was asked, on what, how it is computed, what changed. RUN/images.json: on which images."""
     tests = {"a": [str(p) for p in sources.test_a], "b": [str(p) for p in sources.test_b]}
     config = {
         "settings": plain(s),

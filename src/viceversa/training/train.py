@@ -18,7 +18,7 @@ from .. import distributed
 from ..config import Train, make
 from ..data.folders import Sources
 from ..data.store import draw, load_test
-from ..device import autocast, choose_device, compile_parts, describe, tune, uncompiled
+from ..device import autocast, choose_device, compile_parts, describe, uncompiled
 from ..errors import Failed, Interrupted
 from ..model.cyclegan import CycleGAN, adam, set_learning_rate, told
 from ..model.file import Model, save_model
@@ -93,6 +93,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
             same_tests = setup.compare_images(s, images, sources.names)
         setup.same_everywhere(images)
         s, names = setup.everybodys(s), sources.names
+        assert s.seed is not None  # drawn by now
 
         # Images, networks, optimizers, the step.
         how = setup.choose(s, device, sources, config, say)
@@ -126,7 +127,9 @@ def run(asked: Train, quiet: bool = False) -> Run:
         if first:
             changes = [*((config or {}).get("changes") or ()), *([{"epochs": at.epochs, **changed}] if changed else [])]
             setup.write_config(s, sources, kept_out, images, stores, device, how, changes)
-            metrics = stack.enter_context(closing(Metrics(s.out, names, s.log == "tensorboard", saved and saved.position)))
+            metrics = stack.enter_context(
+                closing(Metrics(s.out, names, s.log == "tensorboard", saved and saved.position))
+            )
 
         saved_at = time.monotonic()
         started, looked_back_at, took = saved_at - at.seconds, -math.inf, 0.0
@@ -166,13 +169,15 @@ def run(asked: Train, quiet: bool = False) -> Run:
                         seconds=at.seconds, images_per_second=speed, learning_rate=rate, losses=means,
                         seconds_left=schedule.seconds_left(at.step, at.seconds, age / recent.steps),
                     )  # fmt: skip
+                    over_epoch = epoch.means() if ended or done else means
                     if age > LOG_EVERY or ended or done or signal:
-                        means, recent = epoch.means() if ended else means, Sums()
                         if first:
-                            metrics.losses(at.step, number, at.seconds, means, rate, speed, ended)
+                            lately = over_epoch if ended else means
+                            metrics.losses(at.step, number, at.seconds, lately, rate, speed, ended)
+                        recent = Sums()
                     if ended or done:
                         if first:
-                            warn(display, metrics, at, number, watch.losses(number, epoch.means()))
+                            warn(display, metrics, at, number, watch.losses(number, over_epoch))
                         epoch = Sums()
 
                     # Save, before what takes long and can be done again.
@@ -181,7 +186,9 @@ def run(asked: Train, quiet: bool = False) -> Run:
                         size = checkpoint.save(s.out, model, optimizers, at, as_model(s, names, model, at, number))
                         saved_at = time.monotonic()
                         if size and not size_told:
-                            display.say(f"checkpoints take {size / 1e6:.0f} MB each; the newest {checkpoint.KEPT} are kept")
+                            display.say(
+                                f"checkpoints take {size / 1e6:.0f} MB each; the newest {checkpoint.KEPT} are kept"
+                            )
                             size_told = True
                     if signal:
                         raise Interrupted(signal, f"interrupted in epoch {number}, all saved: the same command goes on")
