@@ -34,6 +34,7 @@ class Position:
     """Where a run is. There is one: the loop moves it on, and checkpoints keep it."""
 
     step: int = 0
+    """Steps made in all, whatever the batch and the number of processes were."""
     epochs: float = 0.0
     """Epochs done, with the fraction of the one begun: it is the same with another batch or number of processes."""
     seconds: float = 0.0

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..terminal import PLAIN_EVERY, clock, ending_on_sigterm, is_terminal
+from ..terminal import PLAIN_EVERY, clock, ending_on_sigterm, is_terminal, say
 
 WARNINGS_SHOWN = 3
 BARS = "▁▂▃▄▅▆▇█"
@@ -116,7 +116,7 @@ class Display:
         if self.live:
             self.console.print(text, soft_wrap=True)
         elif not self.silent:
-            print(text, flush=True)
+            say(text)
 
     def warn(self, text: str) -> None:
         """Something that goes wrong: stays on the display, below; a plain line elsewhere."""

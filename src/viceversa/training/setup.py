@@ -542,8 +542,8 @@ def make_model(s: Train, device: torch.device) -> CycleGAN:
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def resume(saved: Saved | None, model: CycleGAN, optimizers: Optimizers, steps: int, say: Say) -> Position:
-    """Where to go on: from the checkpoint, or the start. `steps`: those of an epoch, now."""
+def resume(saved: Saved | None, model: CycleGAN, optimizers: Optimizers, say: Say) -> Position:
+    """Where to go on: from the checkpoint, or the start."""
     distributed.must_agree("checkpoints", saved and saved.position.step)
     if saved is None:
         return Position(world=distributed.world())
@@ -553,7 +553,7 @@ def resume(saved: Saved | None, model: CycleGAN, optimizers: Optimizers, steps: 
     at = saved.position
     if at.world != distributed.world():
         say(f"going on with {words(distributed.world(), 'process', 'processes')} instead of {at.world}")
-    return replace(at, step=round(at.epochs * steps), world=distributed.world())
+    return replace(at, world=distributed.world())
 
 
 def make_step(

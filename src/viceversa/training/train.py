@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import distributed
+from .. import distributed, terminal
 from ..config import Train, make
 from ..data.folders import Sources
 from ..data.store import draw, load_test
@@ -80,7 +80,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
         with setup.agreed():
             device = choose_device(distributed.init(asked.device))
             first, silent = distributed.rank() == 0, quiet or distributed.rank() != 0
-            say: setup.Say = (lambda text: None) if silent else partial(print, flush=True)
+            say: setup.Say = (lambda text: None) if silent else terminal.say
             setup.check(asked)
             stack.enter_context(setup.alone_in(asked.out, say))
             config, saved = setup.read_config(asked.out), checkpoint.load(asked.out)
@@ -103,7 +103,8 @@ def run(asked: Train, quiet: bool = False) -> Run:
         schedule = setup.schedule_of(s, counts, batch)
         model = setup.make_model(s, device)
         optimizers = adam(model, s.learning_rate, capturable=device.type == "cuda")
-        at = setup.resume(saved, model, optimizers, schedule.steps_per_epoch, say)
+        at = setup.resume(saved, model, optimizers, say)
+        place = round(at.epochs * schedule.steps_per_epoch)  # steps, as they would be had all been as they are now
         if how["compile"]:
             compile_parts(model.parts())
         advance = setup.make_step(s, model, optimizers, stores, context, device, say)
@@ -131,27 +132,27 @@ def run(asked: Train, quiet: bool = False) -> Run:
                 closing(Metrics(s.out, names, s.log == "tensorboard", saved and saved.position))
             )
 
-        saved_at = time.monotonic()
-        started, looked_back_at, took = saved_at - at.seconds, -math.inf, 0.0
+        now = saved_at = time.monotonic()
+        started, looked_back_at, took = now - at.seconds, -math.inf, 0.0
         recent, epoch = Sums(), Sums()
-        done, size_told = schedule.fraction(at.step, at.seconds) >= 1, saved is not None
+        done, size_told = schedule.fraction(place, at.seconds) >= 1, saved is not None
         with Stop() as stop, Display(str(s.out), names, silent) as display:
             while at.due or not done:
                 if not at.due:  # else the run was ended within the end of an epoch, which is made up for
                     # Step.
-                    rate = schedule.learning_rate(at.step, at.seconds)
+                    rate = schedule.learning_rate(place, at.seconds)
                     set_learning_rate(optimizers, rate)
-                    draws = draw(s.seed, at.step, *counts, batch)
+                    draws = draw(s.seed, place, *counts, batch)
                     losses = advance(draws.part(distributed.rank(), distributed.world()))
                     recent.add(losses)
                     epoch.add(losses)
-                    at.step += 1
-                    ended = at.step % schedule.steps_per_epoch == 0
-                    if not ended and at.step % LOOK_EVERY[device.type]:
+                    at.step, place = at.step + 1, place + 1
+                    ended = place % schedule.steps_per_epoch == 0
+                    if not ended and place % LOOK_EVERY[device.type]:
                         continue
 
                     # Now and then look. Rank 0's clock decides for all, and a signal to one stops all.
-                    means, number = recent.means(), schedule.epoch(at.step)
+                    means, number = recent.means(), schedule.epoch(place)
                     if wrong := first_not_finite(means):
                         raise Failed(NOT_FINITE.format(loss=wrong, epoch=number, out=s.out))
                     now = time.monotonic()
@@ -159,15 +160,15 @@ def run(asked: Train, quiet: bool = False) -> Run:
                     clocks = distributed.everyone((now - started, recent.age(), late, worth, stop.signal))
                     at.seconds, age, late, worth, _ = clocks[0]
                     signal = max(clock[-1] for clock in clocks)
-                    at.epochs, speed = at.step / schedule.steps_per_epoch, recent.speed(batch)
-                    fraction = schedule.fraction(at.step, at.seconds)
+                    at.epochs, speed = place / schedule.steps_per_epoch, recent.speed(batch)
+                    fraction = schedule.fraction(place, at.seconds)
                     done = fraction >= 1
                     at.due = done or (ended and (worth or (s.score != "none" and number % s.score_every == 0)))
                     display.update(
-                        step=at.step, steps=None if s.minutes else schedule.total * schedule.steps_per_epoch,
+                        step=place, steps=None if s.minutes else schedule.total * schedule.steps_per_epoch,
                         epoch=number, epochs=None if s.minutes else schedule.total, fraction=fraction,
                         seconds=at.seconds, images_per_second=speed, learning_rate=rate, losses=means,
-                        seconds_left=schedule.seconds_left(at.step, at.seconds, age / recent.steps),
+                        seconds_left=schedule.seconds_left(place, at.seconds, age / recent.steps),
                     )  # fmt: skip
                     over_epoch = epoch.means() if ended or done else means
                     if age > LOG_EVERY or ended or done or signal:
@@ -194,7 +195,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
                         raise Interrupted(signal, f"interrupted in epoch {number}, all saved: the same command goes on")
 
                 if at.due:  # the end of an epoch, or of the run within one: pictures, words, scores, the model
-                    began, number = saved_at, schedule.epoch(at.step)
+                    number = schedule.epoch(place)
                     if first:
                         with uncompiled():
                             shown = progress.show(number, **translators(model), device=device, forward=context)
@@ -215,7 +216,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
                         at.lines = metrics.lines
                         checkpoint.mark(s.out, at)
                     looked_back_at = time.monotonic()
-                    took = looked_back_at - began
+                    took = looked_back_at - now
         say(f"done: {s.out / MODEL}")
     return read_run(s.out)
 
