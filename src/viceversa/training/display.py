@@ -75,8 +75,8 @@ class Display:
     they went, and in words what goes wrong. Elsewhere a plain line for each epoch, and every half minute.
     """
 
-    def __init__(self, title: str, names: tuple[str, str], silent: bool = False):
-        self.title, self.silent = title, silent
+    def __init__(self, title: str, names: tuple[str, str], silent: bool = False, plain_every: float = PLAIN_EVERY):
+        self.title, self.silent, self.plain_every = title, silent, plain_every
         self.names = dict(zip("ab", names, strict=True))
         self.console = Console(highlight=False, markup=False, emoji=False)
         self.live = is_terminal(self.console) and not silent
@@ -108,7 +108,7 @@ class Display:
             self.trends.setdefault(key, Trend()).add(value)
         if before and before.epoch != self.state.epoch:
             self.print_once(before)
-        elif self.updated_at - self.printed_at >= PLAIN_EVERY:
+        elif self.updated_at - self.printed_at >= self.plain_every:
             self.print_once(self.state)
 
     def say(self, text: str) -> None:

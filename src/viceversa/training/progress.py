@@ -177,19 +177,21 @@ class Progress:
 
     def keep_layout(self, epoch: int) -> None:
         """In JSON, as soon as an epoch has another layout than those before it (other test pictures)."""
-        known = {since: layout for since, layout in layouts(self.run).items() if since < epoch}
+        before = layouts(self.run)
+        known = {since: layout for since, layout in before.items() if since < epoch}
         if not known or list(known.values())[-1] != self.layout:
             known[epoch] = self.layout
+        if known != before:
             text = json.dumps({since: vars(layout) for since, layout in known.items()})
             write_text(self.run / "progress" / LAYOUT, text)
 
-    def film(self) -> None:
+    def film(self, most_frames: int = FILM_FRAMES, most_bytes: int = FILM_BYTES) -> None:
         """Make both films of the stills that lie in RUN/progress. Takes seconds: for the end of a run."""
         ours = [(epoch, path) for epoch, path in stills(self.run) if layout_of(path) == self.layout]
         if not ours:
             return
         for direction, (source, target) in (("ab", self.names), ("ba", self.names[::-1])):
-            films = make_films(self.layout.blocks[direction], thinned(ours, FILM_FRAMES))
+            films = make_films(self.layout.blocks[direction], thinned(ours, most_frames), most_bytes)
             for ending in ("gif", "webp"):
                 path = self.run / "progress" / f"{source}2{target}.{ending}"
                 if ending in films:
@@ -255,9 +257,9 @@ def thinned(items: Sequence[Item], count: int) -> list[Item]:
     return [items[round(n * (len(items) - 1) / max(count - 1, 1))] for n in range(count)]
 
 
-def make_films(block: Box, shots: Sequence[tuple[int, Path]]) -> dict[str, bytes]:
+def make_films(block: Box, shots: Sequence[tuple[int, Path]], most_bytes: int) -> dict[str, bytes]:
     """The part `block` of the stills, epoch by epoch, as an endless GIF of about eight seconds that lingers on
-    the last; and as WebP, where that is smaller. Smaller pictures until the GIF is within its limit.
+    the last; and as WebP, where that is smaller. Smaller pictures until the GIF is within `most_bytes`.
     """
     each = min(max(round(800 / len(shots)), 8), 60) * 10  # milliseconds, in hundredths of a second
     how: dict[str, Any] = {"save_all": True, "loop": 0, "duration": [each] * (len(shots) - 1) + [each + 2500]}
@@ -265,9 +267,9 @@ def make_films(block: Box, shots: Sequence[tuple[int, Path]]) -> dict[str, bytes
     while True:
         frames = [film_frame(path, block, pixels, epoch / shots[-1][0]) for epoch, path in shots]
         gif = encoded(one_palette(frames), "GIF", **how, optimize=True, disposal=1)
-        if len(gif) <= FILM_BYTES:
+        if len(gif) <= most_bytes:
             break
-        pixels *= 0.9 * FILM_BYTES / len(gif)
+        pixels *= 0.9 * most_bytes / len(gif)
     webp = encoded(frames, "WEBP", **how, quality=80, method=4)
     return {"gif": gif} | ({"webp": webp} if len(webp) < len(gif) else {})
 
