@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .. import distributed
 from ..errors import BadInput, Failed
-from ..files import replacing, write_text
+from ..files import remove_leftovers, replacing, write_text
 from ..model.cyclegan import CycleGAN, Optimizers
 from ..model.file import Model, write_tensors
 from ..model.hub import MODEL, epoch_path
@@ -140,9 +140,7 @@ def read_position(path: Path) -> Position:
 
 def clean(run: Path) -> None:
     """Remove what a killed process left half-written. Only for the one who holds the run."""
-    for path in [*run.glob(".*.partial*"), *run.glob("*/.*.partial*")]:
-        with suppress(OSError):
-            path.unlink()
+    remove_leftovers(run)
     for path in (run / "checkpoint").glob("step_*.safetensors"):
         if not path.with_suffix(".json").exists():
             path.unlink()

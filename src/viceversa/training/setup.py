@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .. import __version__, distributed
 from ..config import Train
-from ..data.folders import Sources, find_sources, lies_inside
+from ..data.folders import Sources, find_sources
 from ..data.store import Draws, Store, steps_per_epoch
 from ..device import (
     Graphed,
@@ -355,8 +355,7 @@ def find_images(s: Train, config: dict[str, Any] | None) -> tuple[Sources, dict[
 
     What was kept out once stays out, also when other images are there now, or tests have come of their own.
     """
-    sources = find_sources(s.a, s.b, s.test_a, s.test_b, s.names)
-    refuse_inside(s, sources)
+    sources = find_sources(s.a, s.b, s.test_a, s.test_b, s.names, out=s.out)
     kept, said = {}, []
     for side, name in zip("ab", sources.names, strict=True):
         train, tests = list(getattr(sources, side)), list(getattr(sources, f"test_{side}"))
@@ -381,19 +380,6 @@ def tests_given(s: Train, side: str) -> bool:
     """Has a domain test images of its own: --test-a, or testA in the one folder that was given?"""
     in_root = s.b is None and (Path(s.a) / f"test{side.upper()}").is_dir()
     return getattr(s, f"test_{side}") is not None or in_root
-
-
-def refuse_inside(s: Train, sources: Sources) -> None:
-    """A run among its own images would be read as images the next time."""
-    out = s.out.expanduser().absolute()
-    given = [Path(s.a) / "trainA", Path(s.a) / "trainB"] if s.b is None else [s.a, s.b]
-    for source in (*given, s.test_a, s.test_b):
-        if source is not None and lies_inside(out, source):
-            raise BadInput(f"--out {s.out} lies in {source}, whose images are read: name a folder outside of it")
-    within = f"{out}{os.sep}"
-    for path in (*sources.a, *sources.b, *sources.test_a, *sources.test_b):
-        if str(path.absolute()).startswith(within):
-            raise BadInput(f"the image {path} lies in the run folder --out {s.out}: name another folder")
 
 
 def listing(sources: Sources) -> dict[str, list[Size]]:
@@ -470,6 +456,8 @@ def load_images(s: Train, sources: Sources, device: torch.device, say: Say, sile
             say(f"skipped: {line}")
         if store.skipped:
             say(f"{words(len(store.skipped), 'broken image')} of {name} were left out")
+        for line in store.notes:
+            say(f"{name}: {line}")
         stores.append(store)
     distributed.must_agree("numbers of images", [len(store.paths) for store in stores])
     return stores[0], stores[1]
