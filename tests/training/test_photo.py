@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 import viceversa
 
-SMALL = dict(
-    recipe="photo", size=80, crop=64, width=4, blocks=1, discriminator_layers=1, decay_epochs=0, device="cpu",
-    precision="fp32", seed=3, zoom=1.5, log="none", names=("day", "night"),
-)  # fmt: skip
+SMALL = {
+    "recipe": "photo", "size": 80, "crop": 64, "width": 4, "blocks": 1, "discriminator_layers": 1, "decay_epochs": 0,
+    "device": "cpu", "precision": "fp32", "seed": 3, "zoom": 1.5, "log": "none", "names": ("day", "night"),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -210,7 +210,9 @@ def loss_keys(direction: str) -> dict[str, str]:
     source, target = direction[0], direction[1]
     return {
         "adversarial": f"adversarial/{direction}",
+        "projected": f"projected/{direction}",
         "cycle": f"cycle/{source}",
         "identity": f"identity/{target}",
         "discriminator": f"discriminator/{target}",
+        "its projected": f"projected/{target}",
     }

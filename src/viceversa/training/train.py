@@ -248,9 +248,12 @@ def as_model(
     s: Train, names: tuple[str, str], model: CycleGAN, at: Position, epoch: int, scores: dict[str, Any] | None = None
 ) -> Model:
     """The generators that are shown, and what a model file tells of them."""
+    training = {"step": at.step, "epoch": epoch, "seconds": round(at.seconds, 1), "seed": s.seed, "recipe": s.recipe}
+    if s.projected:
+        training["features"] = "lite0"  # what it was trained against, which is no ruler for it
     info = {
         "image": {"size": s.size, "crop": s.crop, "resize": s.resize},
-        "training": {"step": at.step, "epoch": epoch, "seconds": round(at.seconds, 1), "seed": s.seed},
+        "training": training,
         "scores": scores or {},
     }
     return Model(model.generators(), names, info)
