@@ -10,7 +10,20 @@ import docstring_parser
 import tyro
 
 from . import __version__, config
-from .config import Command, Data, Demo, Evaluate, Export, Import, Networks, Report, Train, Translate
+from .config import (
+    DATA_FETCH,
+    Command,
+    Data,
+    Demo,
+    Evaluate,
+    Export,
+    Fetch,
+    Import,
+    Networks,
+    Report,
+    Train,
+    Translate,
+)
 from .errors import BadInput, Failed, Interrupted
 
 PURPOSE = "Unpaired image-to-image translation, both ways, with CycleGAN."
@@ -26,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"viceversa {__version__}")
         return 0
+    if arguments[:2] == DATA_FETCH.split():
+        arguments = [DATA_FETCH, *arguments[2:]]
     try:
         return run(parse(arguments))
     except BadInput as wrong:
@@ -49,7 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str]) -> Command:
     """The settings that are asked for. Shows help, or what is wrong, and exits, as command lines do."""
-    commands: dict[str, type] = {command.__name__.lower(): command for command in get_args(Command)}
+    kinds: list[type] = [getattr(command, "__origin__", command) for command in get_args(Command)]
+    commands = {command.__name__.lower(): command for command in kinds if command is not Fetch} | {DATA_FETCH: Fetch}
     command = commands.get(arguments[0] if arguments else "")
     if command is None:
         tyro.cli(Command, prog="viceversa", description=PURPOSE, args=arguments)  # type: ignore[arg-type]
@@ -112,6 +128,10 @@ def run(command: Command) -> int:
             from .pages.inspect import command_data
 
             return command_data(command)
+        case Fetch():
+            from .data.sets import command_fetch
+
+            return command_fetch(command)
         case Import():
             from .exchange.importing import command_import
 

@@ -14,7 +14,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, arg, subcommand
 
 from .errors import BadInput
 
@@ -68,6 +68,8 @@ class Networks:
     """PatchGAN; 1x1 PixelGAN, which judges colours alone; or none, where --projected judges."""
     discriminator_layers: Count = 3
     """Layers of the PatchGAN: 3 judges 70x70 patches, 2 34x34, 1 16x16."""
+    zoom: Annotated[float, Within(least=1, most=8)] = 1.0
+    """Enlarge crops at random, up to so many times: things are then known at several sizes."""
     projected: Weight = 0.0
     """Weight of a second discriminator, which judges by the features of a frozen network; 0: none."""
     history: Whole = 50
@@ -253,6 +255,21 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """Fetch one of the authors' public sets: viceversa data fetch horse2zebra. Without a name: list them.
+
+    Its terms are shown first; a broken download goes on; the checksum is compared where one is known.
+    """
+
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+    """Name of the set. Default: show the list."""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """Folder to make. Default: data/NAME."""
+    mirror: str | None = None
+    """Address (or file://FOLDER) under which NAME.zip lies, asked first. Default: the authors' host."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Import:
     """Turn the authors' .pth files into a model file: viceversa import G_A.pth G_B.pth --names horse zebra"""
 
@@ -294,7 +311,11 @@ class Demo:
     """auto, cpu, cuda, cuda:1, ..., mps."""
 
 
-Command = Train | Translate | Evaluate | Report | Data | Import | Export | Demo
+DATA_FETCH = "data fetch"
+"""Two words on the command line; `viceversa data ./fetch DAY` looks at a folder of that name."""
+Command = (
+    Train | Translate | Evaluate | Report | Data | Annotated[Fetch, subcommand(DATA_FETCH)] | Import | Export | Demo
+)
 Settings = TypeVar("Settings")
 LONGEST_NAME = 255
 """Bytes of a file's name, on all common file systems."""

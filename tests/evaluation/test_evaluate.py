@@ -14,13 +14,13 @@ from PIL import Image
 
 import viceversa
 from viceversa.cli import main
+from viceversa.data.fetch import Download
 from viceversa.data.pictures import to_pixels, to_tensor
 from viceversa.errors import BadInput
 from viceversa.evaluation import features as features_module
 from viceversa.evaluation.distances import frechet, kid, kid_subsets
 from viceversa.evaluation.evaluate import evaluate
 from viceversa.evaluation.features import load_features
-from viceversa.evaluation.fetch import Download
 from viceversa.evaluation.perceptual import psnr_ssim, structure
 from viceversa.evaluation.scores import load_image
 from viceversa.model.file import Model, save_model
