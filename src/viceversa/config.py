@@ -166,7 +166,7 @@ class Translate:
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A model file, a run folder, or hf://owner/name."""
+    """A model file, a run folder, the name of one that comes along (viceversa models), or hf://owner/name."""
     inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="INPUT...")]
     """Images, folders, quoted globs, videos, or - for an image on standard input."""
     to: str | None = None
@@ -288,7 +288,7 @@ class Export:
     """Write one direction of a model as ONNX or torch.export, and check it against the model."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A model file, a run folder, or hf://owner/name."""
+    """A model file, a run folder, the name of one that comes along (viceversa models), or hf://owner/name."""
     to: str | None = None
     """The domain to translate to. May be left out where the model has one direction only."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("model.onnx")
@@ -297,6 +297,14 @@ class Export:
     """Weights and arithmetic in half precision."""
     overwrite: bool = False
     """Replace what exists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """List the models that come with viceversa, or show the card of one: data, recipe, scores, what it fails at."""
+
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+    """The one whose card is shown. Default: all, in a few lines each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,7 +322,16 @@ class Demo:
 DATA_FETCH = "data fetch"
 """Two words on the command line; `viceversa data ./fetch DAY` looks at a folder of that name."""
 Command = (
-    Train | Translate | Evaluate | Report | Data | Annotated[Fetch, subcommand(DATA_FETCH)] | Import | Export | Demo
+    Train
+    | Translate
+    | Evaluate
+    | Report
+    | Data
+    | Annotated[Fetch, subcommand(DATA_FETCH)]
+    | Import
+    | Export
+    | Models
+    | Demo
 )
 Settings = TypeVar("Settings")
 LONGEST_NAME = 255
