@@ -169,7 +169,7 @@ class Translate:
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A model file, a run folder, or hf://owner/name."""
+    """A model file, a run folder, the name of one that comes along (viceversa models), or hf://owner/name."""
     epoch: Count | None = None
     """Of a run folder: the model of this epoch, where it was kept. Default: the best, else the last."""
     inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="INPUT...")]
@@ -293,7 +293,7 @@ class Export:
     """Write one direction of a model as ONNX or torch.export, and check it against the model."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A model file, a run folder, or hf://owner/name."""
+    """A model file, a run folder, the name of one that comes along (viceversa models), or hf://owner/name."""
     to: str | None = None
     """The domain to translate to. May be left out where the model has one direction only."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("model.onnx")
@@ -302,6 +302,14 @@ class Export:
     """Weights and arithmetic in half precision."""
     overwrite: bool = False
     """Replace what exists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """List the models that come with viceversa, or show the card of one: data, recipe, scores, what it fails at."""
+
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+    """The one whose card is shown. Default: all, in a few lines each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,7 +327,16 @@ class Demo:
 DATA_FETCH = "data fetch"
 """Two words on the command line; `viceversa data ./fetch DAY` looks at a folder of that name."""
 Command = (
-    Train | Translate | Evaluate | Report | Data | Annotated[Fetch, subcommand(DATA_FETCH)] | Import | Export | Demo
+    Train
+    | Translate
+    | Evaluate
+    | Report
+    | Data
+    | Annotated[Fetch, subcommand(DATA_FETCH)]
+    | Import
+    | Export
+    | Models
+    | Demo
 )
 Settings = TypeVar("Settings")
 LONGEST_NAME = 255
