@@ -69,16 +69,26 @@ class Train:
     history: int = 50
     """Earlier fakes kept to show to each discriminator; 0 shows the newest only."""
 
-    generator: Literal["resnet", "unet"] = "resnet"
-    """The paper's residual generator, or the U-Net of pix2pix (for crops of 128, 256 and multiples)."""
+    projected: float = 0.0
+    """Weight of a second discriminator, which judges by the maps of a frozen network: crisp pictures, early. 0: off."""
+    zoom: float = 1.0
+    """Enlarge crops at random, up to so many times: things are then known at several sizes."""
+
+    generator: Literal["resnet", "unet", "pyramid"] = "resnet"
+    """The paper's residual generator; the U-Net of pix2pix (for crops of 128, 256 and multiples); or a pyramid,
+    which translates a small copy and carries the photo's own detail over, for high resolution."""
+    levels: int = 2
+    """How often a pyramid halves the image."""
+    sees: bool = False
+    """A frozen network tells the generators what they look at."""
     upsample: Literal["transposed", "nearest"] = "transposed"
     """Transposed convolution as in the paper, or nearest-neighbour and convolution: no checkerboard."""
     width: int = 64
     """Channels of the generators' and discriminators' first layer."""
     blocks: int = 9
     """Residual blocks (resnet): 9 in the paper for 256 px and up, 6 for 128."""
-    discriminator: Literal["patch", "pixel"] = "patch"
-    """PatchGAN, or 1x1 PixelGAN, which judges colours alone."""
+    discriminator: Literal["patch", "pixel", "none"] = "patch"
+    """PatchGAN; 1x1 PixelGAN, which judges colours alone; or none, where --projected judges."""
     discriminator_layers: int = 3
     """Layers of the PatchGAN: 3 judges 70x70 patches, 2 34x34, 1 16x16."""
     ema: float = 0.0
