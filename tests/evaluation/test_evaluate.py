@@ -302,7 +302,7 @@ def test_bad_use(folders: Folders, ruler: str, tmp_path: Path, capsys: pytest.Ca
     assert "--lpips" in bad(capsys, path, *folders, "--features", ruler, "--lpips", tmp_path)
     with pytest.raises(BadInput, match="give MODEL"):
         evaluate(path, folders[0])
-    with pytest.raises(BadInput, match="evaluate has no feature"):
+    with pytest.raises(BadInput, match="evaluate has no setting 'feature'"):
         evaluate(path, *folders, feature="lite0")
     small = model_file(tmp_path / "small.safetensors", image={"size": 64, "crop": 64, "resize": "none"})
     assert "day" in bad(capsys, small, *folders, "--features", ruler)
