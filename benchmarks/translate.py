@@ -29,7 +29,7 @@ from viceversa.config import Translate
 from viceversa.device import free
 from viceversa.model.file import Model, load_model, save_model
 from viceversa.model.networks import Generator, initialise
-from viceversa.translation.command import command_translate
+from viceversa.translation.command import command_translate, translate_film
 from viceversa.translation.inference import BLOCK
 from viceversa.translation.tiles import whole_bytes
 from viceversa.translation.translator import load
@@ -123,12 +123,11 @@ def video(asked: argparse.Namespace, folder: Path) -> None:
             shown = np.roll(picture(asked.side, asked.side), n, axis=1)
             film.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(shown))))
         film.mux(stream.encode())
-    from viceversa.translation.video import translate_video
 
     translator = load(folder / "model.safetensors", device=asked.device, precision=asked.precision)
     for steady in (False, True, False, True):  # the first of each warms up
         start = time.perf_counter()
-        translate_video(translator, folder / "film.mp4", folder / "out.mp4", steady=steady)
+        translate_film(translator, folder / "film.mp4", folder / "out.mp4", steady=steady)
         seconds = time.perf_counter() - start
         name = "steady" if steady else "frame by frame"
         print(f"{name}: {asked.frames / seconds:.2f} frames/s of {asked.side}x{asked.side}")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from viceversa.data import memory
 from viceversa.data import pictures as images
-from viceversa.data.folders import find_sources
+from viceversa.data.folders import find, find_sources
 from viceversa.data.pictures import Picture
 from viceversa.data.store import Store, draw, load_test, steps_per_epoch
 from viceversa.device import free
@@ -46,7 +46,7 @@ def test_two_folders_hold_out_four_evenly_spread(tmp_path):
     assert found.names == ("day", "night") and found.held_out and found.warnings == []
     assert [path.stem for path in found.test_a] == ["02", "07", "12", "17"]
     assert len(found.a) == 16 and len(found.b) == 5 and len(found.test_b) == 4
-    assert not set(found.a) & set(found.test_a) and sorted(found.a + found.test_a) == images.find(day)
+    assert not set(found.a) & set(found.test_a) and sorted(found.a + found.test_a) == find(day).paths
     assert find_sources(str(day), str(night)) == found
 
 
@@ -62,9 +62,9 @@ def test_root_with_train_and_test_folders(tmp_path):
         make(tmp_path / name, 3, seed=n)
     found = find_sources(str(tmp_path))
     assert found.names == ("a", "b") and not found.held_out
-    assert found.test_a == images.find(tmp_path / "testA") and len(found.a) == len(found.b) == 3
+    assert found.test_a == find(tmp_path / "testA").paths and len(found.a) == len(found.b) == 3
     other = make(tmp_path / "other", 2, seed=9)
-    assert find_sources(str(tmp_path), test_b=str(other)).test_b == images.find(other)
+    assert find_sources(str(tmp_path), test_b=str(other)).test_b == find(other).paths
     shutil.rmtree(tmp_path / "testA")
     found = find_sources(str(tmp_path))
     assert found.held_out and len(found.a) == 2 and len(found.b) == 3
@@ -148,7 +148,7 @@ def test_crops_are_slices_of_the_resized_image(tmp_path, resize):
     shapes = [(40, 50), (50, 40), (33, 90), (24, 24)]
     for n, shape in enumerate(shapes):
         images.write(tmp_path / f"{n}.png", Picture(noise(*shape, seed=n)))
-    store = load(images.find(tmp_path), resize=resize)
+    store = load(find(tmp_path).paths, resize=resize)
     index = torch.arange(4).repeat(8)
     draws = torch.rand(32, 3, generator=torch.Generator().manual_seed(0))
     draws[0], draws[1] = 0, torch.tensor([1 - 2**-24] * 3)  # the corners
@@ -175,7 +175,7 @@ def test_orientation_exchanges_the_sides(tmp_path):
 
 def test_draws_reach_every_place_evenly(tmp_path):
     images.write(tmp_path / "x.png", Picture(np.arange(5 * 7, dtype=np.uint8).reshape(5, 7, 1).repeat(3, axis=2)))
-    store = load(images.find(tmp_path), resize="none", crop=3)
+    store = load(find(tmp_path).paths, resize="none", crop=3)
     batch = store.crops(torch.zeros(6000, dtype=torch.long), draw(1, 0, 1, 1, 6000).crop_a)
     corners = images.to_pixels(batch)[:, 0, [0, 2], 0]
     upright = corners[corners[:, 0] < corners[:, 1], 0]
@@ -194,7 +194,7 @@ def test_16_bit_keeps_values_between_8_bit_steps(tmp_path, channels, resize):
     images.write(tmp_path / "fine.tiff", Picture(levels, format="TIFF"))
     coarse = noise(40, 40, channels)
     images.write(tmp_path / "gross.png", Picture(coarse))
-    store = load(images.find(tmp_path), resize=resize, size=20, crop=20, channels=channels)
+    store = load(find(tmp_path).paths, resize=resize, size=20, crop=20, channels=channels)
     batch = store.crops(torch.arange(2), torch.zeros(2, 3))
     fine, gross = images.to_pixels(batch, np.uint16)
     if resize == "none":
@@ -209,14 +209,14 @@ def test_16_bit_keeps_values_between_8_bit_steps(tmp_path, channels, resize):
 def test_full_range_of_16_bit(tmp_path):
     levels = np.array([0, 1, 32767, 32768, 65534, 65535], np.uint16).reshape(2, 3, 1).repeat(3, axis=2)
     images.write(tmp_path / "x.png", Picture(levels))
-    store = load(images.find(tmp_path), resize="none", crop=2)
+    store = load(find(tmp_path).paths, resize="none", crop=2)
     batch = store.crops(torch.tensor([0, 0]), torch.tensor([[0, 0, 0], [0, 0.9, 0]]))
     assert np.array_equal(images.to_pixels(batch, np.uint16), [levels[:, :2], levels[:, 1:]])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_disk_and_memory_give_the_same_bits(tmp_path, dtype):
-    paths = images.find(make(tmp_path / "x", 6, dtype=dtype))
+    paths = find(make(tmp_path / "x", 6, dtype=dtype)).paths
     stores = [load(paths, resize="short", budget=budget, folder=tmp_path / "run") for budget in (10**9, 0)]
     assert [store.place for store in stores] == ["in memory", "on disk"]
     assert list((tmp_path / "run").iterdir()) == []  # the file has lost its name already
@@ -228,7 +228,7 @@ def test_disk_and_memory_give_the_same_bits(tmp_path, dtype):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_gpu_gives_the_same_bits_also_in_a_graph(tmp_path, dtype):
-    paths = images.find(make(tmp_path / "x", 6, dtype=dtype))
+    paths = find(make(tmp_path / "x", 6, dtype=dtype)).paths
     gpu = torch.device("cuda")
     host, resident, fed = (load(paths, device=d, budget=b) for d, b in ((CPU, 10**9), (gpu, 10**9), (gpu, 0)))
     assert resident.on_device and host.on_device and not fed.on_device
@@ -255,7 +255,7 @@ def test_broken_images_are_skipped_named_and_counted(tmp_path):
     whole = (folder / "07.png").read_bytes()
     (folder / "07.png").write_bytes(whole[: len(whole) // 2])
     seen = []
-    store = load(images.find(folder), on_progress=lambda done, total: seen.append((done, total)))
+    store = load(find(folder).paths, on_progress=lambda done, total: seen.append((done, total)))
     assert len(store.skipped) == 2 and "03.png" in store.skipped[0] and "07.png" in store.skipped[1]
     assert len(store.paths) == len(store.layout) == 18 and seen == [(n, 19) for n in range(1, 20)]
     last = torch.tensor([17])
@@ -263,7 +263,7 @@ def test_broken_images_are_skipped_named_and_counted(tmp_path):
     assert torch.equal(store.crops(last, torch.zeros(1, 3)), alone.crops(torch.tensor([0]), torch.zeros(1, 3)))
     (folder / "08.png").write_bytes(whole[:-30])
     with pytest.raises(BadInput, match=r"3 of 20 images cannot be read: .*03\.png.*07\.png") as told:
-        load(images.find(folder))
+        load(find(folder).paths)
     assert "\n" not in str(told.value)
 
 
@@ -274,7 +274,7 @@ def test_nothing_but_broken_images(tmp_path):
 
 
 def test_sizes_that_do_not_fit(tmp_path):
-    paths = images.find(make(tmp_path / "x", 2, shape=(10, 40)))
+    paths = find(make(tmp_path / "x", 2, shape=(10, 40))).paths
     with pytest.raises(BadInput, match="--crop 32 is larger than --size 24"):
         load(paths, crop=32)
     with pytest.raises(BadInput, match=r"00\.png: 40x10 pixels are smaller than --crop 16; .*--resize short"):
@@ -287,7 +287,7 @@ def test_sizes_that_do_not_fit(tmp_path):
 
 
 def test_a_full_disk_is_told(tmp_path, monkeypatch):
-    paths = images.find(make(tmp_path / "x", 2))
+    paths = find(make(tmp_path / "x", 2)).paths
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -298,7 +298,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
 
 
 def test_loading_stops_at_once_when_the_progress_callback_raises(tmp_path, monkeypatch):
-    paths = images.find(make(tmp_path / "x", 60))
+    paths = find(make(tmp_path / "x", 60)).paths
     read, decoded = images.read, []
     monkeypatch.setattr(images, "read", lambda *a: (decoded.append(a), time.sleep(0.05), read(*a))[2])
 
@@ -369,7 +369,7 @@ def test_processes_share_what_one_would_see():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_test_pictures_are_prepared_as_in_the_paper(tmp_path, dtype):
-    paths = images.find(make(tmp_path / "x", 9, shape=(30, 60), dtype=dtype))
+    paths = find(make(tmp_path / "x", 9, shape=(30, 60), dtype=dtype)).paths
     for resize, box in {"square": None, "short": (16, 32), "none": (30, 60)}.items():
         pictures = load_test(paths, channels=3, size=24, resize=resize, crop=16)
         assert len(pictures) == 4 and {p.shape for p in pictures} == {(16, 16, 3)}

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from viceversa.cli import main
 from viceversa.errors import BadInput, Failed
-from viceversa.exchange.export import direction_to, export
+from viceversa.exchange.export import export
 from viceversa.exchange.importing import import_weights
 from viceversa.model.file import Model, save_model
 from viceversa.model.networks import Generator
@@ -201,20 +201,6 @@ def test_a_file_that_differs_too_much_is_not_kept(tmp_path):
     with pytest.raises(Failed, match="differs from the model by nan"):
         export(model_of(network), "ab", out, half=True)
     assert [path.name for path in tmp_path.iterdir()] == ["night.pt2"] and out.read_text() == "an earlier one"
-
-
-def test_the_direction_is_the_only_one_or_asked_for():
-    network = build(SPECS["resnet"])
-    both = Model({"ab": network, "ba": network}, ("day", "night"))
-    assert direction_to(both, "night") == "ab" and direction_to(both, "day") == "ba"
-    assert direction_to(model_of(network), None) == "ab"
-    for model, to, words in [
-        (both, None, "--to is missing; this model translates to night and to day"),
-        (both, "dusk", "--to dusk: no such direction; this model translates to night and to day"),
-        (model_of(network), "day", "--to day: no such direction; this model translates to night"),
-    ]:
-        with pytest.raises(BadInput, match=words):
-            direction_to(model, to)
 
 
 def test_another_ending_or_a_missing_library_is_told_before_the_work(tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -20,8 +19,7 @@ from viceversa.data.pictures import Picture
 from viceversa.model.file import Model, save_model
 from viceversa.model.networks import Generator, initialise
 from viceversa.translation import command as folder
-from viceversa.translation.command import Work, batches, in_threads
-from viceversa.translation.jobs import Job
+from viceversa.translation.command import Job, Work, batches
 from viceversa.translation.translator import load
 
 
@@ -190,15 +188,15 @@ BAD = {
     "a near domain": (["MODEL", "in", "--to", "nigth"], "did you mean night?"),
     "no domain": (["MODEL", "in"], "--to day or --to night"),
     "no such input": (["MODEL", "nowhere", "--to", "night"], "nowhere: no such file or folder"),
-    "no match": (["MODEL", "in/*.webp", "--to", "night"], "nothing matches"),
-    "an empty folder": (["MODEL", "empty", "--to", "night"], "no images or videos in this folder"),
+    "no match": (["MODEL", "in/*.webp", "--to", "night"], "no images match"),
+    "an empty folder": (["MODEL", "empty", "--to", "night"], "an empty folder"),
     "inside the input": (["MODEL", "in", "--to", "night", "-o", "in/out"], "inside the input folder"),
     "the input itself": (["MODEL", "in", "--to", "night", "-o", "in"], "inside the input folder"),
     "onto the input": (["MODEL", "in/a.png", "--to", "night", "-o", "in/a.png"], "is an input"),
     "onto each other": (["MODEL", "in", "in2", "--to", "night", "-o", "out"], "would both be written to out/a.png"),
     "by their format": (["MODEL", "in2", "--to", "night", "-o", "out", "--format", "bmp"], "would both be written"),
     "many to a file": (["MODEL", "in2", "--to", "night", "-o", "out.png"], "2 inputs cannot go to one place"),
-    "a file for a folder": (["MODEL", "in", "--to", "night", "-o", "in2/a.png/out"], "is a file"),
+    "a file for a folder": (["MODEL", "in", "--to", "night", "-o", "in2/a.png/out"], "cannot be written to (File"),
     "two formats": (["MODEL", "in/a.png", "--to", "day", "-o", "b.png", "--format", "jpg"], "contradict"),
     "nameless input": (["MODEL", "-", "--to", "day", "-o", "out"], "give --out FILE"),
     "a film for an image": (["MODEL", "in/a.png", "--to", "day", "-o", "out.mp4"], "no name for an image"),
@@ -321,28 +319,3 @@ def test_a_batch_gives_what_single_pictures_give(model, monkeypatch):
     assert translate(model, "in", "--to", "night", "-o", "batch") == 0
     for name in files("single"):
         assert Path("single", name).read_bytes() == Path("batch", name).read_bytes()
-
-
-def test_threads_work_ahead_in_order_and_within_their_bounds(monkeypatch):
-    monkeypatch.setattr(folder, "WORKERS", 2)
-    monkeypatch.setattr(folder, "HELD", 10)
-    running, most, lock = [0], [0], threading.Lock()
-
-    def begin(items):
-        for item in items:
-            with lock:
-                running[0] += 1
-                most[0] = max(most[0], running[0])
-            yield item
-
-    with folder.ThreadPoolExecutor(2) as pool:
-        for weight, bound in ((1, 5), (9, 2)):  # by number, by weight; and the one that is asked for next
-            most[0] = 0
-            given = []
-            weigh = lambda n, weight=weight: weight  # noqa: E731
-            for result in in_threads(pool, lambda n: n * n, begin(range(20)), weigh, soon=False):
-                given.append(result)
-                with lock:
-                    running[0] -= 1
-            assert given == [n * n for n in range(20)]
-            assert most[0] == bound

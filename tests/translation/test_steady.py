@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from viceversa.model import networks
 from viceversa.model.file import Model
+from viceversa.translation.command import translate_film
 from viceversa.translation.steady import LENGTH, Average, Steady, add, noise, start
 from viceversa.translation.translator import Translator
-from viceversa.translation.video import translate_video
 
 SIZE = 128
 Network = Callable[[Tensor], Tensor]
@@ -181,7 +181,7 @@ def test_any_size_and_gray(height: int, width: int, channels: int) -> None:
 
 def test_by_way_of_a_file(tmp_path: Path) -> None:
     """The same, as a person meets it: a film in, two films out."""
-    from test_video import shown, write_film
+    from test_films import shown, write_film
 
     generator = networks.Generator(width=8, blocks=1).build()
     networks.initialise(generator, torch.Generator().manual_seed(0))
@@ -191,7 +191,7 @@ def test_by_way_of_a_file(tmp_path: Path) -> None:
     write_film(tmp_path / "in.mkv", pixels)
     made = []
     for steady in (False, True):
-        translate_video(translator, tmp_path / "in.mkv", tmp_path / "out.mkv", codec="ffv1", steady=steady)
+        translate_film(translator, tmp_path / "in.mkv", tmp_path / "out.mkv", codec="ffv1", steady=steady)
         made.append(np.stack(shown(tmp_path / "out.mkv")[0]).astype(float))
     plain, steadied = made
     assert np.abs(np.diff(steadied[:8], axis=0)).mean() < 0.2 * np.abs(np.diff(plain[:8], axis=0)).mean()

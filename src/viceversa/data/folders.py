@@ -1,10 +1,13 @@
-"""Which files are trained on, which are kept for the progress pictures, and what the two domains are called."""
+"""Which files a name means; which are trained on, which are kept for the progress pictures; the domains' names."""
 
 import hashlib
+import os
 import re
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from glob import glob, has_magic
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +15,148 @@ from ..errors import BadInput
 from . import pictures as images
 
 T = TypeVar("T")
+PICTURES = images.SUFFIXES
 NOT_IN_FILE_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
+TOLD = 5
+"""Endings that are told apart where files are left out."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files that a name means."""
+
+    source: str
+    paths: list[Path]
+    """In the order of their names, or of the list; none of them opened yet."""
+    root: Path | None
+    """The folder below which they lie. None for those of a list, which may lie anywhere."""
+    left_out: Counter[str]
+    """How many files of other kinds were left out, by their ending."""
+
+    def place(self, path: Path) -> Path:
+        """Where a result belongs in an output folder: the tree is kept."""
+        return Path(path.name) if self.root is None else path.relative_to(self.root)
+
+
+def find(source: str | Path, kinds: Iterable[str] = PICTURES) -> Found:
+    """The files with an ending of `kinds` that `source` means: a folder with all below it, a glob, a file, a list.
+
+    Hidden files and folders are left out. Links to folders are followed, each real folder once. A list is a
+    text file with a path a line, relative to its own folder, or #. Raises BadInput when there are none, in a
+    line that says why.
+    """
+    path, kinds = Path(source), frozenset(kinds)
+    left_out: Counter[str] = Counter()
+
+    def chosen(paths: Iterable[Path]) -> Iterator[Path]:
+        for each in paths:
+            if each.suffix.lower() in kinds:
+                yield each
+            elif not each.name.startswith("."):
+                left_out[each.suffix.lower()] += 1
+
+    if os.path.isdir(path):
+        root, found = path, sorted(chosen(_walk(path, left_out)))
+        empty = "no images in this folder" if left_out or any(path.iterdir()) else "an empty folder"
+    elif os.path.isfile(path) and path.suffix.lower() in kinds:
+        root, found, empty = path.parent, [path], ""
+    elif os.path.isfile(path):
+        root, found, empty = None, _listed(path, kinds), "no paths in this text file"
+    else:
+        root = _root(str(source))
+        found = sorted(chosen(_matches(str(source), left_out)))
+        empty = "no images match" if has_magic(str(source)) else "no such file or folder"
+    result = Found(str(source), found, root, left_out)
+    if not found:
+        others = f" but {_by_ending(left_out)}" if left_out else ""
+        raise BadInput(f"{source}: {empty}{others} (endings that are read: {' '.join(sorted(kinds))})")
+    return result
+
+
+def left_out_line(found: Found) -> str | None:
+    """What is said of files of other kinds, if there are any."""
+    if not found.left_out:
+        return None
+    return f"{found.source}: files of other kinds are left out: {_by_ending(found.left_out)}"
+
+
+def _by_ending(left_out: Counter[str]) -> str:
+    ranked = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    told = [f"{count:,} {ending or 'without an ending'}" for ending, count in ranked[:TOLD]]
+    more = sum(count for _, count in ranked[TOLD:])
+    return ", ".join(told + [f"{more:,} others"] * (more > 0))
+
+
+def lies_inside(path: str | Path, source: str | Path) -> bool:
+    """Would the walk of `source`, a folder or a glob, come to `path`, were it there?"""
+    root = Path(source) if os.path.isdir(source) else _root(str(source)) if has_magic(str(source)) else None
+    return root is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+def _walk(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
+    """Each real folder once, so that circles end; under its own name rather than that of a link to it."""
+
+    def unreadable(error: OSError) -> None:
+        left_out[f"folder that cannot be read ({error.filename})"] += 1
+
+    seen, todo = set(), deque([folder])
+    while todo:
+        for here, folders, files in os.walk(todo.popleft(), onerror=unreadable):
+            real = os.path.realpath(here)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            todo.extend(Path(here, name) for name in folders if os.path.islink(os.path.join(here, name)))
+            yield from (Path(here, name) for name in files if not name.startswith("."))
+
+
+def _matches(pattern: str, left_out: Counter[str]) -> Iterator[Path]:
+    """The files that a glob means, those of each real folder once, under its own name rather than that of a link.
+
+    `**` goes the way of a folder: Python's own goes round circles of links, twice as long with each."""
+    root, wanted = _root(pattern), Path(pattern).parts
+    if "**" in wanted:
+        wanted = wanted[len(root.parts) :]
+        files = _walk(root, left_out) if root.is_dir() else ()
+        yield from (file for file in files if _fits(file.relative_to(root).parts, wanted))
+        return
+    names = [name for name in glob(pattern) if not os.path.isdir(name)]
+    real = {parent: os.path.realpath(parent) for parent in {os.path.dirname(name) for name in names}}
+    parents: dict[str, str] = {}
+    for parent in sorted(real, key=lambda parent: (os.path.abspath(parent) != real[parent], parent)):
+        parents.setdefault(real[parent], parent)
+    chosen = set(parents.values())
+    yield from (Path(name) for name in names if os.path.dirname(name) in chosen)
+
+
+def _fits(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Do the parts of a path fit those of a glob, of which ** stands for any number of parts?"""
+    if not wanted:
+        return not parts
+    if wanted[0] == "**":
+        return any(_fits(parts[n:], wanted[1:]) for n in range(len(parts) + 1))
+    return bool(parts) and fnmatch(parts[0], wanted[0]) and _fits(parts[1:], wanted[1:])
+
+
+def _root(pattern: str) -> Path:
+    """The folders of a glob before its first wildcard."""
+    parts = Path(pattern).parts
+    return Path(*parts[: next((n for n, part in enumerate(parts) if has_magic(part)), len(parts) - 1)])
+
+
+def _listed(file: Path, kinds: Iterable[str]) -> list[Path]:
+    """Names in a list may be in any encoding, as file names are."""
+    text = os.fsdecode(file.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    paths = [file.parent / line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
+    for path in paths:
+        if not os.path.isfile(path):
+            if not all(line.isprintable() for line in text.splitlines()):
+                endings = " ".join(sorted(kinds))
+                raise BadInput(f"{file}: neither an image by its ending ({endings}) nor a text file of paths")
+            raise BadInput(f"{file}: lists {path}, which is no file")
+    return paths
 
 
 @dataclass(frozen=True)
@@ -44,7 +188,7 @@ def find_sources(
     """
     if b is None:
         a, b, test_a, test_b = _inside(Path(a), test_a, test_b)
-    found_a, found_b = images.find(a), images.find(b)
+    found_a, found_b = find(a).paths, find(b).paths
     names = _default_names(a, b) if names is None else _checked(names)
     both = _shared(found_a, found_b)
     if both == len(found_a) == len(found_b):
@@ -54,7 +198,7 @@ def find_sources(
     for found, test, name in zip((found_a, found_b), (test_a, test_b), names, strict=True):
         if test is not None:
             train.append(found)
-            tests.append(images.find(test))
+            tests.append(find(test).paths)
             if known := _shared(tests[-1], found):
                 warnings.append(f"of the test images of {name}, {known} {is_or_are(known)} trained on too")
         elif len(found) == 1:

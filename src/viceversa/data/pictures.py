@@ -1,12 +1,10 @@
 """Read and write one picture: formats, 8 and 16 bit, orientation, colour profile, transparency, limits."""
 
 import io
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from glob import glob
 from pathlib import Path
 from typing import Literal
 
@@ -139,56 +137,6 @@ def to_pixels(images: Tensor, dtype: type[np.uint8] | type[np.uint16] | np.dtype
     half = np.iinfo(dtype).max / 2
     levels = images.detach().float().clamp(-1, 1).mul(half).add(half).round()
     return levels.permute(0, 2, 3, 1).cpu().contiguous().numpy().astype(dtype)
-
-
-def find(source: str | Path) -> list[Path]:
-    """The images that `source` names, sorted: a folder (searched recursively), a glob, an image, a text file.
-
-    A text file lists a path a line, relative to its own folder. Hidden files and folders are left out.
-    Raises BadInput when there are none, in a line that says why.
-    """
-    path = Path(source)
-    if path.is_dir():
-        found = sorted(_walk(path))
-        empty = "an empty folder" if next(path.iterdir(), None) is None else "no images in this folder"
-    elif path.is_file():
-        found = [path] if path.suffix.lower() in SUFFIXES else _listed(path)
-        empty = "no paths in this text file"
-    else:
-        names = glob(str(source), recursive=True)
-        found = sorted(Path(name) for name in names if _is_image_name(name) and os.path.isfile(name))
-        empty = "no images match" if names or any(c in str(source) for c in "*?[") else "no such file or folder"
-    if not found:
-        raise BadInput(f"{source}: {empty} (images are {' '.join(sorted(SUFFIXES))})")
-    return found
-
-
-def _is_image_name(name: str) -> bool:
-    return not os.path.basename(name).startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Links to folders are followed, each real folder once, so that circles end."""
-    seen = set()
-    for here, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real not in seen:
-            seen.add(real)
-            yield from (Path(here, name) for name in files if _is_image_name(name))
-
-
-def _listed(file: Path) -> list[Path]:
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        kinds = " ".join(sorted(SUFFIXES))
-        raise BadInput(f"{file}: neither an image by its ending ({kinds}) nor a text file of paths") from None
-    paths = [file.parent / line for line in lines if line and not line.startswith("#")]
-    for path in paths:
-        if not path.is_file():
-            raise BadInput(f"{file}: lists {path}, which is no file")
-    return paths
 
 
 @contextmanager

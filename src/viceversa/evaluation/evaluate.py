@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..config import Evaluate, make
-from ..data.pictures import find
+from ..data.folders import find
 from ..device import choose_device, choose_dtype
 from ..errors import BadInput
 from ..model.file import Model, load_model
@@ -157,7 +157,7 @@ def preparation(model: Model) -> Preparation | None:
 
 
 def find_images(folder: Source, how: Preparation | None) -> Images:
-    paths = find(folder)
+    paths = find(folder).paths
     if len(paths) < 2:
         raise BadInput(f"{folder}: one image only; sets are compared, which takes two and better a hundred")
     return brought_to(Images(str(folder), paths, load_image, ""), how, gray=False)

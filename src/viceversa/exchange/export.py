@@ -51,7 +51,7 @@ def command_export(wanted: Export) -> int:
     if wanted.out.exists() and not wanted.overwrite:
         raise BadInput(f"{wanted.out} exists: choose another --out, or --overwrite it")
     model = load_model(resolve(wanted.model))
-    direction = direction_to(model, wanted.to)
+    direction = model.direction(wanted.to)
     difference = export(model, direction, wanted.out, wanted.half)
     facts = describe_file(model, direction, wanted.half)
     size = wanted.out.stat().st_size / 1e6
@@ -59,17 +59,6 @@ def command_export(wanted: Export) -> int:
     print(f"largest difference from the model, at three sizes: {difference:.1e}")
     print(f"wrote {wanted.out} ({size:.1f} MB)")
     return 0
-
-
-def direction_to(model: Model, to: str | None) -> str:
-    """The direction, "ab" or "ba", that leads to the domain `to`; without `to`, the only one there is."""
-    targets = {model.domains[d == "ab"]: d for d in model.generators}
-    if to is None and len(targets) == 1:
-        return next(iter(targets.values()))
-    if to not in targets:
-        asked = "--to is missing" if to is None else f"--to {to}: no such direction"
-        raise BadInput(f"{asked}; this model translates to {' and to '.join(targets)}")
-    return targets[to]
 
 
 def export(model: Model, direction: str, out: Path, half: bool = False) -> float:

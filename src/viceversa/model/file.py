@@ -1,6 +1,8 @@
 """The model file: one or both generators in safetensors, and in its metadata all that is needed to use them."""
 
+import difflib
 import json
+import unicodedata
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,30 @@ class Model:
     domains: tuple[str, str]
     info: dict[str, Any] = field(default_factory=dict)
     """"image": {"size", "crop", "resize"}; "training": epochs, steps, seconds, ...; "scores"."""
+
+    def direction(self, to: str | None = None) -> str:
+        """The direction, "ab" or "ba", that leads to the domain `to`, which may be left out where there is one only.
+
+        Raises BadInput that names the domains which the model translates to. Names are compared as they are seen:
+        an accent may be a part of its letter or stand behind it.
+        """
+        targets = {self.domains[d == "ab"]: d for d in ("ba", "ab") if d in self.generators}
+        if to is None:
+            if len(targets) == 1:
+                return next(iter(targets.values()))
+            names = " or ".join(f"--to {name}" for name in targets)
+            raise BadInput(f"which way? This model translates to either domain: {names}")
+        seen = {unicodedata.normalize("NFC", name): direction for name, direction in targets.items()}
+        asked = unicodedata.normalize("NFC", to)
+        if asked in seen:
+            return seen[asked]
+        near = difflib.get_close_matches(asked, seen, 1)
+        hint = f"did you mean {near[0]}?" if near else f"this model takes {' or '.join(f'--to {n}' for n in targets)}"
+        raise BadInput(f"--to {to}: {hint} (its domains are {self.domains[0]} and {self.domains[1]})")
+
+    def spec(self, direction: str) -> Generator:
+        """What the generator of a direction is."""
+        return self.generators[direction].spec  # type: ignore[return-value]
 
 
 def save_model(path: Path, model: Model) -> None:

@@ -1,4 +1,7 @@
-"""`viceversa translate`: one image or ten thousand, and videos. Decoders, network and encoders work at once.
+"""`viceversa translate`: one image or ten thousand, and films. Decoders, network and encoders work at once.
+
+First it is planned, which finds all that can go wrong before the work starts; then it is done, and what goes wrong
+with one file ends no other's work.
 
 The network is not compiled: with the quick norms of `inference` that wins 5 to 8% on a CPU, which 20 to 40
 seconds of compiling eat up in anything but a night's work.
@@ -8,33 +11,36 @@ import errno
 import os
 import signal
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain, groupby, repeat, takewhile
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..config import Translate
+from ..data import folders
 from ..data import pictures as images
 from ..data.pictures import Picture
 from ..errors import BadInput, Failed, Interrupted
-from ..terminal import progress_bar
-from . import jobs
-from .jobs import STDIO, Job
-from .translator import Translator, load
-from .video import translate_video
+from ..terminal import Update, progress_bar
+from ..threads import ordered
+from . import films
+from .films import Frame
+from .translator import Network, Translator, load
 
+STDIO = Path("-")
+"""Standard input as a source, standard output as a target."""
+FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "bmp": "BMP"}
+SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".gif": "GIF"} | {f".{f}": F for f, F in FORMATS.items()}
+READ = images.SUFFIXES | films.FILMS
 WORKERS = min(16, os.cpu_count() or 1)
 """Threads that decode, and threads that encode."""
-HELD = 1 << 28
-"""Bytes of pictures that may wait for the network, and as many for the encoders."""
 BATCH = 1 << 22
 """Pixels that a GPU is given at once, of images of one size."""
 SMALL = 1 << 18
@@ -45,14 +51,38 @@ TOLD = 10
 """Failures that are told one by one."""
 DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
-T = TypeVar("T")
-R = TypeVar("R")
+
+@dataclass(frozen=True)
+class Job:
+    """One file to translate."""
+
+    source: Path
+    target: Path
+    is_film: bool = False
+    format: str | None = None
+    """Pillow's name, where another than the source's was asked for."""
+    compare: bool = False
+    round_trip: bool = False
+
+    @property
+    def compared(self) -> Path:
+        return beside(self.target, "compare")
+
+    @property
+    def returned(self) -> Path:
+        return beside(self.target, "round-trip")
+
+    @property
+    def targets(self) -> list[Path]:
+        """All that is written. A job is done when all of it is there."""
+        return [self.target, *[self.compared] * self.compare, *[self.returned] * self.round_trip]
+
+    def is_done(self) -> bool:
+        return self.target != STDIO and all(target.exists() for target in self.targets)
 
 
-class Way(Protocol):
-    """Arrays (N, H, W, C) to the other domain."""
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray: ...
+def beside(target: Path, what: str) -> Path:
+    return target.with_name(f"{target.stem}.{what}{target.suffix}")
 
 
 @dataclass(frozen=True)
@@ -67,11 +97,11 @@ class Work:
 
 def command_translate(t: Translate) -> int:
     """Translate what is not there yet, and tell of what failed. Raises BadInput, Failed and Interrupted."""
-    planned = jobs.plan(t)
+    planned = plan(t)
     translator = load(t.model, device=t.device, precision=t.precision, memory=t.memory)
-    there = translator.direction(t.to)
+    there = translator.model.direction(t.to)
     if t.round_trip:
-        translator.direction(translator.domains[there == "ba"])  # which must be there
+        translator.model.direction(translator.domains[there == "ba"])  # which must be there
     todo = [job for job in planned if t.overwrite or not job.is_done()]
     finished: list[Work] = []
     try:
@@ -85,80 +115,147 @@ def command_translate(t: Translate) -> int:
     return 0
 
 
+def plan(t: Translate) -> list[Job]:
+    """The jobs of a command, in order. Raises BadInput for inputs and outputs that cannot be meant."""
+    if not t.inputs:
+        raise BadInput("nothing to translate: give images, folders, quoted globs, videos, or - for standard input")
+    if not 1 <= t.quality <= 100:
+        raise BadInput(f"--quality {t.quality}: choose from 1 to 100")
+    found = [pair for given in t.inputs for pair in find(given, t.out)]
+    to_file = t.out == STDIO or (t.out.suffix.lower() in SUFFIXES.keys() | films.WRITTEN and not os.path.isdir(t.out))
+    if not to_file:
+        jobs = [to_folder(t, *pair) for pair in found]
+    elif len({os.path.realpath(source) for source, _ in found}) > 1:
+        raise BadInput(f"--out {t.out}: {len(found)} inputs cannot go to one place; name a folder")
+    else:
+        jobs = [to_one(t, found[0][0])]
+    jobs = check(jobs)
+    if t.out != STDIO:
+        try_out(t.out.parent if to_file else t.out)
+    return jobs
+
+
+def find(given: str, out: Path) -> Iterator[tuple[Path, Path]]:
+    """The files that an input means, and where each belongs in the output folder: the tree below it is kept."""
+    if given == str(STDIO):
+        if out.suffix.lower() not in SUFFIXES and out != STDIO:
+            raise BadInput("- (standard input) has no name to keep: give --out FILE, or --out - for standard output")
+        yield STDIO, Path("stdin")
+        return
+    if out != STDIO and folders.lies_inside(out, given):
+        raise BadInput(f"--out {out} is inside the input folder {given}, where it would be read the next time: "
+                       "name a folder outside")  # fmt: skip
+    found = folders.find(given, READ)
+    if line := folders.left_out_line(found):
+        print(line, file=sys.stderr)
+    yield from ((path, found.place(path)) for path in found.paths)
+
+
+def to_one(t: Translate, source: Path) -> Job:
+    """The job of the only input, where --out says what its result is called."""
+    film = source != STDIO and films.is_film(source)
+    if t.out == STDIO:
+        if film or t.compare or t.round_trip:
+            raise BadInput("--out -: standard output takes one image; name a file or a folder")
+        return Job(source, STDIO, format=FORMATS.get(t.format or ""))
+    asked = SUFFIXES.get(t.out.suffix.lower())
+    if not film and asked is None:
+        raise BadInput(f"--out {t.out}: that is no name for an image ({' '.join(SUFFIXES)})")
+    if not film and t.format is not None and FORMATS[t.format] != asked:
+        raise BadInput(f"--out {t.out} and --format {t.format} contradict each other: leave one out")
+    return Job(source, t.out, film, None if film else asked, t.compare, t.round_trip and not film)
+
+
+def to_folder(t: Translate, source: Path, relative: Path) -> Job:
+    """The job of one of many inputs: its result has its name and its place in the tree."""
+    if films.is_film(source):
+        if t.round_trip:
+            raise BadInput(f"--round-trip is for images, and {source} is a video: translate it apart")
+        return Job(source, t.out / relative.with_name(films.result_name(source)), True, compare=t.compare)
+    format = FORMATS.get(t.format or "")
+    if format is not None and SUFFIXES.get(relative.suffix.lower()) != format:
+        relative = relative.with_suffix(f".{t.format}")
+    return Job(source, t.out / relative, False, format, t.compare, t.round_trip)
+
+
+def check(jobs: list[Job]) -> list[Job]:
+    """Each job once. Raises BadInput where results would land on each other, or on an input."""
+    writers: dict[Path, Job] = {}
+    sources = {os.path.realpath(job.source) for job in jobs if job.source != STDIO}
+    for job in jobs:
+        for target in job.targets if job.target != STDIO else ():
+            other = writers.setdefault(target, job)
+            if os.path.realpath(other.source) != os.path.realpath(job.source) or other.target != job.target:
+                raise BadInput(f"{other.source} and {job.source} would both be written to {target}: "
+                               "translate them one after the other, with another --out each")  # fmt: skip
+            if os.path.realpath(target) in sources:
+                raise BadInput(f"{target} is an input, and would be overwritten: name another --out")
+    return list({job.target: job for job in jobs}.values())
+
+
+def try_out(folder: Path) -> None:
+    """Raise BadInput where nothing can be written: rather now than after the work."""
+    made = []
+    try:
+        for place in reversed([folder, *folder.parents]):
+            if not os.path.isdir(place):
+                place.mkdir()
+                made.append(place)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as wrong:
+        raise BadInput(f"--out {folder}: cannot be written to ({wrong.strerror}); name another folder") from None
+    finally:
+        for place in reversed(made):
+            with suppress(OSError):
+                place.rmdir()
+
+
 def translate(t: Translate, translator: Translator, todo: list[Job]) -> Iterator[Work]:
     """Do the jobs, pictures first; yields each when it is done or has failed."""
-    pictures = [job for job in todo if not job.is_video]
+    pictures = [job for job in todo if not job.is_film]
     if pictures:
         with progress_bar("translating", len(pictures)) as update:
             for done, work in enumerate(translate_pictures(t, translator, pictures), 1):
                 update(done)
                 yield work
     for job in todo:
-        if job.is_video:
+        if job.is_film:
             with progress_bar(job.source.name) as update:
-                yield translate_film(t, translator, job, update)
+                yield guarded(partial(do_film, t, translator, update), Work(job))
 
 
 def translate_pictures(t: Translate, translator: Translator, todo: list[Job]) -> Iterator[Work]:
     """Read, translate and write, each in threads of its own; in the order of the jobs."""
-    direction = translator.direction(t.to)
+    direction = translator.model.direction(t.to)
+    channels = translator.channels(direction)
     there = partial(translator, to=t.to, size=t.size)
     back = partial(translator, to=translator.domains[direction == "ba"], size=t.size)
-    network = partial(translate_batch, there=there, back=back)
-    read = partial(guarded, partial(read_one, channels=translator.channels(direction)))
+    apply = partial(translate_batch, there=there, back=back)
+    read = partial(guarded, partial(read_one, channels=channels))
     write = partial(guarded, partial(write_one, quality=t.quality))
-    with threads(WORKERS) as readers, threads(WORKERS) as writers:
-        opened = in_threads(readers, read, (Work(job) for job in todo), weigh_file, soon=False)
+    with ExitStack() as stack:
+        works = (Work(job) for job in todo)
+        opened = stack.enter_context(closing(ordered(read, works, workers=WORKERS, weigh=weigh_file)))
         if translator.device.type == "cpu":
-            translated = on_cores(opened, network, translator.at_once(direction, SMALL))
+            network = translator.network(direction, translator.dtype)
+            translated = stack.enter_context(closing(on_cores(opened, apply, network)))
         else:
-            translated = (work for batch in batches(opened, BATCH) for work in network(batch))
-        yield from in_threads(writers, write, translated, weigh_results, soon=True)
+            translated = (work for batch in batches(opened, BATCH) for work in apply(batch))
+        yield from stack.enter_context(closing(ordered(write, translated, workers=WORKERS, weigh=weigh_results)))
 
 
-def on_cores(opened: Iterable[Work], network: Callable[[list[Work]], list[Work]], at_once: int) -> Iterator[Work]:
+def on_cores(
+    opened: Iterable[Work], apply: Callable[[list[Work]], list[Work]], network: Network
+) -> Generator[Work, None, None]:
     """Small pictures side by side, a core each; large ones one by one, with all cores."""
     cores = torch.get_num_threads()
+    crew = partial(ordered, workers=min(cores, network.at_once(SMALL)), initializer=partial(torch.set_num_threads, 1))
     try:
-        with threads(min(cores, at_once), partial(torch.set_num_threads, 1)) as crew:
-            for small, group in groupby(opened, lambda work: area(work) <= SMALL):
-                alone = ([work] for work in group)
-                done = in_threads(crew, network, alone, lambda _: 0, soon=True) if small else map(network, alone)
-                yield from chain.from_iterable(done)
+        for small, group in groupby(opened, lambda work: area(work) <= SMALL):
+            yield from chain.from_iterable((crew if small else map)(apply, ([work] for work in group)))
     finally:
         torch.set_num_threads(cores)  # threads to come take the number that was set last, in whatever thread
-
-
-@contextmanager
-def threads(count: int, initializer: Callable[[], None] | None = None) -> Iterator[ThreadPoolExecutor]:
-    """A pool that, at the end, finishes what it has begun but begins nothing more."""
-    pool = ThreadPoolExecutor(count, initializer=initializer)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def in_threads(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], weigh: Callable[[T], int], soon: bool
-) -> Iterator[R]:
-    """`map(function, items)`, begun ahead: of twice as many items as there are threads, or of HELD bytes.
-
-    `soon`: give each result as soon as it is there, instead of looking for more items first.
-    """
-    waiting: deque[tuple[Future[R], int]] = deque()
-
-    def is_next_due(weight: int) -> bool:
-        too_much = len(waiting) >= 2 * WORKERS or weight + sum(held for _, held in waiting) > HELD
-        return bool(waiting) and (too_much or (soon and waiting[0][0].done()))
-
-    for item in items:
-        weight = weigh(item)
-        while is_next_due(weight):
-            yield waiting.popleft()[0].result()
-        waiting.append((pool.submit(function, item), weight))
-    while waiting:
-        yield waiting.popleft()[0].result()
 
 
 def guarded(function: Callable[[Work], Work], work: Work) -> Work:
@@ -167,23 +264,24 @@ def guarded(function: Callable[[Work], Work], work: Work) -> Work:
         return work
     try:
         return function(work)
-    except (BadInput, MemoryError) as error:
-        return failed(work, error)
-    except OSError as error:
-        if error.errno in DISK_FULL:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise Failed(f"cannot write {work.job.target}: {error.strerror}") from None
         return failed(work, error)
 
 
 def failed(work: Work, error: Exception) -> Work:
+    """What nobody has foreseen is told as what it is: our fault."""
     reason = str(error) or type(error).__name__
-    named = reason if str(work.job.source) in reason else f"{work.job.source}: {reason}"
-    return Work(work.job, error=named)
+    if not isinstance(error, BadInput | Failed | OSError | MemoryError):
+        lines = str(error).strip().splitlines() or [""]
+        reason = f"a fault of viceversa, please report it ({type(error).__name__}: {lines[0]})"
+    return Work(work.job, error=reason if str(work.job.source) in reason else f"{work.job.source}: {reason}")
 
 
 def weigh_file(work: Work) -> int:
-    """Bytes of a picture once it is decoded; 0 for what cannot be decoded."""
-    with suppress(BadInput):
+    """Bytes of a picture once it is decoded; 0 for what cannot be decoded, which is told when it is."""
+    with suppress(Exception):
         if work.job.source != STDIO:
             head = images.header(work.job.source)
             return head.height * head.width * 4 * np.dtype(head.dtype).itemsize
@@ -218,16 +316,22 @@ def area(work: Work) -> int:
     return 0 if work.picture is None else work.picture.pixels[..., 0].size
 
 
+Way = Callable[[np.ndarray], np.ndarray]
+"""Arrays (N, H, W, C) to the other domain."""
+
+
 def translate_batch(batch: list[Work], there: Way, back: Way) -> list[Work]:
     """Run the network on pictures of one size."""
-    if batch[0].picture is None:
+    if batch[0].error is not None:
         return batch
     pixels = np.stack([work.picture.pixels for work in batch if work.picture is not None])
     try:
         translated = there(pixels)
         returned = back(translated) if batch[0].job.round_trip else translated
-    except BadInput as error:  # too large for the memory
-        return [failed(work, error) for work in batch]
+    except Exception as error:
+        if len(batch) == 1:
+            return [failed(batch[0], error)]
+        return [result for work in batch for result in translate_batch([work], there, back)]
     return [results(work, after, again) for work, after, again in zip(batch, translated, returned, strict=True)]
 
 
@@ -238,17 +342,18 @@ def results(work: Work, translated: np.ndarray, returned: np.ndarray) -> Work:
     job, format = work.job, work.job.format or before.format
     written = [(job.target, replace(before, pixels=translated, format=format))]
     if job.compare:
-        written.append((job.compared, side_by_side(before, written[0][1])))
+        both = side_by_side(before.pixels, translated)
+        alpha = None if before.alpha is None else np.concatenate([before.alpha, before.alpha], 1)
+        written.append((job.compared, replace(before, pixels=both, alpha=alpha, format=format)))
     if job.round_trip:
         written.append((job.returned, replace(before, pixels=returned, format=format)))
     return replace(work, picture=None, results=tuple(written))
 
 
-def side_by_side(before: Picture, after: Picture) -> Picture:
-    channels = max(before.pixels.shape[2], after.pixels.shape[2])
-    halves = [half.pixels.repeat(channels // half.pixels.shape[2], 2) for half in (before, after)]
-    alpha = None if before.alpha is None else np.concatenate([before.alpha, before.alpha], 1)
-    return replace(after, pixels=np.concatenate(halves, 1), alpha=alpha)
+def side_by_side(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Before at the left, after at the right: (H, W, 1 or 3) each -> (H, 2 W, 1 or 3)."""
+    channels = max(before.shape[2], after.shape[2])
+    return np.concatenate([np.broadcast_to(half, (*half.shape[:2], channels)) for half in (before, after)], 1)
 
 
 def weigh_results(work: Work) -> int:
@@ -265,29 +370,104 @@ def write_one(work: Work, quality: int) -> Work:
     return Work(work.job)
 
 
-def translate_film(t: Translate, translator: Translator, job: Job, update: Callable[[int, int | None], None]) -> Work:
-    try:
-        notes = translate_video(
-            translator, job.source, job.target, to=t.to, codec=t.codec, quality=t.quality, steady=t.steady,
-            size=t.size, compare=t.compare, on_progress=update,
-        )  # fmt: skip
-    except (BadInput, Failed) as error:
-        return failed(Work(job), error)
+def do_film(t: Translate, translator: Translator, update: Update, work: Work) -> Work:
+    notes = translate_film(
+        translator, work.job.source, work.job.target, to=t.to, codec=t.codec, quality=t.quality, steady=t.steady,
+        size=t.size, compare=t.compare, on_progress=update,
+    )  # fmt: skip
     for note in notes:
         print(note, file=sys.stderr)
-    return Work(job)
+    return work
+
+
+def translate_film(
+    translator: Translator,
+    source: Path,
+    target: Path,
+    *,
+    to: str | None = None,
+    codec: str = "h264",
+    quality: int = 80,
+    steady: bool = True,
+    size: int | None = None,
+    compare: bool = False,
+    on_progress: Update | None = None,
+) -> list[str]:
+    """Translate a film, a GIF or a WebP into what the ending of `target` says. An existing target is replaced.
+
+    The times of the frames, the orientation and the sound are kept. `compare` also writes before and after
+    side by side, as NAME.compare.mp4. `on_progress(done, total)` is called after each frame; the total is None
+    where the file does not say. Returns what a person should know of the result, a line each.
+
+    Raises BadInput before anything is written and Failed from then on. What was done until then, or until an
+    interruption, is NAME.partial.mp4, and plays.
+    """
+    if target.suffix.lower() not in films.WRITTEN:
+        raise BadInput(f"{target}: videos are written as {' '.join(sorted(films.WRITTEN))}")
+    if not 1 <= quality <= 100:
+        raise BadInput(f"--quality {quality}: choose from 1 to 100")
+    translate = translator.frames(to, size=size, steady=steady)
+    with ExitStack() as stack:
+        clip = stack.enter_context(films.read(source))
+        end: Any = object()
+        decoded = stack.enter_context(closing(ordered(lambda _: next(clip.frames, end), repeat(None), workers=1)))
+        pairs = (
+            (item, replace(item, pixels=translate(item.pixels))) if isinstance(item, Frame) else item
+            for item in takewhile(lambda item: item is not end, decoded)
+        )
+        begun: list[Any] = []  # packets of sound, and the first frame, which tells the size
+        while not begun or not isinstance(begun[-1], tuple):
+            begun.append(next(pairs, None))
+            if begun[-1] is None:
+                raise BadInput(f"{source}: {'no frame can be decoded' if clip.damaged else 'holds no frames'}")
+        outputs: list[tuple[Path, Callable[[Pair], Frame]]] = [(target, lambda pair: pair[1])]
+        if compare:
+            outputs.append((beside(target, "compare"), both))
+        writers = []
+        for path, view in outputs:
+            shape = view(begun[-1]).pixels.shape[:2]
+            writers.append((stack.enter_context(films.open_writer(path, clip, shape, codec, quality)), view))
+        write = partial(write_item, writers)
+        done = 0
+        for is_frame in stack.enter_context(closing(ordered(write, chain(begun, pairs), workers=1))):
+            done += is_frame
+            if is_frame and on_progress is not None:
+                on_progress(done, clip.total)
+    damage = [f"{clip.damaged} damaged packets of {source} were left out"] if clip.damaged else []
+    return clip.notes + damage + writers[0][0].notes
+
+
+Pair = tuple[Frame, Frame]
+"""A frame as it was and as it was translated."""
+
+
+def both(pair: Pair) -> Frame:
+    was, now = pair
+    alpha = None if was.alpha is None else np.concatenate([was.alpha, was.alpha], axis=1)
+    return replace(now, pixels=side_by_side(was.pixels, now.pixels), alpha=alpha)
+
+
+def write_item(writers: list[tuple[films.Writer, Callable[[Pair], Frame]]], item: Any) -> bool:
+    """Write a frame (True) or a packet of sound (False)."""
+    for writer, view in writers:
+        if isinstance(item, tuple):
+            writer.write(view(item))
+        else:
+            writer.sound(item)
+    return isinstance(item, tuple)
 
 
 def report(t: Translate, there_already: int, finished: list[Work]) -> None:
     """Say what was done; raise what failed."""
-    errors = [work.error for work in finished if work.error is not None]
+    errors = [work for work in finished if work.error is not None]
     if len(errors) == 1 and len(finished) == 1 and not there_already:
-        raise BadInput(errors[0])
+        raise BadInput(errors[0].error)
     if t.out != STDIO:
         kept = f"; {there_already} were there already (--overwrite does them again)" if there_already else ""
         print(f"translated {len(finished) - len(errors)} to {t.out}{kept}", file=sys.stderr)
     if errors:
-        for error in errors[:TOLD]:
-            print(f"  {error}", file=sys.stderr)
-        names = ", ".join(work.job.source.name for work in finished if work.error is not None)
-        raise Failed(f"{len(errors)} of {len(finished)} failed: {names}")
+        for work in errors[:TOLD]:
+            print(f"  {work.error}", file=sys.stderr)
+        names = ", ".join(work.job.source.name for work in errors[:TOLD])
+        more = f" and {len(errors) - TOLD} more" if len(errors) > TOLD else ""
+        raise Failed(f"{len(errors)} of {len(finished)} failed: {names}{more}")

@@ -1,8 +1,8 @@
 """`load` a model and translate with it: paths, PIL images, arrays and tensors, at their own size."""
 
-import difflib
 import re
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..data import pictures as images
 from ..data import profiles
@@ -19,11 +18,13 @@ from ..data.sixteen import to_8_bit
 from ..device import choose_device, choose_dtype, free, use_available_cores
 from ..errors import BadInput
 from ..model.file import Model, load_model, save_model
+from ..model.frozen import shared
 from ..model.hub import resolve
 from ..model.networks import Generator
 from . import tiles
 from .detail import resize, with_detail
-from .inference import prepared
+from .inference import pad, prepared
+from .steady import Steady
 
 FREE_SHARE = 0.75
 """The part of the free memory that the network may take where nothing else was said."""
@@ -45,6 +46,49 @@ def load(model: Any, *, device: str = "auto", precision: str = "auto", memory: s
     return Translator(model, device=device, precision=precision, memory=memory)
 
 
+class Network:
+    """A copy of a generator, ready for use: takes images of any size, whole or by tiles."""
+
+    def __init__(self, generator: nn.Module, device: torch.device, dtype: torch.dtype, memory: float | None = None):
+        """`memory`: bytes that it may take; None: a part of what is free at the time."""
+        self.network: Any = prepared(generator, device, dtype)
+        self.spec: Generator = self.network.spec  # type: ignore[assignment]
+        # A pyramid keeps the photo's own detail in float32; only what it does to the small copy is in `dtype`.
+        self.device, self.dtype, self.memory = device, torch.float32 if self.spec.kind == "pyramid" else dtype, memory
+
+    def see(self, batch: Tensor) -> Tensor | None:
+        """What the generator is to be told of whole pictures, (B, C, H, W); None where it is blind."""
+        return shared(self.device).see(batch.to(self.device))[0] if self.spec.sees else None
+
+    @torch.no_grad()
+    def __call__(self, batch: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) in [-1, 1] -> (B, C', H, W), on the device. Raises BadInput for what is too large.
+
+        `seen`: what `see` gave, of another size of these pictures or of the film they are from; None: look now.
+        """
+        height, width = batch.shape[2:]
+        seen = self.see(batch) if seen is None else seen
+        padded = pad(batch.to(self.device), self.spec).to(self.dtype, memory_format=torch.channels_last)
+        rows, columns = padded.shape[2:]
+        plan = tiles.choose(self.network, rows, columns, self.dtype, self.device, self.budget)
+        translate: Any = self.network if plan is None else partial(tiles.translate, self.network.model, plan=plan)
+        # By tiles, and on a CPU, a batch is no quicker than its images one by one.
+        single = plan is not None or self.device.type == "cpu"
+        together = 1 if single else self.at_once(rows * columns)
+        told = [()] * len(padded) if seen is None else [(part,) for part in seen.split(together)]
+        parts = zip(padded.split(together), told, strict=False)
+        return torch.cat([translate(images, *what) for images, what in parts])[:, :, :height, :width]
+
+    @property
+    def budget(self) -> float:
+        """Bytes that it may take now."""
+        return self.memory or FREE_SHARE * free(self.device)
+
+    def at_once(self, pixels: int) -> int:
+        """How many images of so many pixels fit into the memory together; at least 1."""
+        return max(1, int(self.budget // tiles.whole_bytes(self.spec, 1, pixels, self.dtype, self.device)))
+
+
 class Translator:
     """Translates images between the two domains of a model. May be called by several threads at once."""
 
@@ -55,7 +99,7 @@ class Translator:
         self.precise = torch.float32 if precision == "auto" else self.dtype
         """For images of 16 bit: of their values bf16 would leave 8."""
         self.memory = bytes_of(memory) if isinstance(memory, str) else memory
-        self.networks: dict[tuple[str, torch.dtype], nn.Module] = {}
+        self.networks: dict[tuple[str, torch.dtype], Network] = {}
         self.lock = threading.Lock()
         if self.device.type == "cpu":
             use_available_cores()
@@ -66,7 +110,7 @@ class Translator:
 
     def to(self, domain: str) -> Direction:
         """The same, with the domain chosen. Raises BadInput for one that the model does not translate to."""
-        self.direction(domain)
+        self.model.direction(domain)
         return partial(self, to=domain)
 
     def save(self, path: str | Path) -> None:
@@ -81,7 +125,7 @@ class Translator:
         Images are translated at their own size; or, with `size`, with the short side at that, and brought back
         to their own size with their own detail (see `detail.with_detail`). Raises BadInput.
         """
-        direction = self.direction(to)
+        direction = self.model.direction(to)
         if size is not None and size < 1:
             raise BadInput(f"--size {size}: give the short side in pixels, such as 256")
         match image:
@@ -97,6 +141,24 @@ class Translator:
                 return self.tensor(image, direction, size)
         raise BadInput(f"cannot translate a {type(image).__name__}: give a path, a PIL image, an array or a tensor")
 
+    def frames(
+        self, to: str | None = None, *, size: int | None = None, steady: bool = True
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """A function for the frames of one film in turn, (H, W, 3) uint8 -> (H, W, C'); `steady`: less flicker."""
+        gray = self.channels(self.model.direction(to)) == 1
+        average = Steady() if steady else None
+
+        @torch.inference_mode()
+        def translate(frame: np.ndarray) -> np.ndarray:
+            if gray:
+                frame = np.asarray(Image.fromarray(frame).convert("L"))[..., None]
+            if average is None:
+                return self(frame, to, size=size)  # type: ignore[no-any-return]
+            calm, still = average.before(images.to_tensor(frame).to(self.device))
+            return np.asarray(images.to_pixels(average.after(self(calm, to, size=size), still))[0])
+
+        return translate
+
     def array(self, pixels: np.ndarray, direction: str, size: int | None) -> np.ndarray:
         """(H, W, C) or (N, H, W, C), uint8 or uint16 -> the same, of the other domain."""
         if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (3, 4) or not pixels.size:
@@ -105,12 +167,11 @@ class Translator:
                 f"cannot translate an array {shape} of {pixels.dtype}: give uint8 (or uint16) as (H, W, C) or "
                 "(N, H, W, C)"
             )
+        network = self.network(direction, self.precise if pixels.dtype == np.uint16 else self.dtype)
         self.check_channels(pixels.shape[-1], direction)
-        dtype = self.precise if pixels.dtype == np.uint16 else self.dtype
         # With a `size`, the photo's detail is wanted in full; else nothing larger than need be is held.
-        batch = images.to_tensor(pixels).to(self.device, dtype if size is None else torch.float32)
-        translated = self.run(batch, direction, dtype, size)
-        out = images.to_pixels(translated, pixels.dtype)
+        batch = images.to_tensor(pixels).to(self.device, network.dtype if size is None else torch.float32)
+        out = images.to_pixels(self.run(batch, network, size), pixels.dtype)
         return out if pixels.ndim == 4 else out[0]
 
     def tensor(self, batch: Tensor, direction: str, size: int | None) -> Tensor:
@@ -119,90 +180,37 @@ class Translator:
             shape = "x".join(map(str, batch.shape))
             raise BadInput(f"cannot translate a tensor {shape} of {batch.dtype}: give floats (B, C, H, W) in [-1, 1]")
         self.check_channels(batch.shape[1], direction)
-        return self.run(batch.to(self.device), direction, self.dtype, size).to(batch.device, batch.dtype)
+        translated = self.run(batch.to(self.device), self.network(direction, self.dtype), size)
+        return translated.to(batch.device, batch.dtype)
 
     @torch.no_grad()
-    def run(self, batch: Tensor, direction: str, dtype: torch.dtype, size: int | None) -> Tensor:
+    def run(self, batch: Tensor, network: Network, size: int | None) -> Tensor:
         """(B, C, H, W) -> (B, C', H, W), by way of a smaller (or larger) image where `size` says so."""
         height, width = batch.shape[2:]
         if size is None:
-            return self.fitted(batch, direction, dtype)
+            return network(batch)
         factor = size / min(height, width)
         small = resize(batch.float(), (max(1, round(height * factor)), max(1, round(width * factor))))
-        translated = self.fitted(small, direction, dtype)
-        if factor >= 1:
-            return resize(translated.float(), (height, width))
-        return with_detail(batch.float(), small, translated.float())
+        translated = network(small).float()
+        return resize(translated, (height, width)) if factor >= 1 else with_detail(batch.float(), small, translated)
 
-    def fitted(self, batch: Tensor, direction: str, dtype: torch.dtype) -> Tensor:
-        """(B, C, H, W) -> (B, C', H, W): padded to what the network takes, whole or by tiles, cut back."""
-        height, width = batch.shape[2:]
-        network = self.network(direction, dtype)
-        padded = pad(batch, network.spec).to(dtype, memory_format=torch.channels_last)
-        rows, columns = padded.shape[2:]
-        plan = tiles.choose(network, rows, columns, dtype, self.device, self.budget)
-        translate = network if plan is None else partial(tiles.translate, network.model, plan=plan)
-        # By tiles, and on a CPU, a batch is no quicker than its images one by one.
-        single = plan is not None or self.device.type == "cpu"
-        together = 1 if single else self.at_once(direction, rows * columns)
-        return torch.cat([translate(images) for images in padded.split(together)])[:, :, :height, :width]
-
-    @property
-    def budget(self) -> float:
-        """Bytes that the network may take now."""
-        return self.memory or FREE_SHARE * free(self.device)
-
-    def at_once(self, direction: str, pixels: int) -> int:
-        """How many images of so many pixels fit into the memory together; at least 1."""
-        one = tiles.whole_bytes(self.spec(direction), 1, pixels, self.dtype, self.device)
-        return max(1, int(self.budget // one))
-
-    def network(self, direction: str, dtype: torch.dtype) -> Any:
+    def network(self, direction: str, dtype: torch.dtype) -> Network:
         """The generator of a direction, ready for use; made when it is first asked for."""
         with self.lock:
             if (direction, dtype) not in self.networks:
                 generator = self.model.generators[direction]
-                self.networks[direction, dtype] = prepared(generator, self.device, dtype)
+                self.networks[direction, dtype] = Network(generator, self.device, dtype, self.memory)
             return self.networks[direction, dtype]
-
-    def direction(self, to: str | None) -> str:
-        """ "ab" or "ba". Raises BadInput that names the domains which the model translates to."""
-        targets = {
-            domain: d for d, domain in zip(("ba", "ab"), self.domains, strict=True) if d in self.model.generators
-        }
-        if to in targets:
-            return targets[to]
-        if to is None and len(targets) == 1:
-            return next(iter(targets.values()))
-        names = " or ".join(f"--to {name}" for name in targets)
-        if to is None:
-            raise BadInput(f"which way? This model translates to either domain: {names}")
-        near = difflib.get_close_matches(to, targets, 1)
-        hint = f"did you mean {near[0]}?" if near else f"this model takes {names}"
-        raise BadInput(f"--to {to}: {hint} (its domains are {self.domains[0]} and {self.domains[1]})")
-
-    def spec(self, direction: str) -> Generator:
-        return self.model.generators[direction].spec  # type: ignore[return-value]
 
     def channels(self, direction: str) -> Any:
         """1 or 3: what the network takes, and what pictures are converted to."""
-        return self.spec(direction).channels_in
+        return self.model.spec(direction).channels_in
 
     def check_channels(self, given: int, direction: str) -> None:
         """Arrays and tensors are taken as they are; pictures are converted."""
         wanted = self.channels(direction)
         if given != wanted:
             raise BadInput(f"this model takes {wanted} channel{'s' * (wanted != 1)}, not {given}")
-
-
-def pad(batch: Tensor, spec: Generator) -> Tensor:
-    """Extend (B, C, H, W) at the bottom and the right to what the network takes: by reflection, and images
-    smaller than its own reflection pads by repetition first."""
-    height, width = batch.shape[2:]
-    if height < spec.smallest or width < spec.smallest:
-        batch = F.pad(batch, (0, max(0, spec.smallest - width), 0, max(0, spec.smallest - height)), "replicate")
-    right, bottom = -batch.shape[3] % spec.multiple, -batch.shape[2] % spec.multiple
-    return F.pad(batch, (0, right, 0, bottom), "reflect") if right or bottom else batch
 
 
 def from_pil(image: Image.Image, channels: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -12,41 +12,31 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import Tensor
 
 from viceversa.errors import BadInput
 from viceversa.model import networks
 from viceversa.model.file import Model
-from viceversa.translation.encoding import CODECS
+from viceversa.translation.command import translate_film
+from viceversa.translation.films import CODECS, is_film, result_name
 from viceversa.translation.translator import Translator
-from viceversa.translation.video import is_video, result_name, translate_video
 
 RATE = 25
 
 
 class Through:
-    """A translator whose network is any function, of tensors as of arrays."""
+    """A translator whose network is any function of arrays."""
 
-    device = torch.device("cpu")
+    def __init__(self, network: Callable[[Any], Any]):
+        self.network = network
 
-    def __init__(self, network: Callable[[Any], Any], channels: int = 3):
-        self.network, self.of = network, channels
-
-    def direction(self, to: str | None) -> str:
-        return "ab"
-
-    def channels(self, direction: str) -> int:
-        return self.of
-
-    def __call__(self, image: Any, *, to: str | None = None, size: int | None = None) -> Any:
-        return self.network(image)
+    def frames(self, to: str | None = None, *, size: int | None = None, steady: bool = True) -> Callable[[Any], Any]:
+        return self.network
 
 
 def swap(image: Any) -> Any:
     """Red and blue exchanged: a translation that is easy to check."""
-    return image.flip(1) if isinstance(image, Tensor) else np.ascontiguousarray(image[..., ::-1])
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 def picture(index: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -150,7 +140,7 @@ def off(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def translate(source: Path, target: Path, **options: Any) -> list[str]:
-    return translate_video(Through(swap), source, target, to="b", **{"steady": False, **options})
+    return translate_film(Through(swap), source, target, to="b", **{"steady": False, **options})
 
 
 def test_ten_seconds_keep_duration_rate_and_sound(tmp_path: Path) -> None:
@@ -244,7 +234,7 @@ def test_quality_is_size(tmp_path: Path) -> None:
     film(tmp_path / "in.mp4", sound=None)
     sizes = []
     for quality in (10, 50, 90):
-        translate_video(
+        translate_film(
             Through(lambda image: noise), tmp_path / "in.mp4", tmp_path / "out.mp4", quality=quality, steady=False
         )
         sizes.append((tmp_path / "out.mp4").stat().st_size)
@@ -343,9 +333,9 @@ def test_between_films_and_animations(tmp_path: Path) -> None:
 def test_what_is_a_video(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "still.gif")
     (tmp_path / "broken.webp").write_bytes(b"RIFF")
-    assert is_video(gif(tmp_path / "a.gif", duration=50)) and is_video(gif(tmp_path / "a.webp", duration=50))
-    assert is_video(Path("film.MP4")) and is_video(Path("film.mkv"))
-    assert not any(is_video(tmp_path / name) for name in ("still.gif", "broken.webp", "none.gif", "a.jpg"))
+    assert is_film(gif(tmp_path / "a.gif", duration=50)) and is_film(gif(tmp_path / "a.webp", duration=50))
+    assert is_film(Path("film.MP4")) and is_film(Path("film.mkv"))
+    assert not any(is_film(tmp_path / name) for name in ("still.gif", "broken.webp", "none.gif", "a.jpg"))
 
 
 def test_name_of_the_result() -> None:
@@ -466,7 +456,8 @@ def test_interrupted_the_partial_file_plays(tmp_path: Path, ending: str) -> None
         translate(tmp_path / "in.mp4", tmp_path / f"out.{ending}", on_progress=stop)
     assert (tmp_path / f"out.{ending}").read_bytes() == b"an earlier film"
     partial = tmp_path / f"out.partial.{ending}"
-    assert len(played(partial)[0] if ending in ("gif", "webp") else shown(partial)[0]) == 20
+    kept = len(played(partial)[0] if ending in ("gif", "webp") else shown(partial)[0])
+    assert 20 <= kept <= 25  # those that were on their way may be there, too
 
 
 def test_killed_the_partial_file_plays(tmp_path: Path) -> None:
@@ -474,13 +465,13 @@ def test_killed_the_partial_file_plays(tmp_path: Path) -> None:
     script = f"""
         import os, sys
         from pathlib import Path
-        from viceversa.translation.video import translate_video
+        from viceversa.translation.command import translate_film
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from test_video import Through, swap
+        from test_films import Through, swap
         def die(done, total):
             if done == 200:
                 os.kill(os.getpid(), {int(signal.SIGKILL)})
-        translate_video(Through(swap), Path("in.mp4"), Path("out.mp4"), steady=False, on_progress=die)
+        translate_film(Through(swap), Path("in.mp4"), Path("out.mp4"), steady=False, on_progress=die)
     """
     result = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=tmp_path, check=False)
     assert result.returncode == -signal.SIGKILL and not (tmp_path / "out.mp4").exists()
@@ -497,16 +488,16 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         from pathlib import Path
         import numpy as np
         sys.path.insert(0, FOLDER)
-        from test_video import Through
+        from test_films import Through
         from viceversa.errors import Failed
-        from viceversa.translation.video import translate_video
+        from viceversa.translation.command import translate_film
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         rng = np.random.default_rng(0)
         noise = lambda image: rng.integers(0, 256, image.shape, dtype=np.uint8)
         for name in ("out.mp4", "out.mkv", "out.webp"):
             try:
-                translate_video(Through(noise), Path("in.mp4"), Path(name), steady=False)
+                translate_film(Through(noise), Path("in.mp4"), Path(name), steady=False)
             except Failed as failure:
                 print(failure)
     """
@@ -528,7 +519,7 @@ def test_a_network_that_fails_passes_its_word_on(tmp_path: Path) -> None:
 
     film(tmp_path / "in.mp4")
     with pytest.raises(BadInput, match="no such domain"):
-        translate_video(Through(broken), tmp_path / "in.mp4", tmp_path / "new" / "out.mp4")
+        translate_film(Through(broken), tmp_path / "in.mp4", tmp_path / "new" / "out.mp4")
     assert not (tmp_path / "new").exists()
 
 
@@ -538,7 +529,7 @@ def test_a_model_of_one_channel(tmp_path: Path, channels: tuple[int, int], stead
     film(tmp_path / "in.mp4", frames=4)
     generator = networks.Generator(width=2, blocks=1, channels_in=channels[0], channels_out=channels[1]).build()
     translator = Translator(Model({"ab": generator}, ("day", "night"), {}), device="cpu")
-    translate_video(translator, tmp_path / "in.mp4", tmp_path / "out.mkv", steady=steady, codec="ffv1", compare=True)
+    translate_film(translator, tmp_path / "in.mp4", tmp_path / "out.mkv", steady=steady, codec="ffv1", compare=True)
     made = shown(tmp_path / "out.mkv")[0][0]
     assert made.shape == (48, 64, 3) and ((made == made[..., :1]).all() == (channels[1] == 1))
     assert (shown(tmp_path / "out.compare.mkv")[0][0][:, 64:] == made).all()
@@ -548,9 +539,9 @@ def test_the_same_as_picture_by_picture(tmp_path: Path) -> None:
     write_film(tmp_path / "in.mkv", [picture(index) for index in range(4)])
     generator = networks.Generator(width=4, blocks=1).build()
     translator = Translator(Model({"ab": generator}, ("day", "night"), {}), device="cpu")
-    translate_video(translator, tmp_path / "in.mkv", tmp_path / "out.mkv", to="night", codec="ffv1", steady=False)
+    translate_film(translator, tmp_path / "in.mkv", tmp_path / "out.mkv", to="night", codec="ffv1", steady=False)
     for index, made in enumerate(shown(tmp_path / "out.mkv")[0]):
         assert (made == translator(picture(index), to="night")).all()
     with pytest.raises(BadInput, match="night"):
-        translate_video(translator, tmp_path / "in.mkv", tmp_path / "new" / "out.mkv", to="nigth")
+        translate_film(translator, tmp_path / "in.mkv", tmp_path / "new" / "out.mkv", to="nigth")
     assert not (tmp_path / "new").exists()

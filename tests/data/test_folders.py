@@ -1,0 +1,141 @@
+"""Which files a name means: folders, links, globs, lists; what is left out is counted."""
+
+import os
+
+import pytest
+
+from viceversa.data.folders import find, left_out_line, lies_inside
+from viceversa.errors import BadInput
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.JPG", "a.png", "deep/c.webp", ".hidden.png", ".cache/x.png", "notes.txt"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path / "photos"
+
+
+def names(paths, folder):
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def test_find_folders_globs_images_and_lists(folder, monkeypatch):
+    assert names(find(folder).paths, folder) == ["a.png", "b.JPG", "deep/c.webp"]
+    assert names(find(f"{folder}/*").paths, folder) == ["a.png", "b.JPG"]
+    assert names(find(f"{folder}/**/*.webp").paths, folder) == ["deep/c.webp"]
+    assert names(find(folder / "a.png").paths, folder) == ["a.png"]
+    (folder / "list.txt").write_text("# two\ndeep/c.webp\n\na.png\n")
+    assert names(find(folder / "list.txt").paths, folder) == ["deep/c.webp", "a.png"]
+    odd = folder / "odd [1]"
+    odd.mkdir()
+    (odd / "d.png").write_bytes(b"")
+    assert names(find(str(odd)).paths, odd) == ["d.png"]
+
+
+def test_find_follows_links_and_ends(folder):
+    (folder / "deep" / "up").symlink_to(folder)
+    (folder / "elsewhere").symlink_to(folder.parent / "other")
+    (folder.parent / "other").mkdir()
+    (folder.parent / "other" / "e.png").write_bytes(b"")
+    assert names(find(folder).paths, folder) == ["a.png", "b.JPG", "deep/c.webp", "elsewhere/e.png"]
+
+
+def test_find_says_why_there_are_none(folder):
+    (folder / "empty").mkdir()
+    (folder / "text").mkdir()
+    (folder / "text" / "x.txt").write_text("")
+    (folder / "list.txt").write_text("missing.png\n")
+    (folder / "binary.dat").write_bytes(b"\xff\xfe\x80")
+    for source, why in {
+        "gone": "no such file or folder",
+        "empty": "an empty folder",
+        "text": "no images in this folder .*jpg",
+        "*.gif": "no images match",
+        "notes.txt": "no paths in this text file",
+        "list.txt": r"lists .*missing\.png, which is no file",
+        "binary.dat": "neither an image",
+    }.items():
+        with pytest.raises(BadInput, match=why) as told:
+            find(folder / source)
+        assert "\n" not in str(told.value)
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    for n in range(49):
+        (tmp_path / f"IMG_{n}.HEIX").touch()
+    for name in ("a.png", "b.txt", "noending", ".hidden", ".DS_Store"):
+        (tmp_path / name).touch()
+    found = find(tmp_path)
+    assert len(found.paths) == 1 and found.left_out == {".heix": 49, ".txt": 1, "": 1}
+    assert left_out_line(found) == (
+        f"{tmp_path}: files of other kinds are left out: 49 .heix, 1 without an ending, 1 .txt"
+    )
+    assert left_out_line(find(tmp_path / "a.png")) is None
+    assert find(f"{tmp_path}/*").left_out == found.left_out
+    for n in range(9):
+        (tmp_path / f"x.{n}").touch()
+    assert left_out_line(find(tmp_path)).endswith("49 .heix, 1 without an ending, 1 .0, 1 .1, 1 .2, 7 others")
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(BadInput, match=r"no images in this folder but 49 \.heix"):
+        find(tmp_path)
+
+
+def test_links(folder):
+    """Each real folder once, under its own name; a link whose file is gone is told of by who reads it."""
+    (folder / "aa").symlink_to(folder / "deep")
+    (folder / "gone.png").symlink_to("/nonexistent/x.png")
+    expected = ["a.png", "b.JPG", "deep/c.webp", "gone.png"]
+    assert names(find(folder).paths, folder) == names(find(f"{folder}/**").paths, folder) == expected
+    links = folder.parent / "links"
+    links.mkdir()
+    (links / "cam1").symlink_to(folder)
+    assert names(find(links).paths, links) == [f"cam1/{name}" for name in expected]
+    (folder / "deep" / "up").symlink_to(folder)
+    assert names(find(f"{folder}/**").paths, folder) == expected
+
+
+def test_places_in_an_output_folder(folder):
+    (folder.parent / "list.txt").write_text("photos/deep/c.webp\n")
+    for source, place in {"photos": "deep/c.webp", "photos/*/*": "deep/c.webp", "list.txt": "c.webp",
+                          "photos/deep/c.webp": "c.webp"}.items():  # fmt: skip
+        found = find(folder.parent / source)
+        assert found.place(found.paths[-1]).as_posix() == place
+
+
+def test_other_kinds_may_be_asked_for(folder):
+    (folder / "film.mp4").touch()
+    assert names(find(folder, {".mp4"}).paths, folder) == ["film.mp4"]
+
+
+def test_a_folder_that_cannot_be_read_is_said(folder, monkeypatch):
+    scandir = os.scandir
+
+    def refusing(path):
+        if os.path.basename(path) == "deep":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # as root, chmod stops nothing
+    assert "folder that cannot be read" in left_out_line(find(folder))
+
+
+def test_inside(folder):
+    run = folder / "runs" / "x"
+    (folder.parent / "link").symlink_to(folder)
+    assert lies_inside(run, folder) and lies_inside(run, f"{folder}/**/*.png") and lies_inside(run, folder / ".")
+    assert lies_inside(folder.parent / "link" / "run", folder) and lies_inside(folder, folder)
+    assert not lies_inside(folder.parent / "run", folder) and not lies_inside(run, folder / "a.png")
+    assert not lies_inside(run, folder / "deep") and not lies_inside(folder.parent / "photos2", folder)
+
+
+def test_names_in_any_bytes_and_of_any_length(tmp_path):
+    name = os.fsdecode("夜".encode("gbk") + b".png")
+    (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_bytes(os.fsencode(name) + b"\n")
+    assert find(tmp_path).paths == find(tmp_path / "list.txt").paths == [tmp_path / name]
+    with pytest.raises(BadInput, match="no such file"):
+        find("x" * 300)
+    with pytest.raises(BadInput, match="no such file"):
+        find("a\0b")
