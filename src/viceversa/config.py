@@ -98,8 +98,8 @@ class Train(Networks):
     are named after: drive, season, weather, painting, dslr, apple2orange, horse2zebra, map, face, avatar, colour,
     medical."""
     out: Path = Path("runs/latest")
-    """Run folder. A run found there is resumed; --epochs, --decay-epochs, --minutes, --log and --device may
-    change then."""
+    """Run folder. A run found there is resumed. Learning rate, batch, precision and the weights of the losses may
+    change then, which is told and kept in config.json; networks, domains and sizes may not."""
     test_a: str | None = None
     """Test images of the first domain, for the progress pictures. Default: ROOT/testA, or four images held
     out of training."""
@@ -143,9 +143,14 @@ class Train(Networks):
     """Stop when so many scores in a row were no better. 0: never."""
     features: str = "inception"
     """Features of the score: inception, lite0, or a file.onnx (see viceversa evaluate)."""
+    keep: Whole = 20
+    """Keep the models of so many epochs, evenly spread, for translate RUN --epoch 40; 0 keeps the last and the best."""
 
+    images: Literal["same", "changed"] = "same"
+    """changed: go on with a run although images are new or missing since it began."""
     seed: Seed | None = None
-    """Seed of everything random. Default: drawn, printed and kept in the run."""
+    """Seed of everything random. Default: drawn, printed and kept in the run. On a CPU the same seed gives the
+    same weights to the last bit; on a GPU nearly, since the gradient of reflection padding adds in any order there."""
     device: Device = "auto"
     """auto, cpu, cuda, cuda:1, ..., mps."""
     precision: Precision = "auto"
@@ -154,8 +159,6 @@ class Train(Networks):
     """Compute activations again in the backward pass instead of keeping them: less memory, slower."""
     log: Literal["tensorboard", "none"] = "tensorboard"
     """Write TensorBoard files besides metrics.jsonl."""
-
-    CHANGEABLE = ("epochs", "decay_epochs", "minutes", "log", "device", "out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +170,8 @@ class Translate:
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A model file, a run folder, or hf://owner/name."""
+    epoch: Count | None = None
+    """Of a run folder: the model of this epoch, where it was kept. Default: the best, else the last."""
     inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="INPUT...")]
     """Images, folders, quoted globs, videos, or - for an image on standard input."""
     to: str | None = None
