@@ -12,6 +12,7 @@ import pytest
 import torch
 from browser import opened
 from PIL import Image
+from viceversa.training.reading import read_run
 
 from viceversa import config
 from viceversa.errors import BadInput
@@ -20,7 +21,6 @@ from viceversa.pages.page import duration, figures, percent
 from viceversa.pages.report import Figure, Section, write_report
 from viceversa.training import progress
 from viceversa.training.metrics import Metrics
-from viceversa.training.reading import read_run
 
 STEPS = 12  # an epoch
 

@@ -30,6 +30,7 @@ from .display import Display
 from .metrics import Metrics, Run, read_run
 from .progress import Progress
 from .setup import Stop
+from .start import begin, read_start
 from .watch import Watch, first_not_finite
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
             sources, kept_out, said = setup.find_images(s, config)
             images = setup.listing(sources)
             same_tests = setup.compare_images(s, images, sources.names)
+            weights = None if saved else read_start(s, sources.names)
         setup.same_everywhere(images)
         s, names = setup.everybodys(s), sources.names
         assert s.seed is not None  # drawn by now
@@ -102,6 +104,8 @@ def run(asked: Train, quiet: bool = False) -> Run:
         counts, batch = (len(stores[0].paths), len(stores[1].paths)), s.batch * distributed.world()
         schedule = setup.schedule_of(s, counts, batch)
         model = setup.make_model(s, device)
+        if weights:
+            begin(weights, model, names, say)
         optimizers = adam(model, s.learning_rate, capturable=device.type == "cuda")
         at = setup.resume(saved, model, optimizers, say)
         place = round(at.epochs * schedule.steps_per_epoch)  # steps, as they would be had all been as they are now
