@@ -42,8 +42,8 @@ MINUTES_WORTH_COMPILING = 7
 
 FOLDERS = ("a", "b", "test_a", "test_b")
 FREE = frozenset(
-    ("recipe", "start", "out", "epochs", "decay_epochs", "minutes", "score", "score_every", "patience", "features", "keep",
-     "images", "device", "checkpoint_activations", "log", *FOLDERS)
+    ("recipe", "start", "out", "epochs", "decay_epochs", "minutes", "score", "score_every", "patience", "features",
+     "keep", "images", "device", "checkpoint_activations", "log", *FOLDERS)
 )  # fmt: skip
 """What may change midway without a word: it does not change what is trained, or how."""
 TOLD = frozenset(("learning_rate", "batch", "precision", "cycle", "identity", "projected", "adversarial"))

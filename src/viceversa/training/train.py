@@ -203,6 +203,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
                     if first:
                         with uncompiled():
                             shown = progress.show(number, **translators(model), device=device, forward=context)
+                        display.picture(shown.still)
                         metrics.pictures(at.step, shown.grids)
                         warn(display, metrics, at, number, watch.pictures(number, shown.pairs))
                         if scorer and (number % s.score_every == 0 or done):
