@@ -66,9 +66,7 @@ def save(run: Path, model: CycleGAN, optimizers: Optimizers, at: Position, shown
     so that a checkpoint can be used as a model.
     """
     histories = {
-        name: torch.stack(distributed.gather(value))
-        for name, value in model.state_dict().items()
-        if name.startswith("history_")
+        name: distributed.to_first(value) for name, value in model.state_dict().items() if name.startswith("history_")
     }
     if distributed.rank() != 0:
         return 0

@@ -25,7 +25,16 @@ from .. import __version__, distributed
 from ..config import Train
 from ..data.folders import Sources, find_sources, lies_inside
 from ..data.store import Draws, Store, steps_per_epoch
-from ..device import Graphed, choose_dtype, describe, tune, use_available_cores, why_not_compile
+from ..device import (
+    Graphed,
+    choose_dtype,
+    describe,
+    tune,
+    use_available_cores,
+    why_not_capture,
+    why_not_compile,
+    worth_compiling,
+)
 from ..errors import BadInput
 from ..files import write_text
 from ..model.cyclegan import CycleGAN, Optimizers, Weights, build, step
@@ -34,11 +43,6 @@ from ..model.networks import Generator, PatchDiscriminator, PixelDiscriminator, 
 from ..terminal import progress_bar, words
 from . import checkpoint
 from .checkpoint import Position, Saved
-
-WORTH_COMPILING = {"cpu": 400e12, "cuda": 2e15}
-"""Multiply-adds of a run from which compiling (about a minute) is paid back several times."""
-MINUTES_WORTH_COMPILING = 7
-"""The same for a run by the clock, on any device."""
 
 FOLDERS = ("a", "b", "test_a", "test_b")
 FREE = frozenset(
@@ -278,26 +282,6 @@ class Stop:
 
 
 @contextmanager
-def left_as_it_was() -> Iterator[None]:
-    """What training sets for the whole process is put back at the end: threads, TF32, cuDNN, the process group."""
-    group_was_there = distributed.is_running()
-    threads = torch.get_num_threads()
-    places = (
-        (torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32"),
-        (torch.backends.cudnn, "benchmark"), (torch._dynamo.config, "recompile_limit"),
-    )  # fmt: skip
-    before = [getattr(place, name) for place, name in places]
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        for (place, name), value in zip(places, before, strict=True):
-            setattr(place, name, value)
-        if not group_was_there:
-            distributed.close()
-
-
-@contextmanager
 def agreed() -> Iterator[None]:
     """What is wrong in one process is raised in all, so that none is left waiting."""
     error = None
@@ -503,7 +487,8 @@ def choose(s: Train, device: torch.device, sources: Sources, config: dict[str, A
     how = None if config is None or config["how"]["device"] != device.type else dict(config["how"])
     if how is None:
         compiled = False
-        if worth_compiling(s, device, sources):
+        seconds = None if s.minutes is None else 60 * s.minutes
+        if worth_compiling(device, seconds=seconds, operations=work(s, sources)):
             reason = why_not_compile(device)
             compiled = reason is None
             if reason:
@@ -515,13 +500,11 @@ def choose(s: Train, device: torch.device, sources: Sources, config: dict[str, A
     return dict(distributed.from_first(how))
 
 
-def worth_compiling(s: Train, device: torch.device, sources: Sources) -> bool:
-    """By the multiply-adds of the whole run, roughly: 1.1e12 a step at 256 px, width 64, 9 blocks (recipe, "Cost")."""
-    if s.minutes is not None:
-        return device.type in WORTH_COMPILING and s.minutes >= MINUTES_WORTH_COMPILING
+def work(s: Train, sources: Sources) -> float:
+    """Multiply-adds of the whole run, roughly: 1.1e12 a step at 256 px, width 64, 9 blocks (recipe, "Cost")."""
     a_step = 1.1e12 * (s.crop / 256) ** 2 * (s.width / 64) ** 2 * (s.blocks + 4) / 13 * s.batch
     steps = steps_per_epoch(len(sources.a), len(sources.b), s.batch) * (s.epochs + s.decay_epochs)
-    return a_step * steps > WORTH_COMPILING.get(device.type, float("inf"))
+    return float(a_step * steps)
 
 
 def make_model(s: Train, device: torch.device) -> CycleGAN:
@@ -578,19 +561,26 @@ def make_step(
     ) -> dict[str, Tensor]:
         return train_on(store_a.crops(index_a, crop_a), store_b.crops(index_b, crop_b), chance_a, chance_b)
 
-    one_graph = device.type == "cuda" and distributed.world() == 1
+    reason = why_not_capture(distributed.backend())
+    if device.type == "cuda" and reason:
+        say(f"the step is not captured as a CUDA graph, so slower than it could be: {reason}")
+    changing = [next(network.parameters()) for network in (model.ab, model.ba)]
+
+    def graphed(function: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
+        return Graphed(function, changing, device, say) if device.type == "cuda" and not reason else function
 
     def onto(x: Tensor) -> Tensor:
-        return x.to(device, non_blocking=True)
+        # Elsewhere than on CUDA a copy that is not waited for reads memory that may be gone (x is a temporary).
+        return x.to(device, non_blocking=device.type == "cuda")
 
     if store_a.on_device and store_b.on_device:
-        whole = Graphed(crop_and_train, say) if one_graph else crop_and_train
+        whole = graphed(crop_and_train)
 
         def advance(d: Draws) -> dict[str, Tensor]:
             drawn = (d.index_a, d.index_b, d.crop_a, d.crop_b, d.chance_a, d.chance_b)
             return whole(*map(onto, drawn))
     else:
-        after = Graphed(train_on, say) if one_graph else train_on
+        after = graphed(train_on)
 
         def advance(d: Draws) -> dict[str, Tensor]:
             a, b = store_a.crops(d.index_a, d.crop_a), store_b.crops(d.index_b, d.crop_b)

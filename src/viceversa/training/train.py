@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import distributed, terminal
 from ..config import Train, make
 from ..data.folders import Sources
 from ..data.store import draw, load_test
-from ..device import autocast, choose_device, compile_parts, describe, uncompiled
+from ..device import as_it_was, autocast, choose_device, compile_parts, describe, uncompiled
 from ..errors import Failed, Interrupted
-from ..model.cyclegan import CycleGAN, adam, set_learning_rate, told
+from ..model.cyclegan import CycleGAN, adam, set_learning_rate
 from ..model.file import Model, save_model
 from ..model.hub import BEST, MODEL
 from ..model.networks import describe as describe_network
@@ -44,8 +44,6 @@ SAVE_EVERY = 600.0
 """Seconds between checkpoints within an epoch."""
 SHARE = 0.05
 """The part of the time that the ends of epochs may take: pictures, models and checkpoints."""
-LOST = ("gloo", "nccl", "connection", "peer", "timed out")
-"""What is in the words of a RuntimeError when a process of several is gone."""
 NOT_FINITE = (
     "the loss {loss} is not a number in epoch {epoch}: stopped, before any weight was changed by it; checkpoint and "
     "model in {out} are from before. Go on with a lower --learning-rate, --precision fp32, or more varied images"
@@ -74,7 +72,7 @@ def command_train(settings: Train) -> int:
 def run(asked: Train, quiet: bool = False) -> Run:
     """Prepare, then train to the end, or until Ctrl-C, SIGTERM or SIGHUP: all is saved then."""
     with ExitStack() as stack:
-        stack.enter_context(setup.left_as_it_was())
+        stack.enter_context(as_it_was())
         stack.enter_context(in_words())
 
         # What is asked, what the folder holds, on what. What is wrong is said before anything is written.
@@ -202,7 +200,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
                     number = schedule.epoch(place)
                     if first:
                         with uncompiled():
-                            shown = progress.show(number, **translators(model), device=device, forward=context)
+                            shown = progress.show(number, **model.translators(), device=device, forward=context)
                         display.picture(shown.still)
                         metrics.pictures(at.step, shown.grids)
                         warn(display, metrics, at, number, watch.pictures(number, shown.pairs))
@@ -232,7 +230,7 @@ def score(
 ) -> None:  # fmt: skip
     """best.safetensors follows the mean of both directions (lower is better); `at` counts the scores that do not."""
     with uncompiled():
-        found = scorer.score(**model.generators())
+        found = scorer.score(**model.translators())
     better = at.best is None or found["mean"] < at.best
     at.best, at.worse = (found["mean"], 0) if better else (at.best, at.worse + 1)
     if better:
@@ -261,15 +259,6 @@ def as_model(
         "scores": scores or {},
     }
     return Model(model.generators(), names, info)
-
-
-def translators(model: CycleGAN) -> dict[str, Callable[[Tensor], Tensor]]:
-    """The generators that are shown, (B, C, H, W) -> (B, C, H, W), told what they look at where they see."""
-
-    def through(network: nn.Module) -> Callable[[Tensor], Tensor]:
-        return lambda x: network(x, *told(model.see(x, x)[0]))
-
-    return {way: through(network) for way, network in model.generators().items()}
 
 
 def test_images(s: Train, sources: Sources, side: Literal["a", "b"], count: int) -> list[np.ndarray]:
@@ -316,7 +305,8 @@ class Sums:
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """Out of memory, or a lost process, in one line that says what helps."""
+    """Out of memory, or a lost process, in one line that says what helps; and the process group is left."""
+    group_was_there = distributed.is_running()
     try:
         yield
     except (Failed, Interrupted):
@@ -324,10 +314,11 @@ def in_words() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise Failed(OUT_OF_MEMORY) from None
     except RuntimeError as error:
-        text = str(error)
-        if "can't allocate memory" in text or "not enough memory" in text:  # the CPU's allocator has no exception
+        if "can't allocate memory" in str(error) or "not enough memory" in str(error):  # the CPU has no exception
             raise Failed(OUT_OF_MEMORY) from None
-        lost = isinstance(error, torch.distributed.DistError) or any(word in text.lower() for word in LOST)
-        if distributed.world() > 1 and lost:
+        if distributed.is_communication_error(error):
             raise Failed(f"a process of this run was lost; the last checkpoint is good ({error})") from None
         raise
+    finally:
+        if not group_was_there:
+            distributed.close()

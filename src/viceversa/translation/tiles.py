@@ -20,7 +20,7 @@ is 2.3 GB, where the whole at once takes 7.5 GB; and, since tiles fit into cache
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -88,7 +88,7 @@ def choose(
                 need = tiled_bytes(network.model, height, width, plan)
                 if need <= budget:
                     return plan
-    how = "even by tiles" if network.spec.kind == "resnet" else "(a U-Net cannot go by tiles)"
+    how = "even by tiles" if network.spec.kind == "resnet" else "(a U-Net or pyramid does not go by tiles)"
     raise BadInput(
         f"an image of {width}x{height} takes {amount(need)} {how}, and the network may take {amount(budget)}: "
         "raise --memory, or use --size"
@@ -102,6 +102,11 @@ def amount(size: float) -> str:
 
 def whole_bytes(spec: Generator, height: int, width: int, arithmetic: torch.dtype, device: torch.device) -> float:
     """What one image takes beside the weights: measured, mostly the two widest activations."""
+    if spec.kind == "pyramid":  # the image, the result and its bands in strips; the network sees little of it
+        small = whole_bytes(
+            replace(spec, kind="resnet"), height >> spec.levels, width >> spec.levels, arithmetic, device
+        )
+        return small + 11 * spec.channels_out * height * width
     widths = 1.7 if spec.kind == "unet" else 5.7 if spec.antialias else 2.5
     textbook = 1 if device.type == "cpu" else 3  # elsewhere norms make several activations in float32
     return WORKING + widths * spec.width * height * width * arithmetic.itemsize * textbook

@@ -18,6 +18,7 @@ from ..data.sixteen import to_8_bit
 from ..device import choose_device, choose_dtype, free, use_available_cores
 from ..errors import BadInput
 from ..model.file import Model, load_model, save_model
+from ..model.frozen import shared
 from ..model.hub import resolve
 from ..model.networks import Generator
 from . import tiles
@@ -52,20 +53,31 @@ class Network:
         """`memory`: bytes that it may take; None: a part of what is free at the time."""
         self.network: Any = prepared(generator, device, dtype)
         self.spec: Generator = self.network.spec  # type: ignore[assignment]
-        self.device, self.dtype, self.memory = device, dtype, memory
+        # A pyramid keeps the photo's own detail in float32; only what it does to the small copy is in `dtype`.
+        self.device, self.dtype, self.memory = device, torch.float32 if self.spec.kind == "pyramid" else dtype, memory
+
+    def see(self, batch: Tensor) -> Tensor | None:
+        """What the generator is to be told of whole pictures, (B, C, H, W); None where it is blind."""
+        return shared(self.device).see(batch.to(self.device))[0] if self.spec.sees else None
 
     @torch.no_grad()
-    def __call__(self, batch: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1] -> (B, C', H, W), on the device. Raises BadInput for what is too large."""
+    def __call__(self, batch: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) in [-1, 1] -> (B, C', H, W), on the device. Raises BadInput for what is too large.
+
+        `seen`: what `see` gave, of another size of these pictures or of the film they are from; None: look now.
+        """
         height, width = batch.shape[2:]
+        seen = self.see(batch) if seen is None else seen
         padded = pad(batch.to(self.device), self.spec).to(self.dtype, memory_format=torch.channels_last)
         rows, columns = padded.shape[2:]
         plan = tiles.choose(self.network, rows, columns, self.dtype, self.device, self.budget)
-        translate = self.network if plan is None else partial(tiles.translate, self.network.model, plan=plan)
+        translate: Any = self.network if plan is None else partial(tiles.translate, self.network.model, plan=plan)
         # By tiles, and on a CPU, a batch is no quicker than its images one by one.
         single = plan is not None or self.device.type == "cpu"
         together = 1 if single else self.at_once(rows * columns)
-        return torch.cat([translate(images) for images in padded.split(together)])[:, :, :height, :width]
+        told = [()] * len(padded) if seen is None else [(part,) for part in seen.split(together)]
+        parts = zip(padded.split(together), told, strict=False)
+        return torch.cat([translate(images, *what) for images, what in parts])[:, :, :height, :width]
 
     @property
     def budget(self) -> float:
