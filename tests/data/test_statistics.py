@@ -99,7 +99,7 @@ def test_training_keeps_them_in_the_model_file(tmp_path):
     small = {"size": 36, "crop": 32, "width": 4, "blocks": 1, "epochs": 1, "decay_epochs": 0, "device": "cpu"}
     viceversa.train(tmp_path / "day", tmp_path / "night", out=tmp_path / "run", log="none", quiet=True, **small)
     statistics = viceversa.load(tmp_path / "run").model.info["statistics"]
-    assert statistics["day"]["images"] == 4 and statistics["day"]["side"] == 36  # two are held out
+    assert statistics["day"]["images"] == 3 and statistics["day"]["side"] == 36  # three are held out
     assert "--to day?" in remark(scene(2, True), statistics, "day", "night")
     checkpoint = sorted((tmp_path / "run" / "checkpoint").glob("*.safetensors"))[-1]
     assert viceversa.load(checkpoint).model.info["statistics"] == statistics
