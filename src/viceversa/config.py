@@ -97,6 +97,9 @@ class Train(Networks):
     high resolution; paint: styles and weather; fast: small pictures, soon; demo: Earth in minutes. For what they
     are named after: drive, season, weather, painting, dslr, apple2orange, horse2zebra, map, face, avatar, colour,
     medical."""
+    start: Annotated[str | None, arg(metavar="MODEL")] = None
+    """Begin with the weights of this model (a run, a file, a name, hf://owner/name) instead of random ones: to add
+    pictures, or to go on from published weights. A run's discriminators come along. A resumed run does not ask."""
     out: Path = Path("runs/latest")
     """Run folder. A run found there is resumed. Learning rate, batch, precision and the weights of the losses may
     change then, which is told and kept in config.json; networks, domains and sizes may not."""

@@ -27,7 +27,8 @@ class Model:
     """"ab" translates domains[0] to domains[1], "ba" back. Either may be missing."""
     domains: tuple[str, str]
     info: dict[str, Any] = field(default_factory=dict)
-    """"image": {"size", "crop", "resize"}; "training": epochs, steps, seconds, ...; "scores"."""
+    """"image": {"size", "crop", "resize"}; "training": epochs, steps, seconds, ...; "scores"; "statistics":
+    what the images of each domain are like, by its name (data/statistics.py)."""
 
     def direction(self, to: str | None = None) -> str:
         """The direction, "ab" or "ba", that leads to the domain `to`, which may be left out where there is one only.

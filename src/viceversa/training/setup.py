@@ -46,8 +46,8 @@ from .checkpoint import Position, Saved
 
 FOLDERS = ("a", "b", "test_a", "test_b")
 FREE = frozenset(
-    ("recipe", "out", "epochs", "decay_epochs", "minutes", "score", "score_every", "patience", "features", "keep",
-     "images", "device", "checkpoint_activations", "log", *FOLDERS)
+    ("recipe", "start", "out", "epochs", "decay_epochs", "minutes", "score", "score_every", "patience", "features",
+     "keep", "images", "device", "checkpoint_activations", "log", *FOLDERS)
 )  # fmt: skip
 """What may change midway without a word: it does not change what is trained, or how."""
 TOLD = frozenset(("learning_rate", "batch", "precision", "cycle", "identity", "projected", "adversarial"))
