@@ -317,12 +317,12 @@ class Models:
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """Train Earth by day <-> Earth by night on what ships in the package, and show how near the truth it is."""
+    """Turn photos that ship from day to night, then learn Earth by day <-> Earth by night, and show it all."""
 
-    out: Path = Path("runs/earth")
-    """Run folder."""
+    out: Path = Path("runs/demo")
+    """Folder for the photos, the run and the report."""
     minutes: Above0 | None = None
-    """How long to train. Default: what suits this machine, 5 minutes at most."""
+    """How long to train. Default: 4."""
     device: Device = "auto"
     """auto, cpu, cuda, cuda:1, ..., mps."""
 
