@@ -14,6 +14,7 @@ from torch import nn
 
 from ..errors import BadInput, Failed
 from ..files import replacing
+from .losses import wide
 from .networks import Generator
 
 FORMAT = 1
@@ -119,7 +120,10 @@ def load_model(path: Path) -> Model:
         with torch.device("meta"):
             network = Generator(**spec).build()
         try:
-            network.load_state_dict(tensors[direction], assign=True)
+            weights = {
+                name: wide(value) if value.dtype.itemsize == 2 else value for name, value in tensors[direction].items()
+            }
+            network.load_state_dict(weights, assign=True)  # models that ship are in bf16
         except RuntimeError as error:
             raise BadInput(f"{path}: its weights do not fit its description: {error}") from None
         generators[direction] = network.eval().requires_grad_(False)
