@@ -497,14 +497,8 @@ def choose(s: Train, device: torch.device, sources: Sources, config: dict[str, A
 
 def work(s: Train, sources: Sources) -> float:
     """Multiply-adds of the whole run, roughly: 1.1e12 a step at 256 px, width 64, 9 blocks (recipe, "Cost")."""
-    a_step = (
-        1.1e12
-        * (s.crop / (2**s.levels if s.generator == "pyramid" else 1) / 256) ** 2
-        * (s.width / 64) ** 2
-        * (s.blocks + 4)
-        / 13
-        * s.batch
-    )
+    side = s.crop / (2**s.levels if s.generator == "pyramid" else 1)
+    a_step = 1.1e12 * (side / 256) ** 2 * (s.width / 64) ** 2 * (s.blocks + 4) / 13 * s.batch
     steps = steps_per_epoch(len(sources.a), len(sources.b), s.batch) * (s.epochs + s.decay_epochs)
     return float(a_step * steps)
 
