@@ -19,6 +19,7 @@ from .config import (
     Export,
     Fetch,
     Import,
+    Models,
     Networks,
     Report,
     Serve,
@@ -126,7 +127,7 @@ def run(command: Command) -> int:
 
             return command_report(command)
         case Data():
-            from .pages.inspect import command_data
+            from .pages.advice import command_data
 
             return command_data(command)
         case Fetch():
@@ -149,6 +150,10 @@ def run(command: Command) -> int:
             from .serve.command import command_serve
 
             return command_serve(command)
+        case Models():
+            from .exchange.models import command_models
+
+            return command_models(command)
         case Demo():
             from .demo import command_demo
 

@@ -1,16 +1,28 @@
 """Sets of pictures in which everything is known: what is a copy of what, and what is wrong."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from browser import opened
 from PIL import Image, ImageFilter
 
 from viceversa.cli import main
-from viceversa.errors import BadInput
-from viceversa.pages import likeness
-from viceversa.pages.advice import advise
-from viceversa.pages.inspect import examine, page
-from viceversa.pages.inspection import colour_distance, lab_histogram, look, mean_colour
+from viceversa.pages import inspect
+from viceversa.pages.advice import advise, facts, page
+from viceversa.pages.inspect import (
+    colour_distance,
+    distances,
+    examine,
+    fingerprint,
+    groups,
+    lab_histogram,
+    look,
+    mean_colour,
+    nearest,
+)  # fmt: skip
 
 
 def scene(seed, size=(96, 96), dark=False):
@@ -42,7 +54,7 @@ def root(tmp_path):
 
 
 def said(found, level=None):
-    return [advice.text for advice in advise(found) if level in (None, advice.level)]
+    return [advice.text for advice in advise(facts(found)) if level in (None, advice.level)]
 
 
 def test_a_clean_set(root):
@@ -69,14 +81,14 @@ def test_copies_are_found_in_whatever_dress(root):
     assert sorted(map(sorted, (names for kind, names in groups if kind == "near"))) == [
         ["0004.png", "compressed.jpg"], ["0005.png", "smaller.png"], ["0006.png", "soft.png"],
     ]  # fmt: skip
-    (advice,) = (a for a in advise(found) if "repeat another" in a.text)
+    (advice,) = (a for a in advise(facts(found)) if "repeat another" in a.text)
     assert "4 of the 34 training images of a repeat another (1 exactly, 3 nearly)" in advice.text
     assert "trainA/0003.png = trainA/same.bmp" in advice.names
 
 
 def test_pictures_in_both_domains(root):
     scene(7).save(root / "trainB" / "day.webp", quality=90)
-    (advice,) = (a for a in advise(examine(str(root))) if "in both domains" in a.text)
+    (advice,) = (a for a in advise(facts(examine(str(root)))) if "in both domains" in a.text)
     assert advice.level == "wrong" and advice.text.startswith("1 picture is in both")
     assert advice.names == ("trainA/0007.png = trainB/day.webp",)
 
@@ -121,7 +133,7 @@ def test_flat_pictures_are_not_taken_for_copies(root):
         Image.fromarray(noise).save(root / "trainB" / f"black{n}.png")
     found = examine(str(root))
     assert found.copies == []
-    (advice,) = (a for a in advise(found) if "nearly one colour" in a.text)
+    (advice,) = (a for a in advise(facts(found)) if "nearly one colour" in a.text)
     assert "4 of 34 images of b" in advice.text and advice.names[0] == "trainB/black0.png"
 
 
@@ -149,11 +161,89 @@ def test_broken_files(root, capsys):
         (root / "trainA" / f"{n:04d}.png").write_bytes(whole[: len(whole) // 2])
     found = examine(str(root))
     assert len(found.folders[0].broken) == 6 and found.folders[0].count == 30
-    (advice,) = (a for a in advise(found) if "cannot be read" in a.text)
+    (advice,) = (a for a in advise(facts(found)) if "cannot be read" in a.text)
     assert advice.level == "wrong" and "6 of 30 images of a, training" in advice.text
     assert "0003.png" in advice.names[3]
     assert main(["data", str(root)]) == 0
     assert "cannot be read" in capsys.readouterr().out
+
+
+def test_what_is_left_out_or_changed_is_said(root, capsys):
+    """Files of other kinds by their ending; animations and cut-outs by name."""
+    for n in range(3):
+        (root / "trainA" / f"IMG_{n}.dng").write_bytes(b"of another kind")
+    frames = [scene(n) for n in (40, 41, 42)]
+    frames[0].save(root / "trainA" / "moving.gif", save_all=True, append_images=frames[1:])
+    for n in (50, 51):
+        cut = scene(n).convert("RGBA")
+        cut.putalpha(Image.new("L", cut.size, 0))
+        cut.save(root / "trainB" / f"cut{n}.png")
+    found = examine(str(root))
+    text = "\n".join(said(found, "care"))
+    assert f"{root}/trainA: files of other kinds are left out: 3 .dng." in text
+    assert "1 of 31 images of a, training: several pictures in one file, of which the first is taken." in text
+    assert "2 of 32 images of b, training: transparent, laid on white." in text
+    hidden = next(look for look in found.folders[1].looks if look.path.name == "cut50.png")
+    assert hidden.flat and mean_colour(hidden.colours[None])[0] == pytest.approx(100, abs=1)  # white, as is trained on
+    assert main(["data", str(root)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "3 .dng" in told and "moving.gif" in told and "cut50.png" in told
+
+
+@pytest.mark.parametrize("encoding", ["ascii:strict", "utf-8:strict", "cp1252:strict"])
+def test_names_that_no_terminal_can_print(root, encoding):
+    """22 names in the bytes of GBK, one of them broken; the standard output goes to a file."""
+    for n in range(22):
+        os.rename(root / "trainA" / f"{n:04d}.png", os.fsencode(root) + b"/trainA/\xc4\xe3\xba\xc3%d.png" % n)
+    with open(os.fsencode(root) + b"/trainA/\xc4\xe3\xba\xc30.png", "r+b") as file:
+        file.truncate(100)
+    out = root / "é.html"
+    command = [sys.executable, "-m", "viceversa.cli", "data", root, "-o", out]
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert rb"\udcc4\udce3\udcba\udcc30.png" in b"".join(done.stdout.split())  # lines are folded
+    assert r"trainA/\udcc4\udce3" in out.read_text(encoding="utf-8")
+
+
+def test_a_plain_install_will_do(root):
+    """Without any of the extras."""
+    code = "import sys; sys.modules |= dict.fromkeys(['imagehash', 'torchmetrics', 'scipy', 'onnx']); "
+    code += f"from viceversa.cli import main; sys.exit(main(['data', {str(root)!r}]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "No picture is there twice" in done.stdout, done.stderr
+
+
+def test_near_equal_frames_are_compared_with_one_of_them_only(monkeypatch):
+    """6,000 frames of 50 scenes: 50 heads each is compared with, and one block of them with itself."""
+    random = np.random.default_rng(2)
+    scenes = random.integers(0, 2, (50, 256)).astype(bool)
+    prints = np.repeat(scenes, 120, axis=0)
+    prints ^= random.random(prints.shape) < 0.01
+    order = random.permutation(len(prints))
+    compared = 0
+    real = inspect.distances
+
+    def counted(some, others):
+        nonlocal compared
+        compared += len(some) * len(others)
+        return real(some, others)
+
+    monkeypatch.setattr(inspect, "distances", counted)
+    done = []
+    labels = groups(prints[order], inspect.NEAR, done.append)
+    assert len(set(labels)) == 50 and sum(done) == 6000
+    assert compared < inspect.ROWS**2 + 60 * len(prints) < len(prints) ** 2 / 10
+
+
+def test_the_folder_that_holds_all_is_found_once(root, monkeypatch):
+    for n in range(10):
+        scene(n).save(root / "trainA" / f"again{n}.png")
+    found = examine(str(root))
+    calls = []
+    real = os.path.commonpath
+    monkeypatch.setattr(os.path, "commonpath", lambda paths: calls.append(1) or real(paths))
+    assert len(advise(facts(found))) > 5 and len(found.copies) == 10
+    assert len(calls) == 1
 
 
 def test_unequal_folders_and_alike_colours(tmp_path):
@@ -190,12 +280,12 @@ def test_page_must_be_a_file(root, capsys):
     assert "is a folder" in capsys.readouterr().err
 
 
-def test_no_library_is_told(monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "imagehash", None)
-    with pytest.raises(BadInput, match=r"viceversa\[evaluate\]"):
-        likeness.fingerprint(scene(1))
+def test_the_fingerprint_is_phash():
+    """Bit for bit that of the library ImageHash."""
+    imagehash = pytest.importorskip("imagehash")
+    for seed, size in enumerate(((96, 96), (200, 131), (40, 64))):
+        image = scene(seed, size)
+        assert np.array_equal(fingerprint(image), imagehash.phash(image, hash_size=16).hash.ravel())
 
 
 def test_distances_and_groups_are_exact():
@@ -203,12 +293,12 @@ def test_distances_and_groups_are_exact():
     prints[40] = prints[3]
     prints[50] = prints[3] ^ (np.arange(256) < 16)
     prints[60] = prints[3] ^ (np.arange(256) < 17)
-    apart = likeness.distances(prints[:5], prints)
+    apart = distances(prints[:5], prints)
     assert np.array_equal(apart, (prints[:5, None] != prints[None]).sum(2))
-    labels = likeness.groups(prints, likeness.NEAR)
+    labels = groups(prints, inspect.NEAR)
     assert labels[40] == labels[50] == 3 and labels[60] == 60
     assert len(set(labels)) == 68
-    at, bits = likeness.nearest(prints[60:61], prints[:60])
+    at, bits = nearest(prints[60:61], prints[:60])
     assert (at[0], bits[0]) == (50, 1)
 
 
@@ -216,7 +306,7 @@ def test_ten_thousand_pictures_in_bounded_memory(monkeypatch):
     prints = np.random.default_rng(1).integers(0, 2, (10_000, 256)).astype(bool)
     prints[9_999] = prints[17]
     largest = 0
-    real = likeness.distances
+    real = inspect.distances
 
     def watched(some, others):
         nonlocal largest
@@ -224,8 +314,8 @@ def test_ten_thousand_pictures_in_bounded_memory(monkeypatch):
         largest = max(largest, block.nbytes)
         return block
 
-    monkeypatch.setattr(likeness, "distances", watched)
-    labels = likeness.groups(prints, likeness.NEAR)
+    monkeypatch.setattr(inspect, "distances", watched)
+    labels = groups(prints, inspect.NEAR)
     assert labels[9_999] == 17 and len(set(labels)) == 9_999
     assert largest < 50e6
 
@@ -256,7 +346,7 @@ def test_page_in_a_browser(root):
     scene(9).save(root / "testA" / "nearly.jpg", quality=60)
     found = examine(str(root))
     file = root / "data.html"
-    file.write_text(page(found, advise(found)), encoding="utf-8")
+    file.write_text(page(found, advise(facts(found))), encoding="utf-8")
     assert file.stat().st_size < 2e6
     with opened(file, width=390, height=844) as shown:
         assert shown.locator("h1").inner_text().split() == ["a", "⇄", "b"]
