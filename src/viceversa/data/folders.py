@@ -249,10 +249,10 @@ def spread(items: Sequence[T], count: int) -> list[T]:
 
 
 def _inside(root: Path, test_a: str | None, test_b: str | None) -> tuple[str, str, str | None, str | None]:
-    if not root.exists():
+    if not os.path.exists(root):
         raise BadInput(f"{root}: no such folder")
     for name in ("trainA", "trainB"):
-        if not (root / name).is_dir():
+        if not os.path.isdir(root / name):
             raise BadInput(f"{root}: has no folder {name}; give two folders, or one with trainA and trainB")
 
     def there(name: str) -> str | None:

@@ -129,7 +129,7 @@ def _read(source: Path | bytes, channels: int | None, all_pages: bool) -> list[P
             several = len(frames) > 1
             pictures = [Picture(frame, notes=notes) for frame in (frames if all_pages else frames[:1])]
         else:
-            with _opened(io.BytesIO(data)) as image:
+            with _opened(data) as image:
                 pages = _pages(image, data)
                 several = len(pages) > 1 or (image.format in MOVING and getattr(image, "is_animated", False))
                 pictures = [_decode(image, data, page) for page in (pages if all_pages else pages[:1])]
@@ -339,27 +339,29 @@ def _telling(source: Path | bytes) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(file: Path | io.BytesIO) -> Iterator[Image.Image]:
+def _opened(source: Path | bytes) -> Iterator[Image.Image]:
     """By Pillow, or by pillow-heif, which turns the picture upright itself."""
-    try:
-        image: Image.Image = Image.open(file, formats=FORMATS)
-    except UnidentifiedImageError:
-        with open(file, "rb") if isinstance(file, Path) else file as stream:
-            stream.seek(0)
-            head = stream.read(32)
-            if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-                raise ValueError("a TIFF of another layout; save it with 8 or 16 bits, without signs") from None
-            if head[4:8] != b"ftyp" or not {head[n : n + 4] for n in range(8, 32, 4)} & {b"heic", b"heix", b"mif1"}:
-                raise
+    with open(source, "rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+        head = file.read(32)
+        file.seek(0)
+        brands = {head[n : n + 4] for n in range(8, 32, 4)} if head[4:8] == b"ftyp" else set()
+        if brands & {b"heic", b"heix", b"mif1"} and not brands & {b"avif", b"avis"}:  # ISO 23008-12, 10.2
             if not OTHERS["HEIF"][1]:
-                raise BadInput(f"HEIC is read by pillow-heif: {OTHERS['HEIF'][0]}") from None
-            import pillow_heif
+                raise BadInput(f"HEIC is read by pillow-heif: {OTHERS['HEIF'][0]}")
+            from pillow_heif import HeifImageFile
 
-            stream.seek(0)
-            image = pillow_heif.open_heif(stream).to_pillow()
-            image.format = "HEIF"
-    with image:
-        yield image
+            image: Image.Image = HeifImageFile(file)
+            if image.width * image.height > LARGEST:
+                raise Image.DecompressionBombError
+        else:
+            try:
+                image = Image.open(file, formats=FORMATS)
+            except UnidentifiedImageError:
+                if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+                    raise ValueError("a TIFF of another layout; save it with 8 or 16 bits, without signs") from None
+                raise
+        with image:
+            yield image
 
 
 def _pages(image: Image.Image, data: bytes) -> list[int]:
