@@ -17,7 +17,7 @@ from rich.table import Table
 from .config import RECIPES, Demo, Train, make
 from .files import replacing
 from .pages.report import Figure, Section, write_report
-from .training.settings import read_config
+from .training.setup import read_config
 from .training.train import run
 from .translation.translator import Translator, load
 

@@ -247,14 +247,21 @@ def load_test(
     none: the centre of the native size. Broken ones are left out; raises BadInput when none is left.
     """
     paths = spread(paths, count)
-    chosen = _each(lambda path: images.on_white(images.read(path, channels)), paths)
-    good = [(path, image) for path, image in zip(paths, chosen, strict=True) if not isinstance(image, BadImage)]
-    shapes = [_shape(image.shape[0], image.shape[1], crop, resize) for _, image in good]
-    _check_sizes([(path, image.shape[0], image.shape[1]) for path, image in good], shapes, crop)
-    pictures = []
-    for (_, image), (height, width) in zip(good, shapes, strict=True):
+
+    def prepare(path: Path) -> tuple[int, int, np.ndarray | None]:
+        """Height and width, and what is left of it where that is large enough: no more is held of any."""
+        image = images.on_white(images.read(path, channels))
+        height, width = _shape(image.shape[0], image.shape[1], crop, resize)
         top, left = (height - crop) // 2, (width - crop) // 2
-        pictures.append(_resized(image, (height, width))[top : top + crop, left : left + crop])
+        small = min(height, width) < crop
+        cut = None if small else _resized(image, (height, width))[top : top + crop, left : left + crop].copy()
+        return image.shape[0], image.shape[1], cut
+
+    chosen = _each(prepare, paths)
+    good = [(path, image) for path, image in zip(paths, chosen, strict=True) if not isinstance(image, BadImage)]
+    shapes = [_shape(height, width, crop, resize) for _, (height, width, _) in good]
+    _check_sizes([(path, height, width) for path, (height, width, _) in good], shapes, crop)
+    pictures = [cut for _, (_, _, cut) in good if cut is not None]
     if not pictures:
         raise BadInput(f"no test image can be read: {chosen[0] if chosen else 'there is none'}")
     return pictures
