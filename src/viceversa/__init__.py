@@ -11,10 +11,10 @@ print(viceversa.evaluate(model, "photos/day_test", "photos/night_test"))
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["BadInput", "Failed", "Translator", "__version__", "evaluate", "load", "train"]
+__all__ = ["BadInput", "Failed", "Interrupted", "Translator", "__version__", "evaluate", "load", "train"]
 
 if TYPE_CHECKING:
-    from .errors import BadInput, Failed
+    from .errors import BadInput, Failed, Interrupted
     from .evaluation.evaluate import evaluate
     from .training.train import train
     from .translation.translator import Translator, load
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _HOME = {
     "BadInput": "errors",
     "Failed": "errors",
+    "Interrupted": "errors",
     "Translator": "translation.translator",
     "load": "translation.translator",
     "train": "training.train",

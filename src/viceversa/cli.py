@@ -1,31 +1,48 @@
 """The command line: a subcommand for each dataclass of config.py, and nothing else."""
 
+import dataclasses
 import errno
 import os
 import sys
+from typing import Annotated, Any, get_args, get_type_hints
 
+import docstring_parser
 import tyro
 
-from . import __version__
-from .config import Command, Data, Demo, Evaluate, Export, Import, Report, Train, Translate
+from . import __version__, config
+from .config import (
+    DATA_FETCH,
+    Command,
+    Data,
+    Demo,
+    Evaluate,
+    Export,
+    Fetch,
+    Import,
+    Networks,
+    Report,
+    Train,
+    Translate,
+)
 from .errors import BadInput, Failed, Interrupted
+
+PURPOSE = "Unpaired image-to-image translation, both ways, with CycleGAN."
+NOT_WRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EDQUOT)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 bad input, 130 and 143 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):  # names of files are not always such as a terminal can print
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     if arguments == ["--version"]:
         print(f"viceversa {__version__}")
         return 0
+    if arguments[:2] == DATA_FETCH.split():
+        arguments = [DATA_FETCH, *arguments[2:]]
     try:
-        command = tyro.cli(
-            Command,  # type: ignore[arg-type]
-            prog="viceversa",
-            description="Unpaired image-to-image translation, both ways, with CycleGAN.",
-            args=arguments,
-            config=(tyro.conf.OmitSubcommandPrefixes,),
-        )
-        return run(command)
+        return run(parse(arguments))
     except BadInput as wrong:
         return complain(wrong, 2)
     except Failed as failure:
@@ -38,9 +55,54 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as failure:
-        if failure.errno not in (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EDQUOT):
+        if failure.errno == errno.ENAMETOOLONG:
+            return complain(f"{str(failure.filename)[:60]}...: this path is longer than the system takes", 2)
+        if failure.errno not in NOT_WRITABLE:
             raise
         return complain(f"cannot write {failure.filename or ''}: {failure.strerror}", 1)
+
+
+def parse(arguments: list[str]) -> Command:
+    """The settings that are asked for. Shows help, or what is wrong, and exits, as command lines do."""
+    kinds: list[type] = [getattr(command, "__origin__", command) for command in get_args(Command)]
+    commands = {command.__name__.lower(): command for command in kinds if command is not Fetch} | {DATA_FETCH: Fetch}
+    command = commands.get(arguments[0] if arguments else "")
+    if command is None:
+        tyro.cli(Command, prog="viceversa", description=PURPOSE, args=arguments)  # type: ignore[arg-type]
+        raise AssertionError("without a command there is help, or an error")
+    flags = as_shown(command, config.recipe(chosen(arguments)) if command is Train else {})
+    prog = f"viceversa {arguments[0]}"
+    given = dict(vars(tyro.cli(flags, prog=prog, args=arguments[1:], config=(tyro.conf.DisallowNone,))))
+    if "network" in given:
+        given |= vars(given.pop("network"))
+    return config.make(command, **given)  # type: ignore[no-any-return]
+
+
+def chosen(arguments: list[str]) -> str:
+    """The --recipe on a command line: its settings are the defaults, also those that --help shows."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    return words[words.index("--recipe") + 1] if "--recipe" in words[:-1] else "paper"
+
+
+def as_shown(command: type, beneath: dict[str, Any]) -> type:
+    """The command's settings as tyro is to show them: with what lies beneath as defaults, networks in a group."""
+    docs = docstring_parser.parse_from_object
+    helps = {p.arg_name: p.description or "" for c in (Networks, command) for p in docs(c).params}
+    hints = get_type_hints(command, include_extras=True)
+    own: list[Any] = []
+    networks: list[Any] = []
+    for field in dataclasses.fields(command):
+        default = beneath.get(field.name, field.default)
+        words = {"help": " ".join(helps[field.name].split())}
+        # "Default: ..." stands in these words where it is no plain value.
+        flag = tyro.conf.arg(prefix_name=False, help_behavior_hint="" if default is None else None)
+        shown = (field.name, Annotated[hints[field.name], flag], dataclasses.field(default=default, metadata=words))
+        (networks if field.name in Networks.__dataclass_fields__ else own).append(shown)
+    if networks:
+        # Fields of a class of their own stand in a box of their own: "network options".
+        group = dataclasses.make_dataclass("Networks", networks, kw_only=True, namespace={"__doc__": Networks.__doc__})
+        own.append(("network", group, dataclasses.field(default_factory=group)))
+    return dataclasses.make_dataclass(command.__name__, own, kw_only=True, namespace={"__doc__": command.__doc__})
 
 
 def run(command: Command) -> int:
@@ -66,6 +128,10 @@ def run(command: Command) -> int:
             from .pages.inspect import command_data
 
             return command_data(command)
+        case Fetch():
+            from .data.sets import command_fetch
+
+            return command_fetch(command)
         case Import():
             from .exchange.importing import command_import
 

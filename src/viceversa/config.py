@@ -1,14 +1,46 @@
-"""What a person may choose: a frozen dataclass for each command. Field docstrings are the help texts.
+"""What a person may choose: a frozen dataclass for each command, and recipes. Field docstrings are the help texts.
 
-The command line and the Python functions take the same names. This file imports no torch, so that
-`viceversa --help` answers at once.
+The command line and the Python functions take the same names, and `make` checks both. This file imports no
+torch, so that `viceversa --help` answers at once.
 """
 
-from dataclasses import dataclass
+import difflib
+import math
+import os
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, arg, subcommand
+
+from .errors import BadInput
+
+
+@dataclass(frozen=True)
+class Within:
+    """Beside a number's type: what it may be. Infinity and NaN never are."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+
+    def __contains__(self, value: float) -> bool:
+        return self.least <= value <= self.most and self.above < value < self.below
+
+    def __str__(self) -> str:
+        words = {"at least": self.least, "at most": self.most, "above": self.above, "below": self.below}
+        return " and ".join(f"{word} {limit:,}" for word, limit in words.items() if math.isfinite(limit))
+
+
+Whole = Annotated[int, Within(least=0)]
+Count = Annotated[int, Within(least=1)]
+Weight = Annotated[float, Within(least=0)]
+Above0 = Annotated[float, Within(above=0)]
+Seed = Annotated[int, Within(least=0, most=2**63 - 1)]
 
 Device = str
 Precision = Literal["auto", "fp32", "bf16"]
@@ -16,7 +48,39 @@ Score = Literal["none", "kid", "frechet"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
+class Networks:
+    """What is trained; a recipe chooses these well."""
+
+    generator: Literal["resnet", "unet", "pyramid"] = "resnet"
+    """The paper's residual generator; the U-Net of pix2pix (for crops of 128, 256 and multiples); or the pyramid,
+    which translates a small copy and carries the photo's own detail over: for high resolution."""
+    levels: Annotated[int, Within(least=1, most=4)] = 2
+    """How often the pyramid halves its input."""
+    sees: bool = False
+    """Show the generator what a frozen classification network sees in the picture (resnet, pyramid)."""
+    upsample: Literal["transposed", "nearest"] = "transposed"
+    """Transposed convolution as in the paper, or nearest-neighbour and convolution: no checkerboard."""
+    width: Count = 64
+    """Channels of the generators' and discriminators' first layer."""
+    blocks: Count = 9
+    """Residual blocks (resnet, pyramid): 9 in the paper for 256 px and up, 6 for 128."""
+    discriminator: Literal["patch", "pixel", "none"] = "patch"
+    """PatchGAN; 1x1 PixelGAN, which judges colours alone; or none, where --projected judges."""
+    discriminator_layers: Count = 3
+    """Layers of the PatchGAN: 3 judges 70x70 patches, 2 34x34, 1 16x16."""
+    zoom: Annotated[float, Within(least=1, most=8)] = 1.0
+    """Enlarge crops at random, up to so many times: things are then known at several sizes."""
+    projected: Weight = 0.0
+    """Weight of a second discriminator, which judges by the features of a frozen network; 0: none."""
+    history: Whole = 50
+    """Earlier fakes kept to show to each discriminator; 0 shows the newest only."""
+    ema: Annotated[float, Within(least=0, below=1)] = 0.0
+    """Keep a moving average of the generators with this decay, and use it for pictures and the model: 0.999
+    is usual. 0: off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Networks):
     """Learn to translate between two folders of images, both ways.
 
     viceversa train DAY NIGHT --out RUN, or viceversa train ROOT with ROOT/trainA, trainB and, if there,
@@ -28,6 +92,11 @@ class Train:
     Alone: a folder with trainA and trainB."""
     b: Annotated[Positional[str | None], arg(metavar="NIGHT")] = None
     """Images of the second domain."""
+    recipe: Annotated[str, arg(metavar="NAME")] = "paper"
+    """Settings that go well together, where no flag says otherwise. paper: as published; photo: day and night in
+    high resolution; paint: styles and weather; fast: small pictures, soon; demo: Earth in minutes. For what they
+    are named after: drive, season, weather, painting, dslr, apple2orange, horse2zebra, map, face, avatar, colour,
+    medical."""
     out: Path = Path("runs/latest")
     """Run folder. A run found there is resumed; --epochs, --decay-epochs, --minutes, --log and --device may
     change then."""
@@ -39,20 +108,20 @@ class Train:
     names: tuple[str, str] | None = None
     """What the two domains are called. Default: the names of the two folders."""
 
-    epochs: int = 100
+    epochs: Whole = 100
     """Epochs at the full learning rate. An epoch is as many steps as the larger folder has images."""
-    decay_epochs: int = 100
+    decay_epochs: Whole = 100
     """Epochs in which the learning rate then falls linearly to zero."""
-    minutes: float | None = None
+    minutes: Above0 | None = None
     """Train so long instead, by the clock: --epochs and --decay-epochs then give only the proportion."""
-    batch: int = 1
+    batch: Count = 1
     """Images of each domain a step (in each process)."""
-    learning_rate: float = 2e-4
+    learning_rate: Above0 = 2e-4
     """Learning rate of Adam, at the start."""
 
-    size: int = 286
+    size: Count = 286
     """Resize to this before cropping."""
-    crop: int = 256
+    crop: Count = 256
     """Side of the random square that is trained on."""
     resize: Literal["square", "short", "none"] = "square"
     """square: to SIZE x SIZE, as the paper; short: the short side to SIZE, the aspect kept; none: crop from
@@ -60,41 +129,22 @@ class Train:
     channels: tuple[Literal[1, 3], Literal[1, 3]] = (3, 3)
     """Channels of each domain: 3 colour, 1 gray."""
 
-    cycle: float = 10.0
+    cycle: Weight = 10.0
     """Weight of the cycle loss (lambda, equation 3)."""
-    identity: float = 5.0
+    identity: Weight = 5.0
     """Weight of the identity loss, which keeps colours from inverting (section 5.2); 0 turns it off."""
     adversarial: Literal["least-squares", "log-likelihood"] = "least-squares"
     """Adversarial loss."""
-    history: int = 50
-    """Earlier fakes kept to show to each discriminator; 0 shows the newest only."""
-
-    generator: Literal["resnet", "unet"] = "resnet"
-    """The paper's residual generator, or the U-Net of pix2pix (for crops of 128, 256 and multiples)."""
-    upsample: Literal["transposed", "nearest"] = "transposed"
-    """Transposed convolution as in the paper, or nearest-neighbour and convolution: no checkerboard."""
-    width: int = 64
-    """Channels of the generators' and discriminators' first layer."""
-    blocks: int = 9
-    """Residual blocks (resnet): 9 in the paper for 256 px and up, 6 for 128."""
-    discriminator: Literal["patch", "pixel"] = "patch"
-    """PatchGAN, or 1x1 PixelGAN, which judges colours alone."""
-    discriminator_layers: int = 3
-    """Layers of the PatchGAN: 3 judges 70x70 patches, 2 34x34, 1 16x16."""
-    ema: float = 0.0
-    """Keep a moving average of the generators with this decay, and use it for pictures and the model: 0.999
-    is usual. 0: off."""
-
     score: Score = "none"
     """Score the translations of the test images by this while training; best.safetensors keeps the best."""
-    score_every: int = 5
+    score_every: Count = 5
     """Score every so many epochs, and at the end."""
-    patience: int = 0
+    patience: Whole = 0
     """Stop when so many scores in a row were no better. 0: never."""
     features: str = "inception"
     """Features of the score: inception, lite0, or a file.onnx (see viceversa evaluate)."""
 
-    seed: int | None = None
+    seed: Seed | None = None
     """Seed of everything random. Default: drawn, printed and kept in the run."""
     device: Device = "auto"
     """auto, cpu, cuda, cuda:1, ..., mps."""
@@ -131,13 +181,13 @@ class Translate:
     """Also write before and after side by side."""
     round_trip: bool = False
     """Also write the way there and back."""
-    size: int | None = None
+    size: Count | None = None
     """Translate with the short side at this, then return to the input's size, with the input's detail."""
     memory: str | None = None
     """Memory for the network, such as 4GB; larger images go by tiles. Default: from what is free."""
     codec: str = "h264"
     """Codec of videos."""
-    quality: int = 80
+    quality: Annotated[int, Within(least=1, most=100)] = 80
     """Quality of videos and of JPEG and WebP images, 1 to 100."""
     steady: bool = True
     """Keep videos from flickering."""
@@ -205,6 +255,21 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """Fetch one of the authors' public sets: viceversa data fetch horse2zebra. Without a name: list them.
+
+    Its terms are shown first; a broken download goes on; the checksum is compared where one is known.
+    """
+
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+    """Name of the set. Default: show the list."""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """Folder to make. Default: data/NAME."""
+    mirror: str | None = None
+    """Address (or file://FOLDER) under which NAME.zip lies, asked first. Default: the authors' host."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Import:
     """Turn the authors' .pth files into a model file: viceversa import G_A.pth G_B.pth --names horse zebra"""
 
@@ -240,10 +305,149 @@ class Demo:
 
     out: Path = Path("runs/earth")
     """Run folder."""
-    minutes: float | None = None
+    minutes: Above0 | None = None
     """How long to train. Default: what suits this machine, 5 minutes at most."""
     device: Device = "auto"
     """auto, cpu, cuda, cuda:1, ..., mps."""
 
 
-Command = Train | Translate | Evaluate | Report | Data | Import | Export | Demo
+DATA_FETCH = "data fetch"
+"""Two words on the command line; `viceversa data ./fetch DAY` looks at a folder of that name."""
+Command = (
+    Train | Translate | Evaluate | Report | Data | Annotated[Fetch, subcommand(DATA_FETCH)] | Import | Export | Demo
+)
+Settings = TypeVar("Settings")
+LONGEST_NAME = 255
+"""Bytes of a file's name, on all common file systems."""
+
+SMALL_COPY = {
+    "generator": "pyramid", "levels": 1, "sees": True, "upsample": "nearest", "width": 32, "blocks": 6,
+    "projected": 0.7, "ema": 0.999, "resize": "short", "size": 256, "crop": 240,
+}  # fmt: skip
+"""Colours, light and weather change, and everything stays where it is."""
+HIGH_RESOLUTION = SMALL_COPY | {"levels": 2, "projected": 1.0, "size": 480, "crop": 448, "identity": 2.0}
+NEW_TEXTURE = {
+    "upsample": "nearest", "width": 32, "blocks": 6, "projected": 1.0, "ema": 0.999, "size": 286, "crop": 256,
+}  # fmt: skip
+"""Stripes, drawings and faces are drawn anew, which the pyramid cannot."""
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {},  # the defaults are the paper's
+    "photo": HIGH_RESOLUTION,  # day and night, city photos
+    "paint": SMALL_COPY,
+    "fast": NEW_TEXTURE | {"size": 143, "crop": 128},
+    "demo": {
+        "minutes": 4.2, "epochs": 1, "decay_epochs": 1, "resize": "short", "size": 128, "crop": 96, "width": 24,
+        "blocks": 3, "discriminator_layers": 2, "upsample": "nearest", "learning_rate": 5e-4, "ema": 0.99, "seed": 1,
+    },
+    # What the articles name. Their pages in docs/recipes give the reasons, where a row is not one of the above.
+    "drive": HIGH_RESOLUTION,
+    "season": SMALL_COPY,
+    "weather": SMALL_COPY,
+    "painting": SMALL_COPY,  # with the identity loss, without which colours of paintings invert (section 5.2)
+    "dslr": SMALL_COPY,  # blur is a band that is turned down
+    "apple2orange": NEW_TEXTURE | {"identity": 0.0},  # the colour is what is to change
+    "horse2zebra": NEW_TEXTURE | {"identity": 0.0},
+    "map": NEW_TEXTURE | {"identity": 0.0},
+    "face": NEW_TEXTURE | {"size": 143, "crop": 128, "identity": 0.0, "cycle": 5.0},  # shapes may change
+    "avatar": NEW_TEXTURE | {"identity": 0.0, "cycle": 5.0},
+    "colour": NEW_TEXTURE | {"channels": (1, 3), "identity": 0.0},  # which needs equal channels
+    # The frozen network knows photos in colour, 8 bit: it has no say here.
+    "medical": NEW_TEXTURE | {"channels": (1, 1), "resize": "short", "projected": 0.0, "identity": 0.0},
+}  # fmt: skip
+"""Settings that go well together: for each name what differs from Train's defaults."""
+
+
+def recipe(name: object) -> dict[str, Any]:
+    """The row of that name. Raises BadInput for another, and names what comes near."""
+    if not isinstance(name, str) or name not in RECIPES:
+        raise BadInput(f"--recipe {name}: no such recipe; {suggestion(str(name), RECIPES)}")
+    return RECIPES[name]
+
+
+def make(command: type[Settings], **given: Any) -> Settings:
+    """The settings of a command, from what was given and, for Train, from the recipe beneath it.
+
+    Every value is checked against its field's annotation. Texts are taken for paths and paths for texts, lists
+    for tuples, NumPy's numbers for Python's. Raises BadInput for unknown names, missing and wrong values.
+    """
+    what = command.__name__.lower()
+    known = {field.name: field for field in fields(command)}  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            raise BadInput(f"{what} has no setting {name!r}; {suggestion(name, known)}")
+    if "recipe" in known:
+        given = recipe(given.get("recipe", "paper")) | given
+    missing = [n for n, f in known.items() if n not in given and f.default is MISSING and f.default_factory is MISSING]
+    if missing:
+        raise BadInput(f"{what} needs {' and '.join(missing)}")
+    kinds = get_type_hints(command, include_extras=True)
+    return command(**{name: checked(name, value, kinds[name]) for name, value in given.items()})
+
+
+def suggestion(name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=2)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+
+
+def checked(name: str, value: Any, annotation: Any) -> Any:
+    """`value` as the annotation wants it. Raises BadInput that says what it must be."""
+    try:
+        return fitted(value, annotation)
+    except TypeError as wrong:  # which only Python can give
+        raise BadInput(f"{name}={value!r}: {wrong}") from None
+    except ValueError as wrong:
+        shown = str(value) if len(str(value)) < 80 else f"{str(value)[:60]}..."
+        raise BadInput(f"--{name.replace('_', '-')} {shown}: {wrong}") from None
+
+
+def fitted(value: Any, annotation: Any) -> Any:
+    """Raises TypeError for a value of another kind, ValueError for one out of range."""
+    kind, inner = get_origin(annotation), get_args(annotation)
+    if kind is Annotated:
+        value = fitted(value, inner[0])
+        for limits in inner[1:]:
+            if isinstance(limits, Within) and value not in limits:
+                raise ValueError(f"must be {limits}")
+    elif kind in (Union, types.UnionType):
+        value = None if value is None else fitted(value, next(each for each in inner if each is not types.NoneType))
+    elif kind is Literal:
+        if isinstance(value, bool) or value not in inner:
+            near = difflib.get_close_matches(str(value), map(str, inner), n=1)
+            raise TypeError(f"must be {either(inner)}" + (f"; did you mean {near[0]}?" if near else ""))
+        value = inner[inner.index(value)]
+    elif kind is tuple:
+        many = inner[-1] is ...
+        if not isinstance(value, list | tuple) or not (many or len(value) == len(inner)):
+            raise TypeError("must be a list" if many else f"must be {len(inner)} values")
+        value = tuple(map(fitted, value, inner[:1] * len(value) if many else inner))
+    elif annotation is bool:
+        if not isinstance(value, bool):
+            raise TypeError("must be True or False")
+    elif annotation in (int, float):
+        if isinstance(value, bool) or not isinstance(value, Integral if annotation is int else Real):
+            raise TypeError(f"must be {'a whole number' if annotation is int else 'a number'}")
+        value = annotation(value)
+        if not math.isfinite(value):
+            raise ValueError("must be finite")
+    else:
+        value = file_name(value, annotation)
+    return value
+
+
+def file_name(value: Any, kind: type[str] | type[Path]) -> str | Path:
+    """Nearly every text here is, or goes into, the name of a file."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError("must be a text" if kind is str else "must be a path")
+    text = os.fsdecode(value)
+    longest = max(len(os.fsencode(part)) for part in text.split(os.sep))
+    if longest > LONGEST_NAME:
+        raise ValueError(f"a name of {longest} bytes is longer than that of a file can be ({LONGEST_NAME})")
+    if "\0" in text:
+        raise TypeError("must be without zero bytes")
+    return text if kind is str else Path(text)
+
+
+def either(choices: tuple[Any, ...]) -> str:
+    """a, b or c"""
+    return " or ".join(filter(None, [", ".join(map(str, choices[:-1])), str(choices[-1])]))

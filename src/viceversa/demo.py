@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from .config import Demo, Train
+from .config import RECIPES, Demo, Train, make
 from .files import replacing
 from .pages.report import Figure, Section, write_report
 from .training.settings import read_config
@@ -30,8 +30,7 @@ TRAINED_ROWS = slice(int(0.08 * HEIGHT), int(0.90 * HEIGHT))
 REDUCED = 4
 """Trained on, and translated, at a quarter of the size: a crop then holds land and sea, which instance norm needs
 to tell one from the other (it takes away the mean colour of what it sees)."""
-TILE = 128
-MINUTES = 4.2
+TILE: int = RECIPES["demo"]["size"]
 
 Pixels = np.ndarray
 """(H, W, 3) uint8."""
@@ -51,28 +50,12 @@ def command_demo(choices: Demo) -> int:
 
 
 def settings(choices: Demo, folder: Path) -> Train:
-    """The recipe, made small enough for a few minutes."""
-    return Train(
-        a=str(folder / "day"),
-        b=str(folder / "night"),
-        test_a=str(folder / "day-strip"),
-        test_b=str(folder / "night-strip"),
-        out=choices.out,
-        minutes=MINUTES if choices.minutes is None else choices.minutes,
-        epochs=1,
-        decay_epochs=1,
-        resize="short",
-        size=TILE,
-        crop=96,
-        width=24,
-        blocks=3,
-        discriminator_layers=2,
-        upsample="nearest",
-        learning_rate=5e-4,
-        ema=0.99,
-        seed=1,
-        device=choices.device,
-    )
+    """The recipe `demo`, which is small enough for a few minutes."""
+    minutes = {} if choices.minutes is None else {"minutes": choices.minutes}
+    return make(
+        Train, recipe="demo", a=folder / "day", b=folder / "night", test_a=folder / "day-strip",
+        test_b=folder / "night-strip", out=choices.out, device=choices.device, **minutes,
+    )  # fmt: skip
 
 
 def earth(name: str) -> Pixels:

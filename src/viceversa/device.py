@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .config import Precision, checked
 from .errors import BadInput
 
 
@@ -47,6 +48,7 @@ def has_bf16(device: torch.device) -> bool:
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     """auto: bf16 where the chip has it, fp32 elsewhere. Raises BadInput for a format the chip has not."""
+    checked("precision", precision, Precision)
     if precision == "bf16" and not has_bf16(device):
         raise BadInput(f"--precision bf16: this chip ({device}) cannot; use --precision fp32 or auto")
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and has_bf16(device)) else torch.float32

@@ -34,6 +34,14 @@ def words(number: int, one: str, many: str | None = None) -> str:
     return f"{count(number)} {one if number == 1 else many or one + 's'}"
 
 
+def say(text: str) -> None:
+    """Print a line; what the terminal cannot print (names of files may be anything) stands there as an escape."""
+    try:
+        print(text, flush=True)
+    except UnicodeEncodeError as error:
+        print(text.encode(error.encoding, "backslashreplace").decode(error.encoding), flush=True)
+
+
 class Update(Protocol):
     """Tell how much is done, and how much there is in all where that has become known."""
 

@@ -14,13 +14,13 @@ from PIL import Image
 
 import viceversa
 from viceversa.cli import main
+from viceversa.data.fetch import Download
 from viceversa.data.pictures import to_pixels, to_tensor
 from viceversa.errors import BadInput
 from viceversa.evaluation import features as features_module
 from viceversa.evaluation.distances import frechet, kid, kid_subsets
 from viceversa.evaluation.evaluate import evaluate
 from viceversa.evaluation.features import load_features
-from viceversa.evaluation.fetch import Download
 from viceversa.evaluation.perceptual import psnr_ssim, structure
 from viceversa.evaluation.scores import load_image
 from viceversa.model.file import Model, save_model
@@ -302,7 +302,7 @@ def test_bad_use(folders: Folders, ruler: str, tmp_path: Path, capsys: pytest.Ca
     assert "--lpips" in bad(capsys, path, *folders, "--features", ruler, "--lpips", tmp_path)
     with pytest.raises(BadInput, match="give MODEL"):
         evaluate(path, folders[0])
-    with pytest.raises(BadInput, match="evaluate has no feature"):
+    with pytest.raises(BadInput, match="evaluate has no setting 'feature'"):
         evaluate(path, *folders, feature="lite0")
     small = model_file(tmp_path / "small.safetensors", image={"size": 64, "crop": 64, "resize": "none"})
     assert "day" in bad(capsys, small, *folders, "--features", ruler)

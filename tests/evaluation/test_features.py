@@ -18,9 +18,9 @@ from onnx import TensorProto, helper
 from PIL import Image
 from torch.nn import functional as F
 
+from viceversa.data.fetch import Download
 from viceversa.errors import BadInput
 from viceversa.evaluation.features import ahead, inception_features, lite0_features, load_features
-from viceversa.evaluation.fetch import Download
 
 
 def pictures(count: int, sizes: tuple[tuple[int, int], ...] = ((40, 56), (320, 301))) -> list[np.ndarray]:

@@ -47,6 +47,8 @@ class Store:
     """A line for each image that could not be read."""
     place: str
     """on the device, in memory or on disk: for people."""
+    zoom: float = 1.0
+    """Crops are enlarged at random, up to so many times."""
 
     @classmethod
     def load(
@@ -58,6 +60,7 @@ class Store:
         resize: Resize,
         crop: int,
         device: torch.device,
+        zoom: float = 1.0,
         budget: int | None = None,
         folder: Path | None = None,
         on_progress: Callable[[int, int], None] | None = None,
@@ -102,7 +105,7 @@ class Store:
             (path, result) for (path, _), result in zip(good, decoded, strict=True) if not isinstance(result, BadImage)
         ]
         layout = torch.tensor([result for _, result in kept], device=pixels.device)
-        return cls(pixels, layout, crop, device, [path for path, _ in kept], broken, place)
+        return cls(pixels, layout, crop, device, [path for path, _ in kept], broken, place, zoom)
 
     @property
     def on_device(self) -> bool:
@@ -118,6 +121,8 @@ class Store:
         where, side = self.pixels.device, self.crop
         index, draws = index.to(where), draws.to(where)
         start, height, width = self.layout[index].unsqueeze(-1).unbind(1)  # each (B, 1)
+        if self.zoom > 1:
+            return self.enlarged(start, height, width, draws)
         top = _choose(draws[:, 0:1], height - side + 1)
         left = _choose(draws[:, 1:2], width - side + 1)
         line = torch.arange(side, device=where)
@@ -126,10 +131,36 @@ class Store:
         levels = self.pixels[rows[:, :, None] + columns[:, None, :]]  # (B, crop, crop, C)
         if not self.on_device and self.device.type == "cuda":
             levels = levels.pin_memory()
-        levels = levels.to(self.device, non_blocking=True)
+        return self.scaled(levels.to(self.device, non_blocking=True))
+
+    def scaled(self, levels: Tensor) -> Tensor:
+        """(B, H, W, C) as kept -> (B, C, H, W) float32 in [-1, 1]."""
         if levels.dtype == torch.int16:
             return images.scale((levels.int() & 0xFFFF).float(), 65535 / 2).permute(0, 3, 1, 2)
         return images.scale(levels.float(), 255 / 2).permute(0, 3, 1, 2)
+
+    def enlarged(self, start: Tensor, height: Tensor, width: Tensor, draws: Tensor) -> Tensor:
+        """`crops`, of squares of side crop / zoom to crop, brought to crop by bilinear interpolation."""
+        scale = 1 / (1 + (self.zoom - 1) * draws[:, 3:4])
+        line = torch.arange(self.crop, device=draws.device)
+        across = torch.where(draws[:, 2:3] < 0.5, line, self.crop - 1 - line)
+
+        def taps(draw: Tensor, along: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            at = (draw * (length - self.crop * scale) + (along + 0.5) * scale - 0.5).clamp(min=0)
+            first = torch.minimum(at.long(), length - 1)
+            return first, torch.minimum(first + 1, length - 1), at - first
+
+        top, bottom, down = taps(draws[:, 0:1], line, height)
+        left, right, over = taps(draws[:, 1:2], across, width)
+
+        def row(rows: Tensor) -> Tensor:
+            begin = (start + rows * width)[:, :, None]
+            end, other = (
+                self.scaled(self.pixels[begin + columns[:, None, :]].to(self.device)) for columns in (left, right)
+            )
+            return torch.lerp(end, other, over[:, None, None, :].to(self.device))
+
+        return torch.lerp(row(top), row(bottom), down[:, None, :, None].to(self.device))
 
 
 def _choose(draw: Tensor, count: Tensor) -> Tensor:

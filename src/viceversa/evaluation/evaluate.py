@@ -3,14 +3,14 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..config import Evaluate
+from ..config import Evaluate, make
 from ..data.folders import find
 from ..device import choose_device, choose_dtype
 from ..errors import BadInput
@@ -64,16 +64,12 @@ def evaluate(
     "structure", "diversity" and "round_trip": {"l1", "lpips"} besides; for several models there are those under
     each model's name. Raises BadInput.
     """
-    unknown = set(choices) - {field.name for field in fields(Evaluate)}
-    if unknown:
-        raise BadInput(f"evaluate has no {', '.join(sorted(unknown))}")
-    if choices.get("lpips") is not None:
-        choices["lpips"] = Path(choices["lpips"])
+    asked = make(Evaluate, **choices)
     models = list(model) if isinstance(model, list | tuple) else [model] if model is not None else []
     folders = [folder for folder in (a, b, fake, real) if folder is not None]
     if len(folders) != 2 or (fake is None) != (real is None) or (fake is None) != bool(models):
         raise BadInput(f"evaluate: {USAGE}")
-    return measure(Evaluate(**choices), models, folders)
+    return measure(asked, models, folders)
 
 
 def command_evaluate(choices: Evaluate) -> int:

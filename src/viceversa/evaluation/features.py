@@ -19,9 +19,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data.fetch import Download, fetch, sha256
 from ..errors import BadInput
 from . import inception
-from .fetch import Download, fetch, sha256
 
 Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float64]

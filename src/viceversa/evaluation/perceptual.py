@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data.fetch import Download, fetch
 from ..errors import BadInput
 from .features import full_precision, read_weights
-from .fetch import Download, fetch
 
 SQUEEZENET = Download(
     "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",

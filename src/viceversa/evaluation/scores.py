@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data.fetch import cache_folder, sha256
 from ..data.pictures import read, to_pixels, to_tensor
 from ..data.store import load_test
 from ..errors import BadInput
@@ -23,7 +24,6 @@ from ..files import replacing
 from ..translation.inference import prepared
 from .distances import frechet, kid
 from .features import Features, Pixels, Vectors, full_precision, load_features
-from .fetch import cache_folder, sha256
 
 Kind = Literal["kid", "frechet"]
 DISTANCES: dict[Kind, Callable[[Vectors, Vectors], float]] = {"kid": kid, "frechet": frechet}

@@ -25,9 +25,10 @@ from ..config import Import
 from ..errors import BadInput
 from ..model.file import Model, save_model
 from ..model.networks import Generator, Norm, ResnetGenerator, UnetGenerator, describe
+from ..model.pyramid import PyramidGenerator
 
 Weights = dict[str, Tensor]
-Network = ResnetGenerator | UnetGenerator
+Network = ResnetGenerator | UnetGenerator | PyramidGenerator
 LEAVES = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked", "filt"}
 ZERO_BY_DEFAULT = {("conv", "bias"), ("norm", "num_batches_tracked")}
 """What a file may lack: the authors leave out biases where batch norm would undo them."""

@@ -8,9 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ..distributed import mean_gradients
+from . import projected
+from .frozen import Frozen
 from .history import History
-from .losses import l1, least_squares
+from .losses import hinge, hinge_generator, l1, least_squares
 from .networks import Generator, ResnetGenerator, initialise
+from .projected import Projected
+from .pyramid import PyramidGenerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +23,7 @@ class Weights:
 
     cycle: float = 10.0
     identity: float = 5.0
+    projected: float = 0.0
     adversarial: Callable[[Tensor, bool], Tensor] = least_squares
 
 
@@ -37,6 +42,8 @@ class CycleGAN(nn.Module):
     """Generators ab and ba; disc_a and disc_b, named for the domain they judge; a history for each.
 
     With `ema` > 0 also a moving average of each generator, which is what pictures and model files show.
+    `proj_a` and `proj_b` judge beside or instead of disc_a and disc_b; `frozen` is what they judge by, and what
+    generators that see are told by. It has no state of its own.
     """
 
     averaged: Tensor
@@ -45,15 +52,19 @@ class CycleGAN(nn.Module):
         self,
         ab: nn.Module,
         ba: nn.Module,
-        disc_a: nn.Module,
-        disc_b: nn.Module,
+        disc_a: nn.Module | None,
+        disc_b: nn.Module | None,
         history_a: History,
         history_b: History,
         ema: float = 0.0,
+        proj_a: Projected | None = None,
+        proj_b: Projected | None = None,
+        frozen: Frozen | None = None,
     ):
         super().__init__()
         self.ab, self.ba, self.disc_a, self.disc_b = ab, ba, disc_a, disc_b
         self.history_a, self.history_b = history_a, history_b
+        self.proj_a, self.proj_b, self.frozen = proj_a, proj_b, frozen
         self.ema = ema
         if ema:
             self.average_ab, self.average_ba = (
@@ -69,12 +80,25 @@ class CycleGAN(nn.Module):
     def parts(self) -> Iterator[nn.Module]:
         """What to compile: a generator in pieces, so that its equal blocks are compiled once."""
         for generator in (self.ab, self.ba):
-            if isinstance(generator, ResnetGenerator):
+            if isinstance(generator, ResnetGenerator | PyramidGenerator):
                 encoder, blocks, decoder = generator.parts
                 yield from (encoder, *blocks.children(), decoder)
             else:
                 yield generator
-        yield from (self.disc_a, self.disc_b)
+        if self.frozen is not None:
+            yield from self.frozen.stages
+        yield from self.discriminators()
+
+    def discriminators(self) -> Iterator[nn.Module]:
+        """Those there are: the PatchGANs, and those on frozen features."""
+        yield from (d for d in (self.disc_a, self.disc_b, self.proj_a, self.proj_b) if d is not None)
+
+    def see(self, x: Tensor, y: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What is to be seen in two batches of pictures; None where the generators are blind."""
+        if self.frozen is None or not self.ab.spec.sees:  # type: ignore[union-attr]
+            return None, None
+        seen_x, seen_y = self.frozen.see(x, y)
+        return seen_x, seen_y
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -89,24 +113,30 @@ class CycleGAN(nn.Module):
 
 
 def build(
-    ab: Generator, ba: Generator, discriminator: Callable[[int], nn.Module], *, history: int, crop: int,
-    seed: int, ema: float = 0.0,
+    ab: Generator, ba: Generator, discriminator: Callable[[int], nn.Module | None], *, history: int, crop: int,
+    seed: int, ema: float = 0.0, projected: bool = False, recompute: bool = False,
 ) -> CycleGAN:  # fmt: skip
-    """A CycleGAN with the paper's random weights, drawn from `seed` (on the CPU, so the same everywhere)."""
+    """A CycleGAN with the paper's random weights, drawn from `seed` (on the CPU, so the same everywhere).
+
+    `discriminator` of the channels gives none where frozen features alone are to judge (`projected`).
+    """
     channels_a, channels_b = ab.channels_in, ab.channels_out
     random = torch.Generator().manual_seed(seed)
-    networks = ab.build(), ba.build(), discriminator(channels_a), discriminator(channels_b)
+    networks = ab.build(recompute), ba.build(recompute), discriminator(channels_a), discriminator(channels_b)
     for network in networks:
-        initialise(network, random)
-    return CycleGAN(
-        *networks, History(history, channels_a, crop, crop), History(history, channels_b, crop, crop), ema=ema
-    )
+        if network is not None:
+            initialise(network, random)
+    kept = history if networks[2] is not None else 0  # of no use to the frozen features
+    histories = History(kept, channels_a, crop, crop), History(kept, channels_b, crop, crop)
+    proj_a, proj_b = (Projected(random), Projected(random)) if projected else (None, None)
+    frozen = Frozen() if projected or ab.sees else None
+    return CycleGAN(*networks, *histories, ema=ema, proj_a=proj_a, proj_b=proj_b, frozen=frozen)
 
 
 def adam(model: CycleGAN, learning_rate: float, capturable: bool = False) -> Optimizers:
     """Adam with betas (0.5, 0.999), fused. With `capturable` the learning rate is a tensor on the device."""
     generators = [*model.ab.parameters(), *model.ba.parameters()]
-    discriminators = [*model.disc_a.parameters(), *model.disc_b.parameters()]
+    discriminators = [p for judge in model.discriminators() for p in judge.parameters()]
 
     def make(parameters: list[nn.Parameter]) -> torch.optim.Adam:
         device = parameters[0].device
@@ -127,53 +157,81 @@ def set_learning_rate(optimizers: Optimizers, rate: float) -> None:
 
 
 def step(
-    model: CycleGAN, a: Tensor, b: Tensor, draws_a: Tensor, draws_b: Tensor,
+    model: CycleGAN, a: Tensor, b: Tensor, chance_a: Tensor, chance_b: Tensor,
     optimizers: Optimizers, weights: Weights, autocast: Callable[[], torch.autocast],
 ) -> dict[str, Tensor]:  # fmt: skip
     """Update both generators, then both discriminators (section 4).
 
-    a, b: (B, C, H, W) in [-1, 1]; draws: (B, 2) uniform, for the histories. Returns each loss by its name, a
+    a, b: (B, C, H, W) in [-1, 1]; chance: (B, 18), uniform in [0, 1): two for the history,
+    eight each for the augmentation of fakes and of reals (the last 16 only where there is a projected
+    discriminator). Returns each loss by its name, a
     scalar on the device: "cycle/a", "adversarial/ab", "discriminator/a" (which judges domain a). Nothing here
     waits for the host, so the whole can be one CUDA graph.
     """
-    adversarial = weights.adversarial
-    frozen(model, True)
+    adversarial, frozen = weights.adversarial, model.frozen
+    disc_a, disc_b, proj_a, proj_b = model.disc_a, model.disc_b, model.proj_a, model.proj_b
+    train_discriminators(model, False)
     with autocast():
+        seen_a, seen_b = model.see(a, b)
         if weights.identity:
-            fake_b, same_b = both(model.ab, a, b)
-            fake_a, same_a = both(model.ba, b, a)
-            identity = {
+            fake_b, same_b = both(model.ab, a, b, seen_a, seen_b)
+            fake_a, same_a = both(model.ba, b, a, seen_b, seen_a)
+            generator = {
                 "identity/a": weights.identity * l1(same_a, a),
                 "identity/b": weights.identity * l1(same_b, b),
             }
         else:
-            fake_b, fake_a, identity = model.ab(a), model.ba(b), {}
-        generator = identity | {
-            "adversarial/ab": adversarial(model.disc_b(fake_b), True),
-            "adversarial/ba": adversarial(model.disc_a(fake_a), True),
-            "cycle/a": weights.cycle * l1(model.ba(fake_b), a),
-            "cycle/b": weights.cycle * l1(model.ab(fake_a), b),
-        }
+            fake_b, fake_a, generator = model.ab(a, *told(seen_a)), model.ba(b, *told(seen_b)), {}
+        if disc_a and disc_b:
+            generator["adversarial/ab"] = adversarial(disc_b(fake_b), True)
+            generator["adversarial/ba"] = adversarial(disc_a(fake_a), True)
+        if proj_a and proj_b and frozen:
+            maps_a, maps_b = projected.maps(frozen, (fake_a, fake_b), (chance_a[:, 2:10], chance_b[:, 2:10]))
+            mixed_a, mixed_b = proj_a.mix(maps_a), proj_b.mix(maps_b)
+            generator["projected/ab"] = weights.projected * hinge_generator(proj_b(mixed_b))
+            generator["projected/ba"] = weights.projected * hinge_generator(proj_a(mixed_a))
+        seen_fake_a, seen_fake_b = model.see(fake_a, fake_b)
+        generator["cycle/a"] = weights.cycle * l1(model.ba(fake_b, *told(seen_fake_b)), a)
+        generator["cycle/b"] = weights.cycle * l1(model.ab(fake_a, *told(seen_fake_a)), b)
     update(optimizers.generators, torch.stack(list(generator.values())).sum())
     model.update_average()
 
-    frozen(model, False)
+    train_discriminators(model, True)
+    discriminator = {}
     with autocast():
-        real_a, shown_a = both(model.disc_a, a, model.history_a(fake_a, draws_a))
-        real_b, shown_b = both(model.disc_b, b, model.history_b(fake_b, draws_b))
-        discriminator = {
-            "discriminator/a": (adversarial(real_a, True) + adversarial(shown_a, False)) / 2,
-            "discriminator/b": (adversarial(real_b, True) + adversarial(shown_b, False)) / 2,
-        }
-    update(optimizers.discriminators, discriminator["discriminator/a"] + discriminator["discriminator/b"])
-
+        if disc_a and disc_b:
+            real_a, shown_a = both(disc_a, a, model.history_a(fake_a, chance_a))
+            real_b, shown_b = both(disc_b, b, model.history_b(fake_b, chance_b))
+            discriminator["discriminator/a"] = (adversarial(real_a, True) + adversarial(shown_a, False)) / 2
+            discriminator["discriminator/b"] = (adversarial(real_b, True) + adversarial(shown_b, False)) / 2
+        if proj_a and proj_b and frozen:
+            with torch.no_grad():
+                maps_a, maps_b = projected.maps(frozen, (a, b), (chance_a[:, 10:], chance_b[:, 10:]))
+                real_maps_a, real_maps_b = proj_a.mix(maps_a), proj_b.mix(maps_b)
+            discriminator["projected/a"] = hinge(*judged(proj_a, real_maps_a, mixed_a))
+            discriminator["projected/b"] = hinge(*judged(proj_b, real_maps_b, mixed_b))
+    update(optimizers.discriminators, torch.stack(list(discriminator.values())).sum())
     return {name: loss.detach() for name, loss in (generator | discriminator).items()}
 
 
-def both(network: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def both(
+    network: nn.Module, x: Tensor, y: Tensor, seen_x: Tensor | None = None, seen_y: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """network(x) and network(y) in one batch: norms work image by image, so this changes nothing but speed."""
-    out_x, out_y = network(torch.cat([x, y])).chunk(2)
+    seen = () if seen_x is None or seen_y is None else (torch.cat([seen_x, seen_y]),)
+    out_x, out_y = network(torch.cat([x, y]), *seen).chunk(2)
     return out_x, out_y
+
+
+def judged(judge: Projected, real: list[Tensor], fake: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The scores of real and of fake maps, level by level in one batch."""
+    scores = [s.chunk(2) for s in judge([torch.cat([r, f.detach()]) for r, f in zip(real, fake, strict=True)])]
+    return [real for real, _ in scores], [fake for _, fake in scores]
+
+
+def told(seen: Tensor | None) -> tuple[Tensor, ...]:
+    """What a generator takes besides the image: nothing, where it is blind."""
+    return () if seen is None else (seen,)
 
 
 def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -183,7 +241,7 @@ def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.step()
 
 
-def frozen(model: CycleGAN, freeze: bool) -> None:
+def train_discriminators(model: CycleGAN, on: bool) -> None:
     """While the generators learn, gradients pass through the discriminators but are not taken for them."""
-    model.disc_a.requires_grad_(not freeze)
-    model.disc_b.requires_grad_(not freeze)
+    for judge in model.discriminators():
+        judge.requires_grad_(on)

@@ -3,13 +3,16 @@
 Parameters bear the names of the authors' PyTorch implementation, so that its state dicts load as they are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+from .frozen import SEEN
+from .pyramid import PyramidGenerator
 
 Norm = Literal["instance", "instance-affine", "batch"]
 
@@ -18,33 +21,44 @@ Norm = Literal["instance", "instance-affine", "batch"]
 class Generator:
     """What a generator is, in plain values: written into model files, and enough to build it again."""
 
-    kind: Literal["resnet", "unet"] = "resnet"
+    kind: Literal["resnet", "unet", "pyramid"] = "resnet"
     channels_in: int = 3
     channels_out: int = 3
     width: int = 64
     """Channels after the first convolution."""
     blocks: int = 9
-    """Residual blocks (resnet)."""
+    """Residual blocks (resnet, pyramid)."""
     halvings: int = 8
     """How often a U-Net halves its input: 7 for U-Net 128, 8 for U-Net 256."""
     upsample: Literal["transposed", "nearest"] = "transposed"
     norm: Norm = "instance"
     antialias: bool = False
     """Blurred down- and upsampling, as in CUT's CycleGAN (Zhang 2019)."""
+    levels: int = 0
+    """How often a pyramid halves the image before it is translated."""
+    sees: bool = False
+    """Is it told by a frozen network what it looks at? Then `forward` also takes what `Frozen.see` gives."""
 
-    def build(self) -> "ResnetGenerator | UnetGenerator":
-        """The network, with PyTorch's own random weights (`initialise` draws the paper's)."""
-        return ResnetGenerator(self) if self.kind == "resnet" else UnetGenerator(self)
+    def build(self, recompute: bool = False) -> "ResnetGenerator | UnetGenerator | PyramidGenerator":
+        """The network, with PyTorch's own random weights (`initialise` draws the paper's).
+
+        `recompute`: activations are computed again in the backward pass instead of being kept.
+        """
+        if self.kind == "pyramid":
+            channels = self.channels_out * (1 + self.levels)
+            small = replace(self, kind="resnet", levels=0, channels_out=channels)
+            return PyramidGenerator(self, ResnetGenerator(small, recompute, tanh=False))
+        return ResnetGenerator(self, recompute) if self.kind == "resnet" else UnetGenerator(self, recompute)
 
     @property
     def multiple(self) -> int:
         """Height and width of an input must be multiples of this."""
-        return 4 if self.kind == "resnet" else 2**self.halvings
+        return int(2**self.halvings if self.kind == "unet" else 4 * 2**self.levels)
 
     @property
     def smallest(self) -> int:
         """The smallest side that the network's reflection pads take."""
-        return 8 if self.kind == "resnet" else 2**self.halvings
+        return int(2**self.halvings if self.kind == "unet" else 8 * 2**self.levels)
 
 
 class InstanceNorm(nn.Module):
@@ -134,33 +148,46 @@ def up(g: Generator, channels_in: int, channels_out: int) -> list[nn.Module]:
 class ResnetGenerator(nn.Module):
     """c7s1-64, d128, d256, R256 x 9, u128, u64, c7s1-3 (appendix 7.2).
 
-    (B, C_in, H, W) in [-1, 1] -> (B, C_out, H, W) in [-1, 1]; H and W divisible by 4.
+    (B, C_in, H, W) in [-1, 1] -> (B, C_out, H, W) in [-1, 1]; H and W divisible by 4. Without `tanh` its
+    output is unbounded, for a pyramid to make its own of.
     """
 
-    def __init__(self, g: Generator):
+    def __init__(self, g: Generator, recompute: bool = False, tanh: bool = True):
         super().__init__()
         w = g.width
-        self.spec = g
-        self.checkpoint_activations = False
+        self.spec, self.recompute = g, recompute
         self.model = nn.Sequential(
             *conv7(g.channels_in, w), norm_layer(g.norm, w), nn.ReLU(),
             *down(g, w, 2 * w), *down(g, 2 * w, 4 * w),
             *(Residual(4 * w, g.norm) for _ in range(g.blocks)),
             *up(g, 4 * w, 2 * w), *up(g, 2 * w, w),
-            *conv7(w, g.channels_out), nn.Tanh(),
+            *conv7(w, g.channels_out), *([nn.Tanh()] if tanh else []),
         )  # fmt: skip
+        self.seeing = nn.Conv2d(SEEN, 4 * w, 1) if g.sees else None
         # The same layers by role, in a tuple so that they are not registered (and named) twice.
         first = next(n for n, layer in enumerate(self.model) if isinstance(layer, Residual))
         last = first + g.blocks
         self.parts = (self.model[:first], self.model[first:last], self.model[last:])
 
-    def forward(self, x: Tensor) -> Tensor:
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its convolutions compute in, but for autocast."""
+        return next(self.parameters()).dtype
+
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """`seen`: (B, SEEN, h, w), what `Frozen.see` makes of the whole picture, where spec.sees."""
         encoder, blocks, decoder = self.parts
         x = encoder(x)
+        if self.seeing is not None:
+            assert seen is not None, "this generator has to be told what it looks at: Frozen.see"
+            told = self.seeing(seen.to(self.dtype))
+            x = x + F.interpolate(told, x.shape[2:], mode="bilinear").to(x.dtype)
         for block in blocks.children():
-            # With checkpointing only what a block was given is kept; backward computes the rest again.
-            keep = not (self.checkpoint_activations and torch.is_grad_enabled())
-            x = block(x) if keep else checkpoint(block, x, use_reentrant=False)
+            # Only what a block was given is kept then; backward computes the rest again.
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = block(x)
         return decoder(x)  # type: ignore[no-any-return]
 
 
@@ -189,10 +216,9 @@ class UnetGenerator(nn.Module):
     (B, C_in, H, W) in [-1, 1] -> (B, C_out, H, W) in [-1, 1]; H and W divisible by 2 ** halvings.
     """
 
-    def __init__(self, g: Generator):
+    def __init__(self, g: Generator, recompute: bool = False):
         super().__init__()
-        self.spec = g
-        self.checkpoint_activations = False
+        self.spec, self.recompute = g, recompute
         inside: Skip | None = None
         widths = [g.width * min(2**level, 8) for level in range(g.halvings)]
         for outer, inner in reversed(list(zip(widths[:-1], widths[1:], strict=True))):
@@ -208,8 +234,8 @@ class UnetGenerator(nn.Module):
         return self.model.model(x)  # type: ignore[operator,no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.checkpoint_activations and torch.is_grad_enabled():
-            return checkpoint(self.layers, x, use_reentrant=False)  # type: ignore[no-any-return]
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self.layers, x, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
         return self.layers(x)
 
 
@@ -281,5 +307,10 @@ def _patch_scores(side: int, layers: int) -> int:
 def describe(network: Any) -> str:
     """A line for people: kind, width, blocks, parameters."""
     g: Generator = network.spec
-    what = f"ResNet, {g.blocks} block{'s' * (g.blocks != 1)}" if g.kind == "resnet" else f"U-Net {2**g.halvings}"
+    blocks = f"{g.blocks} block{'s' * (g.blocks != 1)}"
+    what = {
+        "resnet": f"ResNet, {blocks}",
+        "unet": f"U-Net {2**g.halvings}",
+        "pyramid": f"pyramid of {g.levels} level{'s' * (g.levels != 1)}, {blocks}",
+    }[g.kind] + (", sees" if g.sees else "")
     return f"{what}, width {g.width}, {count(network) / 1e6:.1f} M parameters"

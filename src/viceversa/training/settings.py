@@ -56,7 +56,7 @@ def generators(s: Train) -> tuple[Generator, Generator]:
     a, b = s.channels
     ab = Generator(
         kind=s.generator, channels_in=a, channels_out=b, width=s.width, blocks=s.blocks, halvings=halvings,
-        upsample=s.upsample,
+        upsample=s.upsample, levels=s.levels if s.generator == "pyramid" else 0, sees=s.sees,
     )  # fmt: skip
     return ab, replace(ab, channels_in=b, channels_out=a)
 

@@ -179,7 +179,8 @@ def load(s: Train, sources: Sources, device: torch.device, say: Say) -> tuple[St
     for name, paths, channels in zip(sources.names, (sources.a, sources.b), s.channels, strict=True):
         with progress_bar(f"reading {name}", len(paths), silent=distributed.rank() != 0) as update:
             store = Store.load(
-                paths, channels=channels, size=s.size, resize=s.resize, crop=s.crop, device=device, folder=s.out,
+                paths, channels=channels, size=s.size, resize=s.resize, crop=s.crop, device=device, zoom=s.zoom,
+                folder=s.out,
                 on_progress=update,
             )  # fmt: skip
         for line in store.skipped:
@@ -193,16 +194,26 @@ def load(s: Train, sources: Sources, device: torch.device, say: Say) -> tuple[St
 def make_model(s: Train, device: torch.device) -> CycleGAN:
     """The networks on the device, in channels-last layout, which convolutions of bf16 and float32 like best."""
 
-    def discriminator(channels: int) -> nn.Module:
+    def discriminator(channels: int) -> nn.Module | None:
+        if s.discriminator == "none":
+            return None
         if s.discriminator == "pixel":
             return PixelDiscriminator(channels, s.width)
         return PatchDiscriminator(channels, s.width, s.discriminator_layers)
 
     assert s.seed is not None
     ab, ba = settings.generators(s)
-    model = build(ab, ba, discriminator, history=s.history, crop=s.crop, seed=s.seed, ema=s.ema)
-    for generator in (model.ab, model.ba):
-        generator.checkpoint_activations = s.checkpoint_activations  # type: ignore[assignment]
+    model = build(
+        ab,
+        ba,
+        discriminator,
+        history=s.history,
+        crop=s.crop,
+        seed=s.seed,
+        ema=s.ema,
+        projected=s.projected > 0,
+        recompute=s.checkpoint_activations,
+    )
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -230,6 +241,7 @@ def make_step(
     weights = Weights(
         cycle=s.cycle,
         identity=s.identity,
+        projected=s.projected,
         adversarial=least_squares if s.adversarial == "least-squares" else log_likelihood,
     )
     store_a, store_b = stores

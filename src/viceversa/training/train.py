@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from .. import distributed
-from ..config import Train
+from ..config import Train, make
 from ..data.store import draw
-from ..errors import BadInput, Failed, Interrupted
+from ..errors import Failed, Interrupted
 from ..model.cyclegan import set_learning_rate
 from ..model.networks import describe
 from . import checkpoint
@@ -38,16 +38,7 @@ def train(a: str | Path, b: str | Path | None = None, **choices: Any) -> Run:
     `choices` are the fields of `config.Train`, which are the flags of `viceversa train`. Returns the run:
     `viceversa.load(run)` is its model. Raises BadInput, Failed, or Interrupted (everything is saved then).
     """
-    for name in ("test_a", "test_b"):
-        if choices.get(name) is not None:
-            choices[name] = str(choices[name])
-    if "out" in choices:
-        choices["out"] = Path(choices["out"])
-    try:
-        settings = Train(a=str(a), b=None if b is None else str(b), **choices)
-    except TypeError as error:
-        raise BadInput(f"train: {error}".replace("Train.__init__() got an ", "")) from None
-    return run(settings)
+    return run(make(Train, a=a, b=b, **choices))
 
 
 def command_train(settings: Train) -> int:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from viceversa.data.fetch import Download, cache_folder, fetch
 from viceversa.errors import BadInput
-from viceversa.evaluation.fetch import Download, cache_folder, fetch
 
 CONTENT = bytes(range(256)) * 5000
 SHA = hashlib.sha256(CONTENT).hexdigest()
