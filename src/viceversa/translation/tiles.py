@@ -20,16 +20,18 @@ is 2.3 GB, where the whole at once takes 7.5 GB; and, since tiles fit into cache
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import BadInput
 from ..model.networks import Blur, Generator, InstanceNorm, Residual
+from ..model.pyramid import join, split
 from .inference import BLOCK, Moments, normalise
 
 TILE = 1 << 22
@@ -37,6 +39,9 @@ TILE = 1 << 22
 
 WORKING = 40 * TILE
 """Bytes that a tile takes on its way: measured, ten activations in float32."""
+
+STRIP = 1 << 19
+"""Pixels of a strip of a large image that a pyramid takes apart."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,8 @@ def choose(
                 need = tiled_bytes(network.model, height, width, plan)
                 if need <= budget:
                     return plan
-    how = "even by tiles" if network.spec.kind == "resnet" else "(a U-Net cannot go by tiles)"
+    name = {"resnet": "", "unet": "U-Net", "pyramid": "pyramid"}[network.spec.kind]
+    how = f"(a {name} cannot go by tiles)" if name else "even by tiles"
     raise BadInput(
         f"an image of {width}x{height} takes {amount(need)} {how}, and the network may take {amount(budget)}: "
         "raise --memory, or use --size"
@@ -102,6 +108,9 @@ def amount(size: float) -> str:
 
 def whole_bytes(spec: Generator, height: int, width: int, arithmetic: torch.dtype, device: torch.device) -> float:
     """What one image takes beside the weights: measured, mostly the two widest activations."""
+    if spec.kind == "pyramid":  # those of the small image; of the large one itself and the result, by strips
+        small = whole_bytes(replace(spec, kind="resnet"), height, width, arithmetic, device) - WORKING
+        return WORKING + small / 4**spec.levels + 4 * (spec.channels_in + spec.channels_out + 2) * height * width
     widths = 1.7 if spec.kind == "unet" else 5.7 if spec.antialias else 2.5
     textbook = 1 if device.type == "cpu" else 3  # elsewhere norms make several activations in float32
     return WORKING + widths * spec.width * height * width * arithmetic.itemsize * textbook
@@ -125,15 +134,52 @@ def tiled_bytes(model: nn.Sequential, height: int, width: int, plan: Plan) -> fl
 
 
 @torch.no_grad()
-def translate(model: nn.Sequential, image: Tensor, plan: Plan) -> Tensor:
-    """`model(image)`, (1, C, H, W) -> (1, C', H, W) in `plan.kept`, for the layers of a ResnetGenerator.
+def translate(network: Any, image: Tensor, seen: Tensor | None = None, *, plan: Plan) -> Tensor:
+    """`network(image)`, (1, C, H, W) -> (1, C', H, W) in `plan.kept`, of a ResnetGenerator.
 
     H and W are divisible by 4, and the convolutions' weights are in `plan.arithmetic`.
     """
     x = Kept(image, Moments())
-    for stretch in cut(model, plan.most):
-        x = add_block(x, stretch[0], plan) if isinstance(stretch[0], Residual) else compute(x, stretch, plan)
+    for stretch in cut(network.model, plan.most):
+        if isinstance(stretch[0], Residual):
+            if seen is not None:
+                tell(x.values, network.seeing(seen.to(plan.arithmetic)))
+                seen = None
+            x = add_block(x, stretch[0], plan)
+        else:
+            x = compute(x, stretch, plan)
     return x.values
+
+
+@torch.no_grad()
+def by_strips(network: Any, image: Tensor, seen: Tensor | None = None) -> Tensor:
+    """`network(image)`, (1, C, H, W) -> (1, C', H, W) in float32, of a PyramidGenerator.
+
+    The small image goes through the network whole; the large one is taken apart and put together in strips, which
+    lie in caches and leave little in memory.
+    """
+    levels, (height, width) = network.spec.levels, image.shape[2:]
+    small = image
+    for _ in range(levels):
+        small = F.avg_pool2d(small, 2)
+    colours, gains = network.translated(small, seen)
+    out = image.new_empty((1, network.spec.channels_out, height, width))
+    step = 2**levels
+    strip = max(16, STRIP // width // step) * step
+    for top in range(0, height, strip):
+        # Each doubling looks a pixel of the smaller image beyond what it makes: less than two of the smallest.
+        start, stop = max(0, top - 2 * step), min(height, top + strip + 2 * step)
+        rows = slice(start // step, stop // step)
+        _, bands = split(image[:, :, start:stop], levels)
+        made = join(colours[:, :, rows], [gain[:, :, rows] for gain in gains], bands)
+        out[:, :, top : top + strip] = made[:, :, top - start :][:, :, :strip].clamp_(-1, 1)
+    return out
+
+
+def tell(x: Tensor, told: Tensor) -> None:
+    """Add what a generator that sees is told, in the place of `x`; a few channels at a time, since `x` is large."""
+    for some, more in zip(x.split(16, 1), told.split(16, 1), strict=True):
+        some += F.interpolate(more, x.shape[2:], mode="bilinear")
 
 
 def cut(model: nn.Sequential, most: float) -> list[list[nn.Module]]:

@@ -18,6 +18,7 @@ from ..data.sixteen import to_8_bit
 from ..device import choose_device, choose_dtype, free, use_available_cores
 from ..errors import BadInput
 from ..model.file import Model, load_model, save_model
+from ..model.frozen import shared
 from ..model.hub import resolve
 from ..model.networks import Generator
 from . import tiles
@@ -53,32 +54,75 @@ class Network:
         self.network: Any = prepared(generator, device, dtype)
         self.spec: Generator = self.network.spec  # type: ignore[assignment]
         self.device, self.dtype, self.memory = device, dtype, memory
+        # A pyramid's own arithmetic is in float32, for the detail that it carries over.
+        self.takes = torch.float32 if self.spec.kind == "pyramid" else dtype
 
     @torch.no_grad()
-    def __call__(self, batch: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1] -> (B, C', H, W), on the device. Raises BadInput for what is too large."""
+    def __call__(self, batch: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) in [-1, 1] -> (B, C', H, W), on the device. Raises BadInput for what is too large.
+
+        `seen`: what a generator that sees is told, `see(batch)` if nothing else is given. Where the device's memory
+        does not suffice against all reckoning, it is tried once more with half of it, which may mean by tiles.
+        """
+        batch = batch.to(self.device)
+        try:
+            return self.within(self.budget, batch, seen)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Out here nothing holds what the first attempt had got.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            return self.within(self.budget / 2, batch, seen)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        raise BadInput(f"out of memory at an image of {batch.shape[3]}x{batch.shape[2]}: close what else uses "
+                       f"{self.device}, say how much there is by --memory, or use --size")  # fmt: skip
+
+    def within(self, budget: float, batch: Tensor, seen: Tensor | None) -> Tensor:
+        """The same, in so many bytes."""
         height, width = batch.shape[2:]
-        padded = pad(batch.to(self.device), self.spec).to(self.dtype, memory_format=torch.channels_last)
+        if self.spec.sees and seen is None:
+            seen = self.see(batch)
+        padded = pad(batch, self.spec).to(self.takes, memory_format=torch.channels_last)
         rows, columns = padded.shape[2:]
-        plan = tiles.choose(self.network, rows, columns, self.dtype, self.device, self.budget)
-        translate = self.network if plan is None else partial(tiles.translate, self.network.model, plan=plan)
+        plan = tiles.choose(self.network, rows, columns, self.dtype, self.device, budget)
+        translate = self.network if plan is None else partial(tiles.translate, self.network, plan=plan)
+        if self.spec.kind == "pyramid":
+            translate = partial(tiles.by_strips, self.network)
         # By tiles, and on a CPU, a batch is no quicker than its images one by one.
-        single = plan is not None or self.device.type == "cpu"
-        together = 1 if single else self.at_once(rows * columns)
-        return torch.cat([translate(images) for images in padded.split(together)])[:, :, :height, :width]
+        single = plan is not None or self.device.type == "cpu" or self.spec.kind == "pyramid"
+        groups = [padded] if seen is None else [padded, seen]
+        parts = zip(*(group.split(1 if single else self.at_once(rows * columns, budget)) for group in groups))
+        return torch.cat([translate(*part) for part in parts])[:, :, :height, :width]
+
+    def see(self, batch: Tensor) -> Tensor:
+        """What the frozen network sees in whole pictures, (B, C, H, W) -> (B, SEEN, h, w)."""
+        return shared(self.device).see(batch.float())[0]
 
     @property
     def budget(self) -> float:
         """Bytes that it may take now."""
         return self.memory or FREE_SHARE * free(self.device)
 
-    def at_once(self, pixels: int) -> int:
+    def at_once(self, pixels: int, budget: float | None = None) -> int:
         """How many images of so many pixels fit into the memory together; at least 1."""
-        return max(1, int(self.budget // tiles.whole_bytes(self.spec, 1, pixels, self.dtype, self.device)))
+        one = tiles.whole_bytes(self.spec, 1, pixels, self.dtype, self.device)
+        return max(1, int((budget or self.budget) // one))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Also of a CPU, for which PyTorch has no class of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
 
 
 class Translator:
-    """Translates images between the two domains of a model. May be called by several threads at once."""
+    """Translates images between the two domains of a model. May be called by several threads at once.
+
+    Can be pickled and copied deeply, as programs with several processes do; the networks are made ready again there.
+    """
 
     def __init__(self, model: Model, *, device: str = "auto", precision: str = "auto", memory: str | int | None = None):
         self.model = model
@@ -91,6 +135,12 @@ class Translator:
         self.lock = threading.Lock()
         if self.device.type == "cpu":
             use_available_cores()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("networks", "lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, networks={}, lock=threading.Lock())
 
     @property
     def domains(self) -> tuple[str, str]:
@@ -158,7 +208,7 @@ class Translator:
         network = self.network(direction, self.precise if pixels.dtype == np.uint16 else self.dtype)
         self.check_channels(pixels.shape[-1], direction)
         # With a `size`, the photo's detail is wanted in full; else nothing larger than need be is held.
-        batch = images.to_tensor(pixels).to(self.device, network.dtype if size is None else torch.float32)
+        batch = images.to_tensor(pixels).to(self.device, network.takes if size is None else torch.float32)
         out = images.to_pixels(self.run(batch, network, size), pixels.dtype)
         return out if pixels.ndim == 4 else out[0]
 
