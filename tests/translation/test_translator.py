@@ -186,7 +186,7 @@ def test_threads_share_one_translator():
         assert np.array_equal(result, alone(noise(20, 20, 3, seed=n), "day" if n % 2 else "night"))
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda translator: pickle.loads(pickle.dumps(translator))])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])  # noqa: S301
 def test_a_translator_can_be_copied_and_sent_to_other_processes(translator, copied):
     pixels = noise(20, 30, 3)
     expected = translator(pixels, "night")
@@ -220,7 +220,7 @@ def test_out_of_memory_it_is_tried_once_more_with_half_of_it(monkeypatch):
     assert np.abs(tiled.astype(int) - load(model(width=16), precision="fp32")(pixels, "night")).max() <= 1
     with pytest.raises(BadInput, match=r"image of 400x300 takes .* raise --memory, or use --size"):
         load(given, device="cpu", precision="fp32", memory=whole // 4)(pixels, "night")
-    with pytest.raises(BadInput, match="out of memory at an image of 400x300: .*--memory"):
+    with pytest.raises(BadInput, match=r"out of memory at an image of 400x300: .*--memory"):
         load(given, device="cpu", precision="fp32", memory=4 * whole)(pixels, "night")
 
 

@@ -94,9 +94,9 @@ class Network:
             translate = partial(tiles.by_strips, self.network)
         # By tiles, and on a CPU, a batch is no quicker than its images one by one.
         single = plan is not None or self.device.type == "cpu" or self.spec.kind == "pyramid"
-        groups = [padded] if seen is None else [padded, seen]
-        parts = zip(*(group.split(1 if single else self.at_once(rows * columns, budget)) for group in groups))
-        return torch.cat([translate(*part) for part in parts])[:, :, :height, :width]
+        together = 1 if single else self.at_once(rows * columns, budget)
+        groups = [group.split(together) for group in (padded, seen) if group is not None]
+        return torch.cat([translate(*part) for part in zip(*groups, strict=True)])[:, :, :height, :width]
 
     def see(self, batch: Tensor) -> Tensor:
         """What the frozen network sees in whole pictures, (B, C, H, W) -> (B, SEEN, h, w)."""
