@@ -124,11 +124,11 @@ def our_step(o: argparse.Namespace, device: torch.device, on: frozenset[str]) ->
     context = functools.partial(autocast, device, torch.bfloat16 if "bf16" in on else torch.float32)
     unmerged = mock.patch.object(cyclegan, "both", lambda network, x, y: (network(x), network(y)))
 
-    def run(a: torch.Tensor, b: torch.Tensor, draws_a: torch.Tensor, draws_b: torch.Tensor) -> torch.Tensor:
+    def run(a: torch.Tensor, b: torch.Tensor, draws_a: torch.Tensor, draws_b: torch.Tensor) -> dict[str, torch.Tensor]:
         with contextlib.nullcontext() if "merged" in on else unmerged:
             return step(model, a, b, draws_a, draws_b, optimizers, Weights(), context)
 
-    whole = Graphed(run, print) if "graph" in on else run
+    whole = Graphed(run, [next(model.ab.parameters())], device, print) if "graph" in on else run
     return lambda: whole(a, b, *torch.rand(2, o.batch, 2, device=device))
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -87,11 +89,36 @@ def use_available_cores() -> None:
 
 
 def tune(device: torch.device) -> None:
-    """Settings for fixed shapes: TF32 for float32 convolutions and products, the fastest of cuDNN's algorithms."""
+    """Settings for fixed shapes on a GPU: TF32 for float32 convolutions and products, the fastest of cuDNN's
+    algorithms. The GPU becomes the current one: streams and graphs are made on that."""
     if device.type == "cuda":
+        torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
+
+
+@contextmanager
+def as_it_was() -> Iterator[None]:
+    """Put back what the work within sets for the whole process: threads, the settings of `tune`, the current GPU."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    threads, flags = torch.get_num_threads(), (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark)
+    gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = flags
+        if gpu is not None:
+            torch.cuda.set_device(gpu)
+
+
+def worth_compiling(device: torch.device, *, seconds: float | None = None, operations: float = 0.0) -> bool:
+    """Is a run of so many seconds, or else multiply-adds, long enough to pay back a minute of compiling?"""
+    if device.type not in ("cpu", "cuda"):
+        return False
+    a_second = {"cpu": 1e12, "cuda": 5e12}[device.type]  # of a small one
+    return (operations / a_second if seconds is None else seconds) > 400
 
 
 @lru_cache(maxsize=4)
@@ -120,63 +147,95 @@ def uncompiled() -> Iterator[None]:
         yield
 
 
+def why_not_capture(backend: str | None) -> str | None:
+    """None where a step on a GPU can be one CUDA graph; else why not, in a line. `backend`: of the process group."""
+    if backend not in (None, "nccl"):
+        return f"{backend} averages gradients on the host; start the processes with NCCL"
+    if os.environ.get("CUDA_LAUNCH_BLOCKING", "0") != "0":
+        return "CUDA_LAUNCH_BLOCKING is set"
+    if torch.is_anomaly_enabled():
+        return "autograd's anomaly detection looks at every value"
+    return None
+
+
 class Graphed:
     """A function of tensors on a GPU, captured as one CUDA graph after three ordinary calls.
 
-    The function must return a dict of tensors, wait for nothing, and change state in place only. Where it cannot be
-    captured, `say` is told once and calls go on as before.
+    The function must return scalars by name, wait for nothing, and change state in place only; `changing` are
+    tensors that each call changes. Where it cannot be captured, or the graph changes nothing, `say` is told once
+    and calls go on as before. Raises torch.OutOfMemoryError.
     """
 
-    def __init__(self, function: Callable[..., dict[str, Tensor]], say: Callable[[str], None]):
-        self.function, self.say = function, say
-        self.before_capture = 3
+    def __init__(
+        self, function: Callable[..., dict[str, Tensor]], changing: Iterable[Tensor], device: torch.device,
+        say: Callable[[str], None], cuda: Any = torch.cuda,
+    ):  # fmt: skip
+        self.function, self.changing, self.device, self.say, self.cuda = function, list(changing), device, say, cuda
+        self.stream = cuda.Stream(device)
+        self.calls, self.captures = 0, True
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.inputs: list[Tensor] = []
 
     def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
-        if self.graph is None and self.before_capture == 0:
-            self.capture(inputs)
-        if self.graph is None:
-            self.before_capture -= 1
-            return self.aside(inputs)
-        for kept, new in zip(self.inputs, inputs, strict=True):
-            kept.copy_(new, non_blocking=True)
-        self.graph.replay()
-        return {name: value.clone() for name, value in self.output.items()}
+        with self.cuda.device(self.device):
+            self.calls += 1
+            if self.captures and self.calls <= 3:
+                return self.aside(inputs)
+            if self.captures and self.graph is None:
+                self.capture(inputs)
+            return self.replay(inputs) if self.captures else self.function(*inputs)
 
     def aside(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """An ordinary call, on a stream of its own as captures ask for."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            output = self.function(*inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        return output
+        """An ordinary call on the stream of the capture, for what libraries set up at their first use."""
+        self.stream.wait_stream(self.cuda.current_stream())
+        with self.cuda.stream(self.stream):
+            losses = self.function(*inputs)
+        self.cuda.current_stream().wait_stream(self.stream)
+        return losses
 
     def capture(self, inputs: tuple[Tensor, ...]) -> None:
         self.inputs = [x.clone() for x in inputs]
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
+        graph, before = self.cuda.CUDAGraph(), self.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph):
-                self.output = self.function(*self.inputs)
+            # thread_local: NCCL's own threads may do meanwhile what a capture forbids.
+            with self.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+                losses = self.function(*self.inputs)
+                self.names, self.losses = list(losses), torch.stack(list(losses.values()))
             self.graph = graph
         except RuntimeError as error:
-            self.before_capture = -1  # never again
-            self.say(f"the step could not be captured as a CUDA graph ({str(error).splitlines()[0]}); going on without")
+            # Where a capture broke, ending it fails too, and is what is raised: the cause lies beneath.
+            if any(isinstance(each, torch.OutOfMemoryError) for each in (error, error.__context__)):
+                raise
+            self.give_up(str(error.__context__ or error).partition("\n")[0])
+        finally:
+            self.cuda.set_stream(before)  # torch leaves its own behind when ending a capture fails
+
+    def replay(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        assert self.graph is not None
+        for kept, new in zip(self.inputs, inputs, strict=True):
+            kept.copy_(new, non_blocking=True)
+        before = [x.detach().clone() for x in self.changing]
+        self.graph.replay()
+        if self.changing and all(map(torch.equal, before, self.changing)):
+            self.give_up("its graph is empty")
+            return self.function(*inputs)
+        self.changing = []  # looked at once: it waits for the device
+        return dict(zip(self.names, self.losses.clone().unbind(), strict=True))
+
+    def give_up(self, reason: str) -> None:
+        self.captures, self.graph = False, None
+        self.say(f"the step is not captured as a CUDA graph, so slower than it could be: {reason}")
 
 
 def free(device: torch.device) -> float:
     """Bytes that can be taken: on a GPU; or in memory, by this process of those on this machine."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # where no one tells better
-    with suppress(OSError):
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        available = 1024 * int(lines["MemAvailable"].split()[0])
+        # What PyTorch holds without using it is free to PyTorch, though not to others.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + kept)
+    available = psutil.virtual_memory().available
     with suppress(OSError, ValueError):  # a container's limit (cgroup v2); "max" is none
         group = Path("/sys/fs/cgroup")
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         used = int((group / "memory.current").read_text()) - int(stat["inactive_file"])
         available = min(available, int((group / "memory.max").read_text()) - used)
-    return available / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun
+    return float(available) / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun

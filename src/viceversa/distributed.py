@@ -55,6 +55,11 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def backend() -> str | None:
+    """nccl, gloo, ...; None for a single process."""
+    return dist.get_backend() if world() > 1 else None
+
+
 def is_running() -> bool:
     return dist.is_initialized()
 
@@ -62,6 +67,13 @@ def is_running() -> bool:
 def close() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def is_communication_error(error: BaseException) -> bool:
+    """Is it another process that is missing, rather than something wrong in this one? Gloo, which works between
+    CPUs, raises plain RuntimeErrors, and says only where in its source it was."""
+    gloo = isinstance(error, RuntimeError) and "gloo/transport/" in str(error)
+    return gloo or isinstance(error, dist.DistError)
 
 
 def mean_gradients(optimizer: torch.optim.Optimizer) -> None:
@@ -117,13 +129,13 @@ def everyone(value: Any) -> list[Any]:
     return values
 
 
-def gather(x: Tensor) -> list[Tensor]:
-    """The tensors of all processes, by rank, on every process."""
+def to_first(x: Tensor) -> Tensor:
+    """(...) of each process -> (world, ...) by rank on rank 0, (0, ...) elsewhere."""
     if world() == 1:
-        return [x]
-    parts = [torch.empty_like(x) for _ in range(world())]
-    dist.all_gather(parts, x.contiguous())
-    return parts
+        return x[None]
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world() if rank() == 0 else 0)]
+    dist.gather(x.contiguous(), parts or None)
+    return torch.stack(parts) if parts else x[None][:0]
 
 
 def from_first(value: Any) -> Any:

@@ -30,7 +30,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def one_by_one(network, x, y):
+def one_by_one(network, x, y, *seen):
     return network(x), network(y)
 
 

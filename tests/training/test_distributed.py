@@ -131,3 +131,33 @@ def test_memory_is_a_view_in_the_order_of_memory(layout):
     flat = distributed.memory(x)
     flat += 1
     assert flat.numel() == x.numel() and x.min() >= 1
+
+
+LOST = """
+import os
+import torch
+from torch import distributed as dist
+from viceversa import distributed
+distributed.init("cpu")
+x = torch.arange(3.0) + 10 * distributed.rank()
+gathered = distributed.to_first(x)
+expected = torch.tensor([[0.0, 1, 2], [10, 11, 12]]) if distributed.rank() == 0 else torch.zeros(0, 3)
+assert torch.equal(gathered, expected), gathered
+distributed.everyone(0)
+if distributed.rank() == 1:
+    os._exit(0)
+for work in (lambda: distributed.mean(x), lambda: distributed.everyone(1), lambda: distributed.to_first(x)):
+    try:
+        work()
+    except RuntimeError as error:
+        print("told as a lost process:", distributed.is_communication_error(error), flush=True)
+"""
+
+
+def test_a_lost_process_is_told_from_what_is_wrong_in_this_one(tmp_path):
+    (tmp_path / "lost.py").write_text(LOST)
+    process = torchrun(2, tmp_path / "lost.py")
+    assert ended(process, seconds=120).count("told as a lost process: True") == 3
+    assert distributed.is_communication_error(torch.distributed.DistNetworkError("connection closed"))
+    for error in (RuntimeError("size of tensor a must match"), torch.OutOfMemoryError("no memory"), ValueError("x")):
+        assert not distributed.is_communication_error(error)

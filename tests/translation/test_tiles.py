@@ -80,25 +80,6 @@ def test_tiles_equal_the_whole(kind, most):
         assert (tiled - whole).abs().max() < 1e-12
 
 
-PYRAMIDS = {
-    "sees": Generator(kind="pyramid", levels=2, width=4, blocks=1, upsample="nearest", sees=True),
-    "gray to colour": Generator(kind="pyramid", levels=1, width=4, blocks=1, channels_in=1),
-    "colour to gray": Generator(kind="pyramid", levels=3, width=4, blocks=1, channels_out=1),
-}
-
-
-@pytest.mark.parametrize("kind", PYRAMIDS)
-@torch.no_grad()
-def test_a_pyramid_by_strips_equals_the_whole(kind, monkeypatch):
-    monkeypatch.setattr(tiles, "STRIP", 1 << 12)
-    spec = PYRAMIDS[kind]
-    made = network(spec, torch.float32)
-    for height, width in ((320, 192), (64, 704), (544, 64)):
-        image = picture(height, width, spec.channels_in)
-        seen = seen_in(spec, image)
-        assert (tiles.by_strips(made, image, *seen) - made(image, *seen)).abs().max() < 1e-6
-
-
 @torch.no_grad()
 def test_without_float64_as_on_apples_gpus(monkeypatch):
     assert inference.precise(torch.device("mps")) == torch.float32

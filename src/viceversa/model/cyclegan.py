@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..distributed import mean_gradients
 from . import projected
-from .frozen import Frozen
+from .frozen import Frozen, Seeing
 from .history import History
 from .losses import hinge, hinge_generator, l1, least_squares
 from .networks import Generator, ResnetGenerator, initialise
@@ -76,6 +76,11 @@ class CycleGAN(nn.Module):
     def generators(self) -> dict[str, nn.Module]:
         """What is shown and saved: the moving averages where there are any."""
         return {"ab": self.average_ab, "ba": self.average_ba} if self.ema else {"ab": self.ab, "ba": self.ba}
+
+    def translators(self) -> dict[str, nn.Module]:
+        """The same, ready to take pictures alone: with its eyes, where a generator sees."""
+        looks = self.frozen is not None and self.ab.spec.sees  # type: ignore[union-attr]
+        return {d: Seeing(g, self.frozen) if looks and self.frozen else g for d, g in self.generators().items()}
 
     def parts(self) -> Iterator[nn.Module]:
         """What to compile: a generator in pieces, so that its equal blocks are compiled once."""

@@ -94,6 +94,9 @@ class Frozen(nn.Module):
             maps.append(x)
         return maps
 
+    def __deepcopy__(self, memo: object) -> "Frozen":
+        return self  # it never changes
+
     @torch.no_grad()
     def see(self, *pictures: Tensor) -> list[Tensor]:
         """What is where in each batch of whole pictures, for a generator that sees.
@@ -111,6 +114,18 @@ class Frozen(nn.Module):
         maps = [level * level.square().mean((1, 2, 3), keepdim=True).add(1e-6).rsqrt() for level in maps]
         size = maps[0].shape[2:]
         return torch.cat([maps[0], *(F.interpolate(level, size, mode="bilinear") for level in maps[1:])], 1)
+
+
+class Seeing(nn.Module):
+    """A generator that sees, together with what it sees by: takes pictures alone, (B, C, H, W), like any other."""
+
+    def __init__(self, generator: nn.Module, frozen: Frozen):
+        super().__init__()
+        self.generator, self.frozen = generator, frozen
+        self.spec = generator.spec
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.generator(x, self.frozen.see(x)[0])  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=4)

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+STRIP = 256
+"""Rows of a large image that are put together at once."""
+
 
 class PyramidGenerator(nn.Module):
     """(B, C_in, H, W) in [-1, 1] -> (B, C_out, H, W) in [-1, 1]; H and W divisible by 4 * 2 ** levels.
@@ -30,10 +33,12 @@ class PyramidGenerator(nn.Module):
         return self.small.parts  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
-        image, bands = split(x.to(torch.promote_types(x.dtype, torch.float32)), self.spec.levels)
-        colours, gains = self.translated(image, seen)
-        out = join(colours, gains, bands)
-        return out if self.training else out.clamp(-1, 1)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        copies = halvings(x, self.spec.levels)
+        colours, gains = self.translated(copies[-1], seen)
+        for level in reversed(range(self.spec.levels)):
+            colours = raised(colours, gains[level], copies[level], copies[level + 1])
+        return colours if self.training else colours.clamp_(-1, 1)
 
     def translated(self, image: Tensor, seen: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """The small image -> its colours, in [-1, 1], and the gain of each band, finest first, in (0, 2)."""
@@ -42,23 +47,40 @@ class PyramidGenerator(nn.Module):
         return first.tanh(), [1 + gain.tanh() for gain in gains]
 
 
-def split(x: Tensor, levels: int) -> tuple[Tensor, list[Tensor]]:
-    """The small image, (B, C, H / 2**levels, W / 2**levels), and the bands, finest first."""
-    bands = []
+def halvings(x: Tensor, levels: int) -> list[Tensor]:
+    """The image, and its halves, each the mean over 2x2 pixels of the one before: levels + 1 images."""
+    copies = [x]
     for _ in range(levels):
-        half = F.avg_pool2d(x, 2)
-        bands.append(x - double(half))
-        x = half
-    return x, bands
+        copies.append(F.avg_pool2d(copies[-1], 2))
+    return copies
 
 
-def join(image: Tensor, gains: list[Tensor], bands: list[Tensor]) -> Tensor:
-    """The small image doubled and each band, times its gain, added; coarsest first."""
-    for gain, band in zip(reversed(gains), reversed(bands), strict=True):
-        if band.shape[1] != gain.shape[1]:  # between colour and gray
-            band = band.mean(1, keepdim=True).expand(-1, gain.shape[1], -1, -1)
-        image = double(image) + F.interpolate(gain, band.shape[2:], mode="bilinear") * band
-    return image
+def raised(small: Tensor, gain: Tensor, image: Tensor, half: Tensor) -> Tensor:
+    """One level up: `small` doubled, and what `image` has beyond its `half`, times the gain, added.
+
+    Without gradients in strips, so that of a large image nothing but the result is held beside itself.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_exporting() or image.shape[2] <= 2 * STRIP:
+        return strip(small, gain, image, half)
+    out = image.new_empty((image.shape[0], gain.shape[1], *image.shape[2:]))
+    height, scale = image.shape[2], half.shape[2] / gain.shape[2]
+    for top in range(0, height, STRIP):
+        # Rows of the halves that these come from, and one around for the interpolation.
+        first, last = max(0, top // 2 - 2 * int(scale)), min(height // 2, (top + STRIP) // 2 + 2 * int(scale))
+        first, last = int(first // scale * scale), int(min(height // 2, -(-last // scale) * scale))
+        part = strip(
+            small[:, :, first:last], gain[:, :, int(first / scale) : int(last / scale)],
+            image[:, :, 2 * first : 2 * last], half[:, :, first:last],
+        )  # fmt: skip
+        out[:, :, top : top + STRIP] = part[:, :, top - 2 * first : min(top + STRIP, height) - 2 * first]
+    return out
+
+
+def strip(small: Tensor, gain: Tensor, image: Tensor, half: Tensor) -> Tensor:
+    band = image - double(half)
+    if band.shape[1] != gain.shape[1]:  # between colour and gray
+        band = band.mean(1, keepdim=True)
+    return double(small) + F.interpolate(gain, image.shape[2:], mode="bilinear") * band
 
 
 def double(x: Tensor) -> Tensor:

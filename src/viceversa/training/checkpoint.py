@@ -47,9 +47,7 @@ def save(run: Path, model: CycleGAN, optimizers: Optimizers, position: Position)
     Called by all processes (each has histories of its own); rank 0 writes.
     """
     histories = {
-        name: torch.stack(distributed.gather(value))
-        for name, value in model.state_dict().items()
-        if name.startswith("history_")
+        name: distributed.to_first(value) for name, value in model.state_dict().items() if name.startswith("history_")
     }
     if distributed.rank() != 0:
         return 0

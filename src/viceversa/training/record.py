@@ -88,9 +88,9 @@ class Record:
         """At the end of an epoch (or of the run within one): pictures, words, scores, the model."""
         if self.writes:
             number = self.s.schedule.epoch(step)
-            generators = self.s.model.generators()
+            translators = self.s.model.translators()
             with uncompiled():
-                shown = self.progress.show(number, **generators, device=self.s.device, forward=self.s.autocast)
+                shown = self.progress.show(number, **translators, device=self.s.device, forward=self.s.autocast)
             self.metrics.pictures(step, shown.grids)
             for words in (*self.watch.losses(number, means), *self.watch.pictures(number, shown.pairs)):
                 self.display.warn(words)
@@ -106,7 +106,7 @@ class Record:
         t = self.s.settings
         assert self.scorer is not None
         with uncompiled():
-            score = self.scorer.score(**self.s.model.generators())
+            score = self.scorer.score(**self.s.model.translators())
         features = score["features"]
         self.metrics.score(step, epoch, seconds, t.score, features, score["a"], score["b"])
         better = self.position.best is None or score["mean"] < self.position.best

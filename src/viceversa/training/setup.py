@@ -23,7 +23,9 @@ from ..device import (  # fmt: skip
     describe,
     tune,
     use_available_cores,
+    why_not_capture,
     why_not_compile,
+    worth_compiling,
 )
 from ..errors import BadInput
 from ..model.cyclegan import CycleGAN, Optimizers, Weights, adam, build, step
@@ -33,9 +35,6 @@ from ..terminal import progress_bar
 from . import checkpoint, settings
 from .checkpoint import Position
 from .schedule import Schedule
-
-WORTH_COMPILING = {"cpu": 400e12, "cuda": 2e15}
-"""Multiply-adds of a run from which compiling (about a minute) is paid back several times."""
 
 Say = Callable[[str], None]
 
@@ -150,7 +149,8 @@ def choose(s: Train, device: torch.device, sources: Sources, say: Say) -> dict[s
     """How this run computes: number format, compilation, threads. Kept in the run, so that a resume repeats it."""
     dtype = choose_dtype(s.precision, device)
     compiled = False
-    if work(s, sources) > WORTH_COMPILING.get(device.type, float("inf")):
+    seconds = None if s.minutes is None else 60 * s.minutes
+    if worth_compiling(device, seconds=seconds, operations=work(s, sources)):
         reason = why_not_compile(device)
         compiled = reason is None
         if reason:
@@ -167,8 +167,6 @@ def choose(s: Train, device: torch.device, sources: Sources, say: Say) -> dict[s
 def work(s: Train, sources: Sources) -> float:
     """Multiply-adds of the whole run, roughly: 1.1e12 a step at 256 px, width 64, 9 blocks (recipe, "Cost")."""
     a_step = 1.1e12 * (s.crop / 256) ** 2 * (s.width / 64) ** 2 * (s.blocks + 4) / 13 * s.batch
-    if s.minutes is not None:
-        return 60 * s.minutes * 1e12  # about what a small machine does in that time
     steps = steps_per_epoch(len(sources.a), len(sources.b), s.batch) * (s.epochs + s.decay_epochs)
     return float(a_step * steps)
 
@@ -255,19 +253,26 @@ def make_step(
     ) -> dict[str, Tensor]:
         return train_on(store_a.crops(index_a, crop_a), store_b.crops(index_b, crop_b), chance_a, chance_b)
 
-    one_graph = device.type == "cuda" and distributed.world() == 1
+    reason = why_not_capture(distributed.backend())
+    if device.type == "cuda" and reason:
+        say(f"the step is not captured as a CUDA graph, so slower than it could be: {reason}")
+    changing = [next(network.parameters()) for network in (model.ab, model.ba)]
+
+    def graphed(function: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
+        return Graphed(function, changing, device, say) if device.type == "cuda" and not reason else function
 
     def onto(x: Tensor) -> Tensor:
-        return x.to(device, non_blocking=True)
+        # Elsewhere than on CUDA a copy that is not waited for reads memory that may be gone (x is a temporary).
+        return x.to(device, non_blocking=device.type == "cuda")
 
     if store_a.on_device and store_b.on_device:
-        whole = Graphed(crop_and_train, say) if one_graph else crop_and_train
+        whole = graphed(crop_and_train)
 
         def advance(d: Draws) -> dict[str, Tensor]:
             drawn = (d.index_a, d.index_b, d.crop_a, d.crop_b, d.chance_a, d.chance_b)
             return whole(*map(onto, drawn))
     else:
-        after = Graphed(train_on, say) if one_graph else train_on
+        after = graphed(train_on)
 
         def advance(d: Draws) -> dict[str, Tensor]:
             a, b = store_a.crops(d.index_a, d.crop_a), store_b.crops(d.index_b, d.crop_b)

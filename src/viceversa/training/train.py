@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import distributed
 from ..config import Train, make
 from ..data.store import draw
+from ..device import as_it_was
 from ..errors import Failed, Interrupted
 from ..model.cyclegan import set_learning_rate
 from ..model.networks import describe
@@ -46,6 +47,7 @@ def command_train(settings: Train) -> int:
     return 0
 
 
+@as_it_was()
 def run(settings: Train) -> Run:
     """Prepare, then train to the end, or until Ctrl-C or SIGTERM."""
     group_was_there = distributed.is_running()
@@ -65,7 +67,7 @@ def run(settings: Train) -> Run:
     except RuntimeError as error:  # the CPU's allocator has no exception of its own
         if "can't allocate memory" in str(error) or "not enough memory" in str(error):
             raise Failed(OUT_OF_MEMORY) from None
-        if distributed.world() > 1:  # gloo and nccl say so in many ways
+        if distributed.is_communication_error(error):
             raise Failed(f"a process of this run was lost; the last checkpoint is good ({error})") from None
         raise
     finally:

@@ -31,7 +31,6 @@ from torch.nn import functional as F
 
 from ..errors import BadInput
 from ..model.networks import Blur, Generator, InstanceNorm, Residual
-from ..model.pyramid import join, split
 from .inference import BLOCK, Moments, normalise
 
 TILE = 1 << 22
@@ -39,9 +38,6 @@ TILE = 1 << 22
 
 WORKING = 40 * TILE
 """Bytes that a tile takes on its way: measured, ten activations in float32."""
-
-STRIP = 1 << 19
-"""Pixels of a strip of a large image that a pyramid takes apart."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +104,9 @@ def amount(size: float) -> str:
 
 def whole_bytes(spec: Generator, height: int, width: int, arithmetic: torch.dtype, device: torch.device) -> float:
     """What one image takes beside the weights: measured, mostly the two widest activations."""
-    if spec.kind == "pyramid":  # those of the small image; of the large one itself and the result, by strips
+    if spec.kind == "pyramid":  # the image, the result and its bands in strips; the network sees little of it
         small = whole_bytes(replace(spec, kind="resnet"), height, width, arithmetic, device) - WORKING
-        return WORKING + small / 4**spec.levels + 4 * (spec.channels_in + spec.channels_out + 2) * height * width
+        return WORKING + small * 0.25**spec.levels + 11 * spec.channels_out * height * width
     widths = 1.7 if spec.kind == "unet" else 5.7 if spec.antialias else 2.5
     textbook = 1 if device.type == "cpu" else 3  # elsewhere norms make several activations in float32
     return WORKING + widths * spec.width * height * width * arithmetic.itemsize * textbook
@@ -149,31 +145,6 @@ def translate(network: Any, image: Tensor, seen: Tensor | None = None, *, plan: 
         else:
             x = compute(x, stretch, plan)
     return x.values
-
-
-@torch.no_grad()
-def by_strips(network: Any, image: Tensor, seen: Tensor | None = None) -> Tensor:
-    """`network(image)`, (1, C, H, W) -> (1, C', H, W) in float32, of a PyramidGenerator.
-
-    The small image goes through the network whole; the large one is taken apart and put together in strips, which
-    lie in caches and leave little in memory.
-    """
-    levels, (height, width) = network.spec.levels, image.shape[2:]
-    small = image
-    for _ in range(levels):
-        small = F.avg_pool2d(small, 2)
-    colours, gains = network.translated(small, seen)
-    out = image.new_empty((1, network.spec.channels_out, height, width))
-    step = 2**levels
-    strip = max(16, STRIP // width // step) * step
-    for top in range(0, height, strip):
-        # Each doubling looks a pixel of the smaller image beyond what it makes: less than two of the smallest.
-        start, stop = max(0, top - 2 * step), min(height, top + strip + 2 * step)
-        rows = slice(start // step, stop // step)
-        _, bands = split(image[:, :, start:stop], levels)
-        made = join(colours[:, :, rows], [gain[:, :, rows] for gain in gains], bands)
-        out[:, :, top : top + strip] = made[:, :, top - start :][:, :, :strip].clamp_(-1, 1)
-    return out
 
 
 def tell(x: Tensor, told: Tensor) -> None:

@@ -18,7 +18,7 @@ from ..data.sixteen import to_8_bit
 from ..device import choose_device, choose_dtype, free, use_available_cores
 from ..errors import BadInput
 from ..model.file import Model, load_model, save_model
-from ..model.frozen import shared
+from ..model.frozen import Seeing, shared
 from ..model.hub import resolve
 from ..model.networks import Generator
 from . import tiles
@@ -51,7 +51,8 @@ class Network:
 
     def __init__(self, generator: nn.Module, device: torch.device, dtype: torch.dtype, memory: float | None = None):
         """`memory`: bytes that it may take; None: a part of what is free at the time."""
-        self.network: Any = prepared(generator, device, dtype)
+        blind = generator.generator if isinstance(generator, Seeing) else generator  # this one sees by itself
+        self.network: Any = prepared(blind, device, dtype)
         self.spec: Generator = self.network.spec  # type: ignore[assignment]
         self.device, self.dtype, self.memory = device, dtype, memory
         # A pyramid's own arithmetic is in float32, for the detail that it carries over.
@@ -90,10 +91,8 @@ class Network:
         rows, columns = padded.shape[2:]
         plan = tiles.choose(self.network, rows, columns, self.dtype, self.device, budget)
         translate = self.network if plan is None else partial(tiles.translate, self.network, plan=plan)
-        if self.spec.kind == "pyramid":
-            translate = partial(tiles.by_strips, self.network)
         # By tiles, and on a CPU, a batch is no quicker than its images one by one.
-        single = plan is not None or self.device.type == "cpu" or self.spec.kind == "pyramid"
+        single = plan is not None or self.device.type == "cpu"
         together = 1 if single else self.at_once(rows * columns, budget)
         groups = [group.split(together) for group in (padded, seen) if group is not None]
         return torch.cat([translate(*part) for part in zip(*groups, strict=True)])[:, :, :height, :width]
