@@ -1,39 +1,77 @@
 """Read and write one picture: formats, 8 and 16 bit, orientation, colour profile, transparency, limits."""
 
 import io
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 from torch import Tensor
 
 from ..errors import BadInput
 from ..files import write_bytes
-from . import profiles, sixteen
+from ..terminal import words
+from . import dicom, profiles, sixteen
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}
-WITHOUT_ALPHA = ("JPEG", "BMP")
+ENDINGS = {
+    "JPEG": ".jpg .jpeg .jpe .jfif", "PNG": ".png .apng", "WEBP": ".webp", "TIFF": ".tif .tiff", "BMP": ".bmp",
+    "GIF": ".gif", "AVIF": ".avif", "JPEG2000": ".jp2 .j2k .jpc .jpf .jpx .j2c", "PPM": ".ppm .pgm .pbm .pnm",
+    "TGA": ".tga .icb .vda .vst", "DIB": ".dib", "PCX": ".pcx", "SGI": ".sgi .rgb .rgba .bw", "QOI": ".qoi",
+    "PSD": ".psd", "DDS": ".dds", "SUN": ".ras", "HEIF": ".heic .heif .hif", "DICOM": ".dcm .dicom",
+}  # fmt: skip
+"""What is read, by Pillow's names: formats that hold a picture as such, and not a document or a plot."""
+OTHERS = {
+    "AVIF": ("a Pillow that was built with it", features.check("avif")),
+    "JPEG2000": ("a Pillow that was built with it", features.check("jpg_2000")),
+    "HEIF": ("pip install 'viceversa[heic]'", find_spec("pillow_heif") is not None),
+    "DICOM": ("pip install 'viceversa[dicom]'", find_spec("pydicom") is not None),
+}
+"""What some of them need, and whether it is there."""
+FORMATS = tuple(name for name in ENDINGS if name not in ("HEIF", "DICOM"))
+SUFFIXES = frozenset(
+    ending for name, endings in ENDINGS.items() if name not in OTHERS or OTHERS[name][1] for ending in endings.split()
+)
+NEEDED = {ending: OTHERS[name][0] for name in OTHERS for ending in ENDINGS[name].split() if ending not in SUFFIXES}
+"""What is needed to read the endings that cannot be read."""
+WRITTEN = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "TIFF",
+    "BMP",
+    "GIF",
+    *(f for f in ("AVIF", "JPEG2000") if OTHERS[f][1]),
+    "PPM",
+    "TGA",
+)
+STAND_INS = {"MPO": "JPEG", "HEIF": "JPEG", "DIB": "BMP"}
+"""What is written for a format that is not; PNG for others. (MPO is phones' JPEG with a depth map.)"""
+LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535, "AVIF": 65_535, "TGA": 65_535}
+WITHOUT_ALPHA = ("JPEG", "BMP", "PPM")
+WITH_EXIF = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
+MOVING = ("GIF", "PNG", "WEBP", "AVIF")
+LONGEST_EXIF = {"JPEG": 65_533}
 
 # The largest single cameras make 150 megapixels and stitched panoramas a few hundred; 500 take 1.5 GB as
-# RGB. Pillow refuses, before it decodes, what has more than twice this, and only warns above it.
+# RGB. Pillow refuses, before it decodes, what has more than twice its limit, and only warns above it.
 LARGEST = 500_000_000
-Image.MAX_IMAGE_PIXELS = LARGEST // 2
-# Pillow warns of odd metadata; what matters becomes a BadImage. Not catch_warnings: threads share filters.
-warnings.filterwarnings("ignore", module=r"PIL\.")
 
-ORIENTATION = 274
+ORIENTATION, NEW_SUBFILE_TYPE = 274, 254
 DESCRIPTIVE = frozenset(
     (270, 271, 272, 282, 283, 296, 305, 306, 315, 18246, 18249, 33432, 34665, 34853, *range(40091, 40096))
-)
+) | {33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113}  # a place on Earth (GeoTIFF 1.1, 7; GDAL's own two)
 """EXIF tags that tell of the photograph. Others tell of the file's layout (a TIFF's EXIF holds these too)."""
+
+SEVERAL = "several pictures in one file, of which the first is taken"
+SIGNED = "signed values, to which 32768 is added"
+DEEPER = "more than 8 bits a colour, of which 8 are read"
 
 
 class BadImage(BadInput):
@@ -53,7 +91,11 @@ class Picture:
     icc: bytes | None = None
     """The sRGB profile where the source had a profile, from which the pixels were converted."""
     format: str = "PNG"
-    """Pillow's name: JPEG, PNG, WEBP, TIFF, BMP, GIF."""
+    """Pillow's name, one of WRITTEN: the source's own where it can be."""
+    signed: bool = False
+    """The source held 16 bit with a sign, and 32768 was added; a gray TIFF is written so again."""
+    notes: tuple[str, ...] = ()
+    """What was changed or left out in reading, in words that are the same for each file of a kind."""
 
 
 @dataclass(frozen=True)
@@ -67,54 +109,153 @@ class Header:
 
 
 def read(source: Path | bytes, channels: Literal[1, 3] | None = 3) -> Picture:
-    """Decode a file, or the bytes of one; the first frame of several. Raises BadImage.
+    """Decode a file, or the bytes of one; the first of several pictures (which is noted). Raises BadImage.
 
     `channels`: 3 makes gray RGB, 1 makes colour gray (by Rec. 601, as Pillow), None leaves gray at 1.
     """
+    return _read(source, channels, all_pages=False)[0]
+
+
+def read_all(source: Path | bytes, channels: Literal[1, 3] | None = 3) -> list[Picture]:
+    """All pages of a TIFF or frames of a DICOM file, as `read`. Of an animation, the first picture."""
+    return _read(source, channels, all_pages=True)
+
+
+def _read(source: Path | bytes, channels: int | None, all_pages: bool) -> list[Picture]:
     with _telling(source):
         data = source.read_bytes() if isinstance(source, Path) else source
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            pixels, alpha, icc = _decode_16(image, data) if sixteen.is_16_bit(image) else _decode_8(image)
-            exif, orientation = _exif(image)  # after decoding: Pillow itself turns TIFFs as it loads them
-            format = "JPEG" if image.format == "MPO" else str(image.format)  # phones' JPEG with a depth map
-    pixels = _to_channels(_upright(pixels, orientation), channels)
-    return Picture(pixels, None if alpha is None else _upright(alpha, orientation), exif, icc, format)
+        if dicom.is_dicom(data):
+            frames, notes = dicom.decode(data)
+            several = len(frames) > 1
+            pictures = [Picture(frame, notes=notes) for frame in (frames if all_pages else frames[:1])]
+        else:
+            with _opened(io.BytesIO(data)) as image:
+                pages = _pages(image)
+                several = len(pages) > 1 or (image.format in MOVING and getattr(image, "is_animated", False))
+                pictures = [_decode(image, data, page) for page in (pages if all_pages else pages[:1])]
+        if several and len(pictures) == 1:
+            pictures = [replace(pictures[0], notes=(*pictures[0].notes, SEVERAL))]
+        return [replace(picture, pixels=_to_channels(picture.pixels, channels)) for picture in pictures]
 
 
 def header(path: Path) -> Header:
     """Size and depth without decoding, in a fraction of a millisecond. Raises BadImage."""
-    with _telling(path), Image.open(path, formats=FORMATS) as image:
-        return Header(image.height, image.width, np.uint16 if sixteen.is_16_bit(image) else np.uint8)
+    with _telling(path):
+        try:
+            with _opened(path) as image:
+                return Header(image.height, image.width, np.uint16 if sixteen.is_16_bit(image) else np.uint8)
+        except UnidentifiedImageError:
+            if not dicom.is_dicom(path):
+                raise
+            height, width, gray, _ = dicom.header(path)
+            return Header(height, width, np.uint16 if gray else np.uint8)
 
 
-def write(path: Path, picture: Picture, quality: int = 90) -> None:
-    """Write `picture` in its format, complete or not at all. See `encode`."""
-    write_bytes(path, encode(picture, quality))
+def write(path: Path, picture: Picture | Sequence[Picture], quality: int = 90) -> tuple[str, ...]:
+    """Write `picture` in its format, complete or not at all; tells what the format could not hold. See `encode`."""
+    try:
+        data, notes = _encoded(picture, quality)
+    except (BadInput, MemoryError):
+        raise
+    except Exception as error:  # a fault of ours, or an encoder's: the other pictures go on
+        raise BadInput(f"{path}: cannot be written ({type(error).__name__}: {error}); choose another format") from error
+    write_bytes(path, data)
+    return notes
 
 
-def encode(picture: Picture, quality: int = 90) -> bytes:
-    """The bytes of a file in `picture.format`; `quality` from 1 to 100 is for JPEG and WebP.
+def encode(picture: Picture | Sequence[Picture], quality: int = 90) -> bytes:
+    """The bytes of a file in `picture.format`; `quality` from 1 to 100 is for JPEG, WebP and AVIF.
 
-    16 bit stay so in PNG and TIFF and are rounded elsewhere; JPEG and BMP hold no transparency, BMP and GIF
-    no EXIF. Raises BadInput for a picture that is too large for its format.
+    16 bit stay so in PNG and TIFF and are rounded elsewhere; JPEG, BMP and PPM hold no transparency, and some
+    formats no EXIF, or no long one. Several pictures are pages of a TIFF. Raises BadInput for a picture that is
+    too large for its format.
     """
-    height, width = picture.pixels.shape[:2]
-    longest = LONGEST_SIDE.get(picture.format, 2**31 - 1)
+    return _encoded(picture, quality)[0]
+
+
+def _encoded(picture: Picture | Sequence[Picture], quality: int) -> tuple[bytes, tuple[str, ...]]:
+    pages = [picture] if isinstance(picture, Picture) else list(picture)
+    first = pages[0]
+    height, width = first.pixels.shape[:2]
+    longest = LONGEST_SIDE.get(first.format, 2**31 - 1)
     if max(height, width) > longest:
-        raise BadInput(f"{picture.format} holds at most {longest} pixels a side, not {width}x{height}; choose PNG")
-    profile = _profile(picture)
+        raise BadInput(f"{first.format} holds at most {longest} pixels a side, not {width}x{height}; choose PNG")
+    if len(pages) > 1 and first.format != "TIFF":
+        raise BadInput(f"{first.format} holds one picture, not {len(pages)}; choose TIFF")
+    pages, notes = [_fitting(page) for page in pages], _losses(first)
+    try:
+        return _by_format(pages, quality), notes
+    except Exception:  # metadata of others may hold anything; if it is not that, it comes again
+        if all(page.exif is None for page in pages):
+            raise
+        bare = [replace(page, exif=None) for page in pages]
+        return _by_format(bare, quality), (*notes, f"metadata that {first.format} cannot hold, left out")
+
+
+def _losses(picture: Picture) -> tuple[str, ...]:
+    """What the picture's format cannot hold, in words."""
+    format, exif, notes = picture.format, picture.exif or b"", []
+    if picture.alpha is not None and format in WITHOUT_ALPHA:
+        notes.append(f"transparency, which {format} does not hold, left out")
+    if picture.pixels.dtype == np.uint16 and format not in ("PNG", "TIFF"):
+        notes.append(f"16 bits, rounded to the 8 of {format}")
+    if exif and format not in WITH_EXIF:
+        notes.append(f"metadata, which {format} does not hold, left out")
+    elif len(exif) > LONGEST_EXIF.get(format, len(exif)):
+        notes.append(f"metadata of more than {LONGEST_EXIF[format] // 1000} kB, which {format} does not hold, left out")
+    return tuple(notes)
+
+
+def _fitting(picture: Picture) -> Picture:
+    """Without what its format cannot hold."""
+    held = picture.format in WITH_EXIF and len(picture.exif or b"") <= LONGEST_EXIF.get(picture.format, 2**32)
+    alpha = None if picture.format in WITHOUT_ALPHA else picture.alpha
+    return replace(picture, exif=picture.exif if held else None, alpha=alpha)
+
+
+def _by_format(pages: list[Picture], quality: int) -> bytes:
+    picture, profile = pages[0], _profile(pages[0])
     if picture.format == "TIFF":
-        if picture.alpha is not None:  # gray with alpha goes as RGBA: of 16 bit, hardly anything reads it
-            picture = replace(picture, pixels=_to_channels(picture.pixels, 3))
-        return sixteen.encode_tiff(_with_alpha(picture), picture.exif, profile)
+        return sixteen.encode_tiff([_tiff_page(page) for page in pages])
     if picture.pixels.dtype == np.uint16 and picture.format == "PNG":
         return sixteen.encode_png(_with_alpha(picture), picture.exif, profile)
-    stored = sixteen.to_8_bit(picture.pixels if picture.format in WITHOUT_ALPHA else _with_alpha(picture))
+    stored = sixteen.to_8_bit(_with_alpha(picture))
     image = Image.fromarray(stored[..., 0] if stored.shape[2] == 1 else stored)
     options = {"exif": picture.exif, "icc_profile": profile, "quality": quality}
     out = io.BytesIO()
     image.save(out, picture.format, **{name: value for name, value in options.items() if value is not None})
     return out.getvalue()
+
+
+def _tiff_page(page: Picture) -> sixteen.Page:
+    profile = _profile(page)
+    if page.alpha is not None:  # gray with alpha goes as RGBA: of 16 bit, hardly anything reads it
+        page = replace(page, pixels=_to_channels(page.pixels, 3))
+    stored = _with_alpha(page)
+    return sixteen.Page(stored, page.exif, profile, page.signed and stored.shape[2] == 1)
+
+
+def on_white(picture: Picture) -> np.ndarray:
+    """Its pixels where nothing is transparent: what lies hidden under a cut-out's alpha is no part of it."""
+    if picture.alpha is None:
+        return picture.pixels
+    most = np.iinfo(picture.pixels.dtype).max
+    alpha = picture.alpha[..., None].astype(np.uint64)
+    mixed: np.ndarray = (picture.pixels * alpha + most * (most - alpha) + most // 2) // most
+    return mixed.astype(picture.pixels.dtype)
+
+
+def told(notes: Iterable[tuple[Path, Sequence[str]]]) -> list[str]:
+    """A line for each kind of note: how many pictures, which is the first of them, and what it is."""
+    kinds: dict[str, tuple[int, Path]] = {}
+    for path, of_one in notes:
+        for note in of_one:
+            count, first = kinds.get(note, (0, path))
+            kinds[note] = count + 1, first
+    return [
+        f"{words(count, 'picture')} ({first}{' and others' if count > 1 else ''}): {note}"
+        for note, (count, first) in kinds.items()
+    ]
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
@@ -139,24 +280,111 @@ def to_pixels(images: Tensor, dtype: type[np.uint8] | type[np.uint16] | np.dtype
     return levels.permute(0, 2, 3, 1).cpu().contiguous().numpy().astype(dtype)
 
 
+class _Limits:
+    """What of Pillow and of `warnings` is changed while anybody reads."""
+
+    lock = threading.Lock()
+    readers = 0
+    pixels: int | None = None
+    filter: Any = None
+
+
 @contextmanager
-def _telling(source: Path | bytes) -> Iterator[None]:
-    """Whatever goes wrong inside becomes a BadImage that names the file."""
-    name = source if isinstance(source, Path) else "the image"
+def own_limits() -> Iterator[None]:
+    """Pillow's limit of size at LARGEST, and without its warnings of size and of odd metadata.
+
+    Both are the whole process's (warnings' own context manager forgets that there are threads): the first
+    who reads changes them, the last one puts back what was there.
+    """
+    with _Limits.lock:
+        if _Limits.readers == 0:
+            _Limits.pixels, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, LARGEST // 2
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            _Limits.filter = warnings.filters[0]
+        _Limits.readers += 1
     try:
         yield
-    except (BadImage, MemoryError):
+    finally:
+        with _Limits.lock:
+            _Limits.readers -= 1
+            if _Limits.readers == 0:
+                Image.MAX_IMAGE_PIXELS = _Limits.pixels
+                with suppress(ValueError):
+                    cast(list, warnings.filters).remove(_Limits.filter)
+
+
+@contextmanager
+def _telling(source: Path | bytes) -> Iterator[None]:
+    """Whatever goes wrong inside becomes a BadImage that names the file: others go on."""
+    name = source if isinstance(source, Path) else "the image"
+    try:
+        with own_limits():
+            yield
+    except BadImage:
         raise
+    except BadInput as error:
+        raise BadImage(f"{name}: {error}") from None
     except UnidentifiedImageError:
-        raise BadImage(f"{name}: not an image that can be read ({', '.join(FORMATS)})") from None
+        raise BadImage(f"{name}: not an image that can be read ({', '.join(ENDINGS)})") from None
     except Image.DecompressionBombError:
         raise BadImage(f"{name}: larger than {LARGEST // 10**6} megapixels; make it smaller") from None
+    except MemoryError:
+        raise BadImage(f"{name}: too large for the memory that is free") from None
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise BadImage(f"{name}: {error.strerror}") from None
     except Exception as error:  # decoders raise nearly anything when a file is broken
-        raise BadImage(
-            f"{name}: broken, or of a kind that is not read ({str(error) or type(error).__name__})"
-        ) from None
+        why = f"{type(error).__name__}: {error}".rstrip(": ").replace("\n", " ")
+        raise BadImage(f"{name}: broken, or of a kind that is not read ({why})") from None
+
+
+@contextmanager
+def _opened(file: Path | io.BytesIO) -> Iterator[Image.Image]:
+    """By Pillow, or by pillow-heif, which turns the picture upright itself."""
+    try:
+        image: Image.Image = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        with open(file, "rb") if isinstance(file, Path) else file as stream:
+            stream.seek(0)
+            head = stream.read(32)
+            if head[4:8] != b"ftyp" or not {head[n : n + 4] for n in range(8, 32, 4)} & {b"heic", b"heix", b"mif1"}:
+                raise
+            if not OTHERS["HEIF"][1]:
+                raise BadInput(f"HEIC is read by pillow-heif: {OTHERS['HEIF'][0]}") from None
+            import pillow_heif
+
+            stream.seek(0)
+            image = pillow_heif.open_heif(stream).to_pillow()
+            image.format = "HEIF"
+    with image:
+        yield image
+
+
+def _pages(image: Image.Image) -> list[int]:
+    """The numbers of the pictures in a TIFF: not of smaller copies and masks (NewSubfileType, TIFF 6.0)."""
+    if image.format != "TIFF":
+        return [0]
+    pages = []
+    with suppress(EOFError):
+        for number in range(2**16):
+            image.seek(number)
+            if not int(image.tag_v2.get(NEW_SUBFILE_TYPE, 0)) & 0b101:  # type: ignore[attr-defined]
+                pages.append(number)
+    return pages or [0]
+
+
+def _decode(image: Image.Image, data: bytes, page: int) -> Picture:
+    if image.format == "TIFF":
+        image.seek(page)
+    in_16 = sixteen.is_16_bit(image)
+    pixels, alpha, icc = _decode_16(image, data, page) if in_16 else _decode_8(image)
+    exif, orientation = _exif(image)  # after decoding: Pillow itself turns TIFFs as it loads them
+    format = STAND_INS.get(str(image.format), str(image.format))
+    signed = sixteen.is_signed(image)
+    notes = [SIGNED] * signed + [DEEPER] * (not in_16 and sixteen.is_deeper(image, data))
+    return Picture(
+        _upright(pixels, orientation), None if alpha is None else _upright(alpha, orientation), exif, icc,
+        format if format in WRITTEN else "PNG", signed, tuple(notes),
+    )  # fmt: skip
 
 
 Decoded = tuple[np.ndarray, np.ndarray | None, bytes | None]
@@ -166,6 +394,8 @@ Decoded = tuple[np.ndarray, np.ndarray | None, bytes | None]
 def _decode_8(image: Image.Image) -> Decoded:
     if image.mode in ("I", "F"):
         raise ValueError("32 bits a channel; save it with 8 or 16")
+    if sixteen.is_signed(image):
+        raise ValueError("signed values of 8 bit; save it with 16")
     image.load()
     profile = image.info.get("icc_profile")
     gray = image.mode in ("1", "L", "LA", "La")
@@ -179,8 +409,8 @@ def _decode_8(image: Image.Image) -> Decoded:
     return (pixels[..., None] if gray else pixels), alpha, icc
 
 
-def _decode_16(image: Image.Image, data: bytes) -> Decoded:
-    stored = sixteen.decode(image, data)
+def _decode_16(image: Image.Image, data: bytes, page: int) -> Decoded:
+    stored = sixteen.decode(image, data, page)
     has_alpha = stored.shape[2] in (2, 4)
     pixels, icc = profiles.to_srgb_16(stored[..., : stored.shape[2] - has_alpha], image.info.get("icc_profile"))
     return pixels, stored[..., -1] if has_alpha and image.mode != "RGBX" else None, icc
@@ -196,6 +426,7 @@ def _exif(image: Image.Image) -> tuple[bytes | None, int]:
             del tags[tag]
         if tags:
             tags[ORIENTATION] = 1
+            tags.bigtiff = False  # whatever it was read from: in EXIF, offsets have 32 bits
             exif = tags.tobytes()
     return exif, orientation
 
