@@ -30,7 +30,7 @@ class Through:
     def __init__(self, network: Callable[[Any], Any]):
         self.network = network
 
-    def frames(self, to: str | None = None, *, size: int | None = None, steady: bool = True) -> Callable[[Any], Any]:
+    def frames(self, to: str | None = None, **how: Any) -> Callable[[Any], Any]:
         return self.network
 
 
