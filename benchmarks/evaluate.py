@@ -93,7 +93,7 @@ def main() -> None:
         folder = Path(temporary)
         os.environ["VICEVERSA_CACHE"] = str(folder / "cache")
         source, state = weights(folder / "cache")
-        features.inception_features.__defaults__ = ("legacy", None, source)
+        features.INCEPTION = source
         fake = pictures(folder / "fake", choices.images, 0)
         real = pictures(folder / "real", choices.images, 1)
         print(f"{choices.images} and {choices.images} images of 256 x 256, {choices.threads} threads")

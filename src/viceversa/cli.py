@@ -125,7 +125,7 @@ def run(command: Command) -> int:
 
             return command_report(command)
         case Data():
-            from .pages.inspect import command_data
+            from .pages.advice import command_data
 
             return command_data(command)
         case Fetch():

@@ -1,33 +1,72 @@
 """Files that are complete or absent: written to a temporary name beside the real one, then renamed."""
 
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+TEMPORARY = re.compile(r"\..*\.partial(\.\w+)?")
+CODE = re.compile(r"(?:code: |os error )(\d+)")
+"""The system's number of an error, in what safetensors says."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it to `path` when the block ends well.
 
-    The temporary name ends like the real one, so that libraries which look at endings are content.
+    The temporary name is short, whatever `path` is called, and ends like it, so that libraries which look at
+    endings are content. An OSError names `path`, also where a library gives its own error for a full disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    ending = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
+    temporary = path.with_name(f".{secrets.token_hex(4)}.partial{ending}")
     try:
         yield temporary
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+        sync_folder(path.parent)
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        elif type(error).__name__ == "SafetensorError" and (code := CODE.search(str(error))):
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
         raise
 
 
+def sync_folder(folder: Path) -> None:
+    """Have the folder's own entries on the disk: after a power cut, what was renamed earlier is there if what was
+    renamed later is. Where the system has no such thing (Windows, some network drives), nothing is done."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove the temporary files below `folder` that a killed process left, and count them.
+
+    For whoever knows that nobody else writes there: the holder of a run's lock.
+    """
+    count = 0
+    for here, _, names in os.walk(folder):
+        for name in filter(TEMPORARY.fullmatch, names):
+            with suppress(OSError):
+                os.unlink(os.path.join(here, name))
+                count += 1
+    return count
+
+
 def write_text(path: Path, text: str) -> None:
+    """In UTF-8; of file names that are not, the odd bytes as \\udcxx, which is what JSON reads back."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -2,11 +2,16 @@
 
 import io
 import itertools
+import re
 import struct
 import subprocess
 import sys
+import threading
+import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +19,7 @@ import torch
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from viceversa.data import pictures as images
+from viceversa.data import sixteen
 from viceversa.data.pictures import BadImage, Picture
 from viceversa.data.profiles import srgb
 from viceversa.errors import BadInput
@@ -427,6 +433,267 @@ def test_srgb_profiles_change_no_bit():
     assert np.array_equal(picture.pixels, pixels) and picture.icc == srgb()
 
 
+# Pages, signs, places on Earth
+
+
+def tiff_of(pages, **tags):
+    """Classic, uncompressed, little-endian, gray of 16 bit: as measuring instruments write it."""
+    out, link = bytearray(b"II*\0" + bytes(4)), 4
+    for page in pages:
+        start = len(out)
+        directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
+        directory.update({256: page.shape[1], 257: page.shape[0], 258: (16,), 259: 1, 262: 1, 277: 1})
+        directory.update({273: 0, 278: page.shape[0], 279: page.nbytes})
+        directory.update({int(tag.removeprefix("tag")): value for tag, value in tags.items()})
+        body = directory.tobytes(start)
+        struct.pack_into("<I", out, link, start)
+        link = start + 2 + 12 * len(directory)
+        out += body + page.tobytes()
+    return bytes(out)
+
+
+def test_signed_16_bit_keeps_its_order_and_is_written_so_again():
+    """Hounsfield units: -1000 is air, and must not become white."""
+    units = np.linspace(-1000, 2000, 20 * 30).round().astype(np.int16).reshape(20, 30)
+    picture = images.read(tiff_of([units], tag339=2), channels=1)
+    assert picture.pixels.dtype == np.uint16 and np.array_equal(picture.pixels[..., 0], units.astype(int) + 32768)
+    assert picture.notes == (images.SIGNED,) and picture.format == "TIFF"
+    with Image.open(io.BytesIO(images.encode(picture))) as again:
+        assert np.array_equal(np.asarray(again), units)
+    assert np.array_equal(images.read(images.encode(picture), channels=1).pixels, picture.pixels)
+    in_colour = images.read(images.encode(images.read(tiff_of([units], tag339=2))))
+    assert np.array_equal(in_colour.pixels[..., 2], units.astype(int) + 32768) and in_colour.notes == ()
+    with pytest.raises(BadImage, match="signed values of 8 bit"):
+        images.read(file_of(Image.new("L", (4, 4)), "TIFF", tiffinfo={339: 2}))
+    with pytest.raises(BadImage, match="a TIFF of another layout"):
+        images.read(tiff_16(noise(9, 9, 3, np.uint16), tag339=(2, 2, 2)))
+
+
+def test_12_bit_is_spread_over_16():
+    packed = bytes([0xFF, 0xF0, 0x00, 0x80, 0x00, 0x01])  # 4095, 0, 2048, 1
+    data = tiff_of([np.zeros((1, 4), np.uint16)], tag258=(12,), tag279=6)[:-8] + packed
+    assert images.read(data, channels=1).pixels.flatten().tolist() == [65535, 0, 2048 * 16 + 8, 16]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_all_pages_of_a_tiff_are_read_and_written(tmp_path, dtype, channels):
+    stack = [Picture(noise(13 + n, 21, channels, dtype, seed=n), None, exif(), None, "TIFF") for n in range(4)]
+    images.write(tmp_path / "x.tif", stack)
+    back = images.read_all(tmp_path / "x.tif", channels)
+    assert len(back) == 4 and all(page.notes == () for page in back)
+    for page, stored in zip(back, stack, strict=True):
+        assert page.pixels.dtype == dtype and np.array_equal(page.pixels, stored.pixels)
+        assert parsed(page.exif).get_ifd(34665)[36867] == "2020:02:02 20:20:20"
+    with Image.open(tmp_path / "x.tif") as image:  # others read it too
+        assert image.n_frames == 4
+        if dtype == np.uint8:
+            image.seek(2)
+            assert np.array_equal(np.asarray(image).reshape(15, 21, channels), stack[2].pixels)
+    first = images.read(tmp_path / "x.tif", channels)
+    assert first.notes == (images.SEVERAL,) and np.array_equal(first.pixels, stack[0].pixels)
+    with pytest.raises(BadInput, match="PNG holds one picture, not 4; choose TIFF"):
+        images.encode([Picture(page.pixels) for page in stack])
+
+
+def test_smaller_copies_and_masks_are_no_pages():
+    whole, small = Image.fromarray(smooth(40, 60)), Image.fromarray(smooth(20, 30))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    data = file_of(whole, "TIFF", save_all=True, append_images=[small])
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.n_frames == 2
+    (page,) = images.read_all(data)
+    assert page.notes == () and page.pixels.shape == (40, 60, 3)
+
+
+def test_what_lies_behind_the_only_page_does_no_harm():
+    """A pointer to a next directory that is none."""
+    page = noise(5, 6, 1, np.uint16)
+    data = bytearray(tiff_of([page]))
+    (start,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, start)
+    for place in (3, len(data) - 1, 2**31):
+        struct.pack_into("<I", data, start + 2 + 12 * entries, place)
+        picture = images.read(bytes(data), channels=1)
+        assert np.array_equal(picture.pixels, page) and picture.notes == ()
+
+
+def test_a_place_on_earth_is_kept():
+    place = {
+        33550: (10.0, 10.0, 0.0),
+        33922: (0.0, 0.0, 0.0, 500000.0, 4600000.0, 0.0),
+        34735: (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633),
+        34736: (6378137.0, 298.25),
+        34737: "WGS 84 / UTM zone 33N|",
+        42113: "0",
+    }
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    for number, value in place.items():
+        tags[number] = value
+    data = file_of(Image.fromarray(smooth(20, 30)), "TIFF", tiffinfo=tags)
+    picture = images.read(data)
+    for depth in (picture, Picture(noise(20, 30, 3, np.uint16), None, picture.exif, None, "TIFF")):
+        with Image.open(io.BytesIO(images.encode(depth))) as again:
+            assert {number: again.tag_v2.get(number) for number in place} == place
+            assert again.tag_v2.tagtype[33922] == 12 and again.tag_v2.tagtype[34735] == 3  # doubles, shorts
+
+
+def test_bigtiff_is_read_and_written():
+    data = file_of(Image.fromarray(smooth(20, 30)), "TIFF", big_tiff=True, tiffinfo={270: "big"})
+    assert data[2] == 43
+    picture = images.read(data)
+    again = images.read(images.encode(picture))
+    assert np.array_equal(again.pixels, smooth(20, 30)) and parsed(again.exif)[270] == "big"
+
+
+# More formats
+
+
+@pytest.mark.parametrize("format, ending", [
+    ("AVIF", ".avif"), ("JPEG2000", ".jp2"), ("PPM", ".ppm"), ("TGA", ".tga"), ("JPEG", ".jfif"), ("PCX", ".pcx"),
+    ("SGI", ".sgi"), ("QOI", ".qoi"), ("DDS", ".dds"), ("DIB", ".dib"),
+])  # fmt: skip
+def test_what_pillow_reads_is_read(format, ending):
+    assert ending in images.SUFFIXES
+    picture = images.read(file_of(Image.fromarray(smooth(20, 30)), format))
+    assert np.abs(picture.pixels.astype(int) - smooth(20, 30)).max() < 16 and picture.notes == ()
+    written = images.result_ending(ending)
+    again = images.read(images.encode(picture))
+    assert again.format == picture.format in images.WRITTEN and written in images.SUFFIXES
+    assert (written == ending) == (format in images.WRITTEN)
+
+
+def test_endings_of_results():
+    endings = {".PNG": ".PNG", ".heic": ".jpg", ".psd": ".png", ".dib": ".bmp", ".jfif": ".jfif", ".dcm": ".png"}
+    assert {ending: images.result_ending(ending) for ending in endings} == endings
+
+
+def test_16_bit_of_more_formats():
+    rgb, gray = noise(11, 7, 3, np.uint16), noise(11, 7, 1, np.uint16)
+    head = b"P6\n7 11\n65535\n", b"P5\n7 11\n65535\n"
+    for start, pixels in zip(head, (rgb, gray), strict=True):
+        read = images.read(start + pixels.astype(">u2").tobytes(), channels=None)
+        assert read.pixels.dtype == np.uint16 and np.array_equal(read.pixels, pixels) and read.notes == ()
+    data = file_of(Image.fromarray(gray[..., 0]), "JPEG2000")
+    assert np.array_equal(images.read(data, channels=1).pixels, gray)
+
+
+def test_depth_that_is_not_read_is_said():
+    data = file_of(Image.fromarray(smooth(20, 30)), "JPEG2000")
+    at = data.index(b"\xff\x51")
+    deeper = data[: at + 40] + b"\x0b" + data[at + 41 :]  # 12 bits, says the header
+    with Image.open(io.BytesIO(data)) as image:
+        assert not sixteen.is_deeper(image, data) and sixteen.is_deeper(image, deeper)
+    assert images.read(data).notes == ()
+
+
+def test_heic_by_its_extra(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heic")
+    tags = Image.Exif()
+    tags[271], tags[274] = "A maker", 6
+    file = pillow_heif.from_pillow(Image.fromarray(smooth(64, 96)))
+    out = io.BytesIO()
+    file.save(out, quality=95, exif=tags.tobytes())
+    path = tmp_path / "IMG_1.HEIC"
+    path.write_bytes(out.getvalue())
+    picture = images.read(path)
+    assert np.abs(picture.pixels.astype(int) - np.rot90(smooth(64, 96), -1)).mean() < 4
+    assert picture.format == "JPEG" and parsed(picture.exif)[271] == "A maker" and parsed(picture.exif)[274] == 1
+    assert images.header(path) == images.Header(*picture.pixels.shape[:2], np.uint8)
+    path.write_bytes(out.getvalue()[:1000])
+    with pytest.raises(BadImage, match=r"IMG_1\.HEIC: broken"):
+        images.read(path)
+
+
+# What a format cannot hold
+
+
+def test_metadata_of_90_kb_does_not_keep_a_jpeg_from_being_written(tmp_path):
+    tags = Image.Exif()
+    tags[271] = "A maker"
+    tags.get_ifd(34665)[37510] = b"x" * 90_000
+    picture = Picture(smooth(20, 30), None, tags.tobytes(), None, "JPEG")
+    said = images.write(tmp_path / "x.jpg", picture)
+    assert said == ("metadata of more than 65 kB, which JPEG does not hold, left out",)
+    assert images.read(tmp_path / "x.jpg").exif is None
+    assert images.write(tmp_path / "x.png", replace(picture, format="PNG")) == ()
+    assert parsed(images.read(tmp_path / "x.png").exif).get_ifd(34665)[37510] == b"x" * 90_000
+
+
+def test_metadata_that_cannot_be_written_is_left_out_and_said(tmp_path):
+    broken = Picture(smooth(20, 30), None, b"Exif\0\0MM\0*\0\0", None, "TIFF")
+    assert images.write(tmp_path / "x.tif", broken) == ("metadata that TIFF cannot hold, left out",)
+    assert np.array_equal(images.read(tmp_path / "x.tif").pixels, smooth(20, 30))
+
+
+@pytest.mark.parametrize("format, losses", [
+    ("PNG", ""), ("TIFF", ""), ("WEBP", "16 bits"), ("GIF", "16 bits metadata"),
+    ("JPEG", "transparency 16 bits"), ("BMP", "transparency 16 bits metadata"),
+])  # fmt: skip
+def test_what_is_lost_is_said(tmp_path, format, losses):
+    picture = Picture(noise(9, 9, 3, np.uint16), noise(9, 9, 1, np.uint16)[..., 0], exif(), None, format)
+    said = images.write(tmp_path / "x", picture)
+    assert [note.split(",")[0] for note in said] == re.findall(r"transparency|16 bits|metadata", losses)
+
+
+def test_notes_of_many_are_told_by_kind():
+    notes = [(Path("a"), ("x", "y")), (Path("b"), ()), (Path("c"), ("x",))]
+    assert images.told(notes) == ["2 pictures (a and others): x", "1 picture (a): y"]
+
+
+# Medical pictures
+
+
+def dicom_file(stored, **attributes):
+    pydicom = pytest.importorskip("pydicom", reason="the extra dicom")
+    file = pydicom.Dataset()
+    file.file_meta = pydicom.dataset.FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    file.file_meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
+    file.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    file.Rows, file.Columns = stored.shape[-3:-1]
+    file.SamplesPerPixel = stored.shape[-1]
+    file.BitsAllocated = file.BitsStored = 8 * stored.itemsize
+    file.HighBit = file.BitsStored - 1
+    file.PixelRepresentation = int(stored.dtype.kind == "i")
+    file.PhotometricInterpretation = "MONOCHROME2"
+    if stored.ndim == 4:
+        file.NumberOfFrames = len(stored)
+    for name, value in attributes.items():
+        setattr(file, name, value)
+    file.PixelData = stored.tobytes()
+    out = io.BytesIO()
+    pydicom.dcmwrite(out, file, enforce_file_format=True)
+    return out.getvalue()
+
+
+def test_dicom_becomes_what_was_measured(tmp_path):
+    stored = np.linspace(-500, 2500, 64, dtype=np.int16).reshape(8, 8, 1)
+    window = {"RescaleSlope": 2, "RescaleIntercept": -1024, "WindowCenter": [40, 400], "WindowWidth": [401, 1000]}
+    path = tmp_path / "slice.dcm"
+    path.write_bytes(dicom_file(stored, **window))
+    picture = images.read(path, channels=1)
+    units = stored * 2.0 - 1024
+    expected = ((units - (40 - 0.5 - 200)) / 400).clip(0, 1) * 65535
+    assert picture.pixels.dtype == np.uint16 and np.abs(picture.pixels - expected).max() <= 0.5
+    assert picture.notes == ("values from -160.5 to 239.5, brought to 0 to 65535",) and picture.format == "PNG"
+    assert images.header(path) == images.Header(8, 8, np.uint16)
+    whole = images.read(dicom_file(stored, RescaleSlope=2, RescaleIntercept=-1024), channels=1)
+    assert np.array_equal(whole.pixels, stored.astype(int) + 32768)  # the order of all, whatever this slice holds
+    dark = images.read(dicom_file(stored, PhotometricInterpretation="MONOCHROME1"), channels=1)
+    assert np.array_equal(dark.pixels, 65535 - whole.pixels)
+    frames = np.arange(2 * 4 * 4, dtype=np.uint16).reshape(2, 4, 4, 1)
+    pages = images.read_all(dicom_file(frames), channels=None)
+    assert [page.pixels.tolist() for page in pages] == frames.tolist()
+    assert images.SEVERAL in images.read(dicom_file(frames)).notes
+    colour = noise(5, 6, 3)
+    read = images.read(dicom_file(colour, PhotometricInterpretation="RGB", PlanarConfiguration=0))
+    assert np.array_equal(read.pixels, colour) and read.notes == ()
+    path.write_bytes(dicom_file(stored)[:-50])
+    with pytest.raises(BadImage, match=r"slice\.dcm: broken"):
+        images.read(path)
+
+
 # Bad input
 
 
@@ -472,6 +739,7 @@ def test_nothing_is_said_on_the_terminal(tmp_path):
     code = f"""
 from pathlib import Path
 from viceversa.data import pictures as images
+from viceversa.data import sixteen
 print(images.header(Path({str(large)!r})).width, images.read(Path({str(odd)!r})).pixels.shape)
 try:
     images.read(Path({str(cut)!r}))
@@ -480,6 +748,45 @@ except images.BadImage:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "17000 (8, 8, 3)\ntold\n" and done.stderr == ""
+
+
+def test_the_callers_process_is_as_it_was():
+    """Pillow's limit and the filter of warnings are put back, also when threads read and one of them fails."""
+    good, limit = images.encode(Picture(noise(60, 60, 3))), Image.MAX_IMAGE_PIXELS
+    inside = threading.Barrier(2)
+    seen = []
+
+    def read(file):
+        with images.own_limits():
+            inside.wait(60)
+            seen.append(Image.MAX_IMAGE_PIXELS)
+            images.read(file)
+
+    with warnings.catch_warnings():
+        before = list(warnings.filters)
+        with ThreadPoolExecutor(2) as pool:
+            one, other = pool.submit(read, good), pool.submit(read, good[:1000])
+            one.result()
+            with pytest.raises(BadImage):
+                other.result()
+        assert list(warnings.filters) == before
+    assert Image.MAX_IMAGE_PIXELS == limit != images.LARGEST // 2 and seen == [images.LARGEST // 2] * 2
+
+
+def test_a_surprise_is_that_files_own(tmp_path, monkeypatch):
+    path = tmp_path / "odd.png"
+    images.write(path, Picture(noise(9, 9, 3)))
+    for surprise, why in {
+        TypeError("wrong\nkind"): r"\(TypeError: wrong kind\)",
+        MemoryError(): "too large for the memory",
+    }.items():
+
+        def fail(*_, surprise=surprise):
+            raise surprise
+
+        with monkeypatch.context() as patch, pytest.raises(BadImage, match=rf"odd\.png: .*{why}"):
+            patch.setattr(Image.Image, "convert", fail)
+            images.read(path)
 
 
 @pytest.mark.parametrize("format, side", [("WEBP", 16384), ("JPEG", 65501)])

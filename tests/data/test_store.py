@@ -1,17 +1,20 @@
 """Folders to batches: what is found, what is cropped, that it is the same everywhere and every time."""
 
+import filecmp
+import os
 import shutil
 import threading
 import time
+import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from viceversa.data import memory
 from viceversa.data import pictures as images
-from viceversa.data.folders import find, find_sources
+from viceversa.data.folders import digest, find, find_sources
 from viceversa.data.pictures import Picture
 from viceversa.data.store import Store, draw, load_test, steps_per_epoch
 from viceversa.device import free
@@ -110,6 +113,74 @@ def test_same_and_shared_images(tmp_path):
         "of the test images of day, 1 is trained on too",
         "of the test images of night, 1 is trained on too",
     ]
+
+
+def test_files_of_other_kinds_are_told(tmp_path):
+    day, night = make(tmp_path / "day", 6), make(tmp_path / "night", 6, seed=1)
+    for n in range(49):
+        (night / f"IMG_{n}.xyz").touch()
+    (night / "film.mp4").touch()
+    expected = f"{night}: files of other kinds are left out: 49 .xyz, 1 .mp4"
+    assert find_sources(str(day), str(night)).warnings == [expected]
+    assert find_sources(str(day), str(make(tmp_path / "x", 2, seed=2)), test_b=str(night)).warnings[0] == expected
+
+
+def test_a_run_inside_its_data_is_refused(tmp_path, monkeypatch):
+    day, night = make(tmp_path / "day", 3), make(tmp_path / "night", 3, seed=1)
+    monkeypatch.chdir(day)
+    with pytest.raises(BadInput, match=r"--out runs/latest lies inside \., .*name a folder outside"):
+        find_sources(".", "../night", out=Path("runs/latest"))
+    with pytest.raises(BadInput, match="lies inside"):
+        find_sources(".", str(night), out=night / "run")
+    assert find_sources(".", str(night), out=tmp_path / "run").names == ("day", "night")
+
+
+def test_copies_are_found_without_reading_the_folders(tmp_path, monkeypatch):
+    """Of large files three small pieces are read, whole ones only where these are the same, and not without end."""
+    first, second = tmp_path / "a", tmp_path / "b"
+    rng = np.random.default_rng(0)
+    for folder in (first, second):
+        folder.mkdir()
+        for n in range(6):
+            (folder / f"{n}.bmp").write_bytes(rng.bytes(100_000))
+    shutil.copy(first / "0.bmp", second / "x.bmp")
+    alike = bytearray((first / "1.bmp").read_bytes())
+    alike[20_000] ^= 1  # the pieces are the same, the rest is not
+    (second / "y.bmp").write_bytes(alike)
+    (second / "z.bmp").symlink_to(first / "2.bmp")
+    whole = []
+    cmp = filecmp.cmp
+    monkeypatch.setattr(filecmp, "cmp", lambda *a, **k: (whole.append(a), cmp(*a, **k))[1])
+    assert find_sources(str(first), str(second)).warnings == ["of the images, 2 are in both a and b"]
+    assert len(whole) == 2  # 0 and x, 1 and y
+
+
+def test_a_digest_tells_whether_pictures_are_the_same_without_reading_them(tmp_path):
+    folder = make(tmp_path / "x", 5)
+    before = digest(find(folder).paths)
+    moved = shutil.copytree(folder, tmp_path / "elsewhere" / "y")
+    assert digest(find(moved).paths) == before
+    (moved / "00.png").rename(moved / "09.png")
+    assert digest(find(moved).paths) != before
+    with open(folder / "03.png", "ab") as file:
+        file.write(b"x")
+    assert digest(find(folder).paths) != before
+    one, other = (tmp_path / unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    for place in (one, other):
+        make(place, 1)
+        (place / "00.png").rename(place / f"{place.name}.png")
+    assert digest(find(one).paths) == digest(find(other).paths) and digest([]) == digest([])
+
+
+def test_names_are_compared_in_one_unicode_form(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "dé") for form in ("NFC", "NFD"))
+    make(tmp_path / decomposed, 2)
+    make(tmp_path / "night", 2, seed=1)
+    place = [str(tmp_path / decomposed), str(tmp_path / "night")]
+    assert find_sources(*place).names == (composed, "night")
+    assert find_sources(*place, names=("x", decomposed)).names == ("x", composed)
+    with pytest.raises(BadInput, match="both domains are called"):
+        find_sources(*place, names=(composed, decomposed))
 
 
 def test_what_cannot_be_found_is_told(tmp_path):
@@ -267,9 +338,54 @@ def test_broken_images_are_skipped_named_and_counted(tmp_path):
     assert "\n" not in str(told.value)
 
 
+def test_a_link_whose_file_is_gone_is_one_broken_image(tmp_path):
+    day, night = make(tmp_path / "day", 12), make(tmp_path / "night", 12, seed=1)
+    (day / "zz.png").symlink_to("/nonexistent/x.png")
+    (night / "zz.png").symlink_to("/nonexistent/x.png")
+    found = find_sources(str(day), str(night))
+    assert len(found.a) + len(found.test_a) == 13 and found.warnings == []
+    for few in (3, 12):
+        store = load(find(day).paths[-few - 1 :])
+        assert len(store.paths) == few and store.skipped == [f"{day / 'zz.png'}: No such file or directory"]
+
+
+def test_what_is_transparent_lies_on_white_and_is_said(tmp_path):
+    """The colours under alpha 0 are no part of a cut-out."""
+    pixels, alpha = noise(24, 24), np.full((24, 24), 255, np.uint8)
+    alpha[:12], alpha[12] = 0, 51
+    folder = make(tmp_path / "x", 2, shape=(24, 24))
+    images.write(folder / "cut.png", Picture(pixels, alpha))
+    images.write(folder / "opaque.png", Picture(pixels, np.full((24, 24), 255, np.uint8)))
+    store = load(find(folder).paths, size=24, crop=24, resize="none")
+    got = images.to_pixels(store.crops(torch.tensor([2, 3]), torch.zeros(2, 4)))
+    assert (got[0, :12] == 255).all() and np.array_equal(got[0, 13:], pixels[13:])
+    assert np.abs(got[0, 12] - (204 + pixels[12] / 5)).max() <= 0.5
+    assert np.array_equal(got[1], pixels)
+    assert store.notes == [f"1 picture ({folder / 'cut.png'}): transparent, laid on white"]
+    (test,) = load_test([folder / "cut.png"], channels=3, size=24, resize="none", crop=24, count=1)
+    assert np.array_equal(test, got[0])
+
+
+def test_white_of_16_bit(tmp_path):
+    alpha = np.array([[0, 65535, 32768, 13107]], np.uint16)
+    white = images.on_white(Picture(np.full((1, 4, 1), 1000, np.uint16), alpha))
+    assert white.dtype == np.uint16 and white.flatten().tolist() == [65535, 1000, 33267, 52628]
+
+
+def test_animations_and_stacks_among_stills_are_said(tmp_path):
+    folder = make(tmp_path / "x", 2)
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "lime", "blue")]
+    for name in ("a.gif", "b.png", "c.tif", "d.webp"):
+        frames[0].save(folder / name, save_all=True, append_images=frames[1:])
+    store = load(find(folder).paths)
+    assert len(store.paths) == 6 and store.notes == [
+        f"4 pictures ({folder / 'a.gif'} and others): several pictures in one file, of which the first is taken"
+    ]
+
+
 def test_nothing_but_broken_images(tmp_path):
     (tmp_path / "x.png").write_bytes(b"")
-    with pytest.raises(BadInput, match="1 of 1 images cannot be read"):
+    with pytest.raises(BadInput, match="1 of 1 image cannot be read"):
         load([tmp_path / "x.png"])
 
 
@@ -277,10 +393,15 @@ def test_sizes_that_do_not_fit(tmp_path):
     paths = find(make(tmp_path / "x", 2, shape=(10, 40))).paths
     with pytest.raises(BadInput, match="--crop 32 is larger than --size 24"):
         load(paths, crop=32)
-    with pytest.raises(BadInput, match=r"00\.png: 40x10 pixels are smaller than --crop 16; .*--resize short"):
+    with pytest.raises(
+        BadInput, match=r"2 images of 2 are smaller than --crop 16: .*00\.png \(40x10\), .*--resize short"
+    ):
         load(paths, resize="none")
-    with pytest.raises(BadInput, match=r"40x10 pixels are smaller than --crop 16"):
+    with pytest.raises(BadInput, match=r"00\.png \(40x10\)"):
         load_test(paths, channels=3, size=24, resize="none", crop=16)
+    many = find(make(tmp_path / "x", 9, shape=(10, 40))).paths
+    with pytest.raises(BadInput, match=r"9 images of 10 are smaller .*04\.png \(40x10\) and 4 more; lower it"):
+        load([*many, *find(make(tmp_path / "large", 1)).paths], resize="none")
     one = tmp_path / "one.png"
     images.write(one, Picture(np.full((1, 1, 3), 7, np.uint8)))
     assert (images.to_pixels(load([one]).crops(torch.tensor([0]), torch.rand(1, 3))) == 7).all()
@@ -292,7 +413,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(memory.os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(BadInput, match=r"run: no room for 0\.0 GB of images: No space left"):
         load(paths, budget=0, folder=tmp_path / "run")
 
@@ -390,7 +511,7 @@ def test_test_pictures_are_prepared_as_in_the_paper(tmp_path, dtype):
 
 def test_memory_that_is_free_is_known_and_shared_among_processes(monkeypatch):
     alone = free(CPU)
-    total = memory.os.sysconf("SC_PAGE_SIZE") * memory.os.sysconf("SC_PHYS_PAGES")
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 0 < alone <= total
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert free(CPU) == pytest.approx(alone / 4, rel=0.2)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from viceversa.evaluation import distances
-from viceversa.evaluation.distances import frechet, kid, kid_subsets, spread
+from viceversa.evaluation import scores as distances
+from viceversa.evaluation.scores import frechet, kid, kid_subsets, spread
 
 
 def sample(n: int, size: int, seed: int, shift: float = 0.0) -> np.ndarray:

@@ -18,11 +18,9 @@ from viceversa.data.fetch import Download
 from viceversa.data.pictures import to_pixels, to_tensor
 from viceversa.errors import BadInput
 from viceversa.evaluation import features as features_module
-from viceversa.evaluation.distances import frechet, kid, kid_subsets
-from viceversa.evaluation.evaluate import evaluate
+from viceversa.evaluation.evaluate import Images, evaluate
 from viceversa.evaluation.features import load_features
-from viceversa.evaluation.perceptual import psnr_ssim, structure
-from viceversa.evaluation.scores import load_image
+from viceversa.evaluation.scores import frechet, kid, kid_subsets, psnr, ssim, structure
 from viceversa.model.file import Model, save_model
 
 HORSES = Path(__file__).parents[2] / "../shared/data/horse2zebra"
@@ -33,7 +31,7 @@ Folders = tuple[Path, Path]
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VICEVERSA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("VICEVERSA_MIRROR", "http://127.0.0.1:9")  # nothing answers there
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing answers there
 
 
 @pytest.fixture
@@ -58,7 +56,7 @@ def test_folders(folders: Folders, ruler: str, capsys: pytest.CaptureFixture[str
     )
     assert code == 0, err
     found = json.loads(out)
-    x, y = (load_features(ruler)(map(load_image, sorted(folder.iterdir()))) for folder in folders)
+    x, y = (load_features(ruler)(map(Images("", []).load, sorted(folder.iterdir()))) for folder in folders)
     assert found["kid"] == pytest.approx(kid(x, y), rel=1e-9)
     assert found["kid_std"] == pytest.approx(kid_subsets(x, y)[1], rel=1e-9)
     assert found["frechet"] == pytest.approx(frechet(x, y), rel=1e-9)
@@ -167,9 +165,8 @@ def test_pairs(tmp_path: Path, ruler: str, capsys: pytest.CaptureFixture[str]) -
     paired = json.loads(out)["paired"]
     assert list(paired["images"]) == ["000", "001", "002", "003"]
     assert paired["images"]["002"] == {"psnr": None, "ssim": 1.0}  # equal: infinite, which JSON has not
-    x, y = (to_tensor(load_image(folder / name)) for folder, name in ((fake, "001.bmp"), (real, "001.png")))
-    psnr, ssim = psnr_ssim(x, y)
-    assert paired["images"]["001"] == pytest.approx({"psnr": psnr, "ssim": ssim})
+    x, y = (to_tensor(Images("", []).load(folder / name)) for folder, name in ((fake, "001.bmp"), (real, "001.png")))
+    assert paired["images"]["001"] == pytest.approx({"psnr": psnr(x, y), "ssim": float(ssim(x, y))})
     assert paired["psnr"] is None
     assert paired["ssim"] == pytest.approx(np.mean([row["ssim"] for row in paired["images"].values()]))
     assert evaluate(fake=fake, real=real, features=ruler)["paired"]["psnr"] == math.inf
@@ -186,8 +183,8 @@ def test_pairs_of_a_model(tmp_path: Path, ruler: str) -> None:
     with torch.inference_mode():
         x = to_tensor(np.asarray(Image.open(day / "001.png").resize((32, 32), Image.Resampling.BICUBIC)))
         y = to_tensor(np.asarray(Image.open(night / "001.png").resize((32, 32), Image.Resampling.BICUBIC)))
-        psnr, _ = psnr_ssim(to_tensor(to_pixels(model().generators["ab"](x))), y)
-    assert found["night"]["paired"]["images"]["001"]["psnr"] == pytest.approx(psnr, rel=1e-3)
+        wanted = psnr(to_tensor(to_pixels(model().generators["ab"](x))), y)
+    assert found["night"]["paired"]["images"]["001"]["psnr"] == pytest.approx(wanted, rel=1e-3)
 
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="needs ../shared/weights")
@@ -204,7 +201,7 @@ def test_protocol_cut(folders: Folders, tmp_path: Path, monkeypatch: pytest.Monk
     path.parent.mkdir(parents=True)
     torch.save(inception_layout.random_weights(), path)
     made = Download("http://127.0.0.1:9/inception.pth", features_module.sha256(path))
-    monkeypatch.setattr(features_module.inception_features, "__defaults__", ("legacy", None, made))
+    monkeypatch.setattr(features_module, "INCEPTION", made)
     few = [pictures(tmp_path / f"few_{name}", 2, DAY, 300, seed) for seed, name in enumerate(("horses", "zebras"))]
     found = evaluate(fake=few[0], real=few[1], protocol="cut", device="cpu")
     assert (found["features"], found["prepared"]) == ("inception-legacy", "square 256")

@@ -6,11 +6,19 @@ from browser import opened
 from PIL import Image, ImageFilter
 
 from viceversa.cli import main
-from viceversa.errors import BadInput
-from viceversa.pages import likeness
-from viceversa.pages.advice import advise
-from viceversa.pages.inspect import examine, page
-from viceversa.pages.inspection import colour_distance, lab_histogram, look, mean_colour
+from viceversa.pages import inspect
+from viceversa.pages.advice import advise, facts, page
+from viceversa.pages.inspect import (
+    colour_distance,
+    distances,
+    examine,
+    fingerprint,
+    groups,
+    lab_histogram,
+    look,
+    mean_colour,
+    nearest,
+)  # fmt: skip
 
 
 def scene(seed, size=(96, 96), dark=False):
@@ -42,7 +50,7 @@ def root(tmp_path):
 
 
 def said(found, level=None):
-    return [advice.text for advice in advise(found) if level in (None, advice.level)]
+    return [advice.text for advice in advise(facts(found)) if level in (None, advice.level)]
 
 
 def test_a_clean_set(root):
@@ -69,14 +77,14 @@ def test_copies_are_found_in_whatever_dress(root):
     assert sorted(map(sorted, (names for kind, names in groups if kind == "near"))) == [
         ["0004.png", "compressed.jpg"], ["0005.png", "smaller.png"], ["0006.png", "soft.png"],
     ]  # fmt: skip
-    (advice,) = (a for a in advise(found) if "repeat another" in a.text)
+    (advice,) = (a for a in advise(facts(found)) if "repeat another" in a.text)
     assert "4 of the 34 training images of a repeat another (1 exactly, 3 nearly)" in advice.text
     assert "trainA/0003.png = trainA/same.bmp" in advice.names
 
 
 def test_pictures_in_both_domains(root):
     scene(7).save(root / "trainB" / "day.webp", quality=90)
-    (advice,) = (a for a in advise(examine(str(root))) if "in both domains" in a.text)
+    (advice,) = (a for a in advise(facts(examine(str(root)))) if "in both domains" in a.text)
     assert advice.level == "wrong" and advice.text.startswith("1 picture is in both")
     assert advice.names == ("trainA/0007.png = trainB/day.webp",)
 
@@ -121,7 +129,7 @@ def test_flat_pictures_are_not_taken_for_copies(root):
         Image.fromarray(noise).save(root / "trainB" / f"black{n}.png")
     found = examine(str(root))
     assert found.copies == []
-    (advice,) = (a for a in advise(found) if "nearly one colour" in a.text)
+    (advice,) = (a for a in advise(facts(found)) if "nearly one colour" in a.text)
     assert "4 of 34 images of b" in advice.text and advice.names[0] == "trainB/black0.png"
 
 
@@ -149,7 +157,7 @@ def test_broken_files(root, capsys):
         (root / "trainA" / f"{n:04d}.png").write_bytes(whole[: len(whole) // 2])
     found = examine(str(root))
     assert len(found.folders[0].broken) == 6 and found.folders[0].count == 30
-    (advice,) = (a for a in advise(found) if "cannot be read" in a.text)
+    (advice,) = (a for a in advise(facts(found)) if "cannot be read" in a.text)
     assert advice.level == "wrong" and "6 of 30 images of a, training" in advice.text
     assert "0003.png" in advice.names[3]
     assert main(["data", str(root)]) == 0
@@ -190,12 +198,12 @@ def test_page_must_be_a_file(root, capsys):
     assert "is a folder" in capsys.readouterr().err
 
 
-def test_no_library_is_told(monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "imagehash", None)
-    with pytest.raises(BadInput, match=r"viceversa\[evaluate\]"):
-        likeness.fingerprint(scene(1))
+def test_the_fingerprint_is_phash():
+    """Bit for bit that of the library ImageHash."""
+    imagehash = pytest.importorskip("imagehash")
+    for seed, size in enumerate(((96, 96), (200, 131), (40, 64))):
+        image = scene(seed, size)
+        assert np.array_equal(fingerprint(image), imagehash.phash(image, hash_size=16).hash.ravel())
 
 
 def test_distances_and_groups_are_exact():
@@ -203,12 +211,12 @@ def test_distances_and_groups_are_exact():
     prints[40] = prints[3]
     prints[50] = prints[3] ^ (np.arange(256) < 16)
     prints[60] = prints[3] ^ (np.arange(256) < 17)
-    apart = likeness.distances(prints[:5], prints)
+    apart = distances(prints[:5], prints)
     assert np.array_equal(apart, (prints[:5, None] != prints[None]).sum(2))
-    labels = likeness.groups(prints, likeness.NEAR)
+    labels = groups(prints, inspect.NEAR)
     assert labels[40] == labels[50] == 3 and labels[60] == 60
     assert len(set(labels)) == 68
-    at, bits = likeness.nearest(prints[60:61], prints[:60])
+    at, bits = nearest(prints[60:61], prints[:60])
     assert (at[0], bits[0]) == (50, 1)
 
 
@@ -216,7 +224,7 @@ def test_ten_thousand_pictures_in_bounded_memory(monkeypatch):
     prints = np.random.default_rng(1).integers(0, 2, (10_000, 256)).astype(bool)
     prints[9_999] = prints[17]
     largest = 0
-    real = likeness.distances
+    real = inspect.distances
 
     def watched(some, others):
         nonlocal largest
@@ -224,8 +232,8 @@ def test_ten_thousand_pictures_in_bounded_memory(monkeypatch):
         largest = max(largest, block.nbytes)
         return block
 
-    monkeypatch.setattr(likeness, "distances", watched)
-    labels = likeness.groups(prints, likeness.NEAR)
+    monkeypatch.setattr(inspect, "distances", watched)
+    labels = groups(prints, inspect.NEAR)
     assert labels[9_999] == 17 and len(set(labels)) == 9_999
     assert largest < 50e6
 
@@ -256,7 +264,7 @@ def test_page_in_a_browser(root):
     scene(9).save(root / "testA" / "nearly.jpg", quality=60)
     found = examine(str(root))
     file = root / "data.html"
-    file.write_text(page(found, advise(found)), encoding="utf-8")
+    file.write_text(page(found, advise(facts(found))), encoding="utf-8")
     assert file.stat().st_size < 2e6
     with opened(file, width=390, height=844) as shown:
         assert shown.locator("h1").inner_text().split() == ["a", "⇄", "b"]

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import re
 import time
 from dataclasses import asdict
@@ -15,9 +16,7 @@ from PIL import Image
 
 from viceversa import config
 from viceversa.errors import BadInput
-from viceversa.pages.curves import Chart, Line, draw, thinned, ticks
-from viceversa.pages.page import duration, figures, percent
-from viceversa.pages.report import Figure, Section, write_report
+from viceversa.pages.report import Figure, Section, chart, extent, figures, percent, thinned_curve, write_report
 from viceversa.training import progress
 from viceversa.training.metrics import Metrics
 from viceversa.training.reading import read_run
@@ -88,7 +87,7 @@ def test_page_tells_of_the_run(tmp_path):
     text = text_of(page)
     assert "12 images of day and 10 of night" in text
     assert "6 of 100" in text  # 6 epochs of 100
-    assert "cpu: test" in text and "3.5 images/s" in text and "36 s" in text
+    assert "cpu: test" in text and "3.5 images/s" in text and "<dd>0:36</dd>" in text
     assert "KID was best after epoch 4: 0.200 to night, 0.100 to day." in text
     assert "ResNet generators of 6 blocks" in text and "identity 0.5" in text
     assert "The discriminator of night has won.<small>epochs 2, 3</small>" in text.replace("\n", "")
@@ -169,11 +168,12 @@ def test_two_runs_of_one_name_are_told_apart(tmp_path):
 
 def test_page_stays_within_its_size(tmp_path, monkeypatch):
     run = make_run(tmp_path / "run", epochs=9, size=64)
-    whole = write_report([run]).stat().st_size
-    monkeypatch.setattr("viceversa.pages.report.IMAGE_BYTES", int(0.7 * whole))
     page = write_report([run])
-    epochs = [int(n) for n in re.findall(r'"epoch": (\d+), "src"', page.read_text(encoding="utf-8"))]
-    assert page.stat().st_size < 0.7 * whole + 60_000  # and text
+    images, text = page.stat().st_size - len(text_of(page)), len(text_of(page))
+    monkeypatch.setattr("viceversa.pages.report.IMAGE_BYTES", int(0.7 * images))
+    page = write_report([run])
+    epochs = [int(n) for n in re.findall(r'"epoch": (\d+), "kept"', page.read_text(encoding="utf-8"))]
+    assert page.stat().st_size < 0.7 * images + text
     assert {1, 4, 9} <= set(epochs) and 3 < len(epochs) < 9  # first, best and newest stay
 
 
@@ -235,45 +235,29 @@ def test_epochs_and_plans(tmp_path):
     assert clock.seconds == 24 and clock.planned is None
 
 
-def test_figures_and_durations():
+def test_figures():
     assert [figures(v) for v in (0.0716, 221.83, 0.000123, -0.5, 0, None, float("nan"))] == [
         "0.0716", "222", "0.000123", "−0.500", "0", "–", "–",
     ]  # fmt: skip
-    assert [duration(s) for s in (0.4, 89, 1200, 3600, 11520, 200_000)] == [
-        "0 s", "89 s", "20 min", "1 h", "3 h 12 min", "2 d 7 h",
-    ]  # fmt: skip
 
 
-def test_curves_are_drawn_to_scale():
-    points = [(0.0, 0.0), (5.0, 1.0), (10.0, 2.0)]
-    drawn = draw(Chart(title="", text="", lines=[Line(name="x", points=points)], mark=(5.0, "here")))
-    box, ((left, low, *_), (middle, half, *_), (right, high, *_)) = drawn["box"], drawn["values"][0]["points"]
-    assert (left, right, low) == (box["left"], box["right"], box["bottom"])
-    assert middle == pytest.approx((left + right) / 2) and half == pytest.approx((low + high) / 2)
-    assert box["top"] < high and drawn["mark"][0] == middle
-    assert [text for _, text in drawn["rows"]] == ["0", "1", "2"]
-    assert draw(Chart(title="", text="", lines=[Line(name="x", points=[(1, float("inf"))])])) is None
+def test_curves():
+    drawn = chart("Loss", "", [("x", [(0.0, 1.0), (5.0, math.nan), (10.0, 2.0)]), ("y", [])], level=(3.0, "here"))
+    assert drawn["curves"] == [[[0.0, 10.0], [1.0, 2.0]]] and drawn["names"] == ["x"]
+    assert drawn["range"][0] == 0 and drawn["range"][1] > 3
+    assert drawn["said"] == "x: 1.00 at first, 2.00 at the end"
+    assert chart("", "", [("x", [(1, float("inf"))])]) is None
 
 
 def test_a_spike_does_not_flatten_a_curve():
-    points = [(float(n), 1.0) for n in range(100)] + [(100.0, 1000.0)]
-    drawn = draw(Chart(title="", text="", lines=[Line(name="x", points=points)]))
-    usual = drawn["values"][0]["points"][3][1]
-    assert usual < (drawn["box"]["top"] + drawn["box"]["bottom"]) * 0.55  # in the upper half still
+    assert extent([1.0] * 100 + [1000.0])[1] < 2.2
+    assert extent([0.0]) == (0.0, 1.0)
 
 
 def test_thinning_keeps_means_and_ends():
-    points = [(float(n), float(n % 2)) for n in range(1, 1001)]
-    few = thinned(points, 100)
+    few = thinned_curve([(float(n), float(n % 2)) for n in range(1, 1001)], 100)
     assert len(few) == 100 and few[-1][0] == 1000.0
     assert all(y == pytest.approx(0.5) for _, y in few)
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.003), (-0.02, 0.4), (0, 40), (3, 3)])
-def test_ticks_are_round_and_inside(low, high):
-    found = ticks(low, high)
-    assert 1 <= len(found) <= 6
-    assert all(low - 1e-12 <= t <= high + 1e-12 for t in found)
 
 
 def until(true, seconds=20):
@@ -346,16 +330,48 @@ def test_before_and_after_in_a_browser(tmp_path):
 def test_curves_in_a_browser(tmp_path):
     runs = [make_run(tmp_path / "one", epochs=3), make_run(tmp_path / "two", epochs=5)]
     with opened(write_report(runs, tmp_path / "both.html")) as page:
-        chart = page.locator(".chart", has_text="Round trip").last
-        chart.locator("svg").focus()
+        drawing = page.locator(".chart", has_text="Round trip").last
+        told = drawing.locator(".u-value")
+        drawing.locator(".plot").focus()
         page.keyboard.press("Home")
-        assert chart.locator(".readout").inner_text() == "epoch 0.5"
-        assert chart.locator(".legend b").first.inner_text() == "0.500"  # 3 / 6 steps
+        assert told.all_inner_texts()[:2] == ["0.5", "0.500"]  # epoch, and 3 / 6 steps
         page.keyboard.press("ArrowRight")
-        assert chart.locator(".readout").inner_text() == "epoch 1"
-        box = chart.locator("svg").bounding_box()
-        page.mouse.move(box["x"] + box["width"] - 15, box["y"] + 50)
-        assert chart.locator(".readout").inner_text() == "epoch 5"
-        named = page.evaluate("[...document.querySelectorAll('img, canvas, input, svg[role=img]')].every("
+        assert told.first.inner_text() == "1"
+        box = drawing.locator(".u-over").bounding_box()
+        page.mouse.move(box["x"] + box["width"] - 3, box["y"] + 50)
+        assert told.first.inner_text() == "5"
+        ink = """[...document.querySelectorAll(".chart canvas")].every(canvas => {
+            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            return data.some(value => value > 0);
+        })"""
+        assert page.evaluate(ink)
+        named = page.evaluate("[...document.querySelectorAll('img, .sheet canvas, input, [role=img]')].every("
                               "e => e.alt || e.getAttribute('aria-label'))")  # fmt: skip
         assert named
+
+
+def test_the_slider_names_the_kept_epochs(tmp_path):
+    run = make_run(tmp_path / "run", epochs=3)
+    (run / "epochs").mkdir()
+    (run / "epochs" / "epoch_0002.safetensors").write_bytes(b"a model")
+    with opened(write_report([run])) as page:
+        assert page.locator(".kept").inner_text() == "The model of epoch 3 was not kept."
+        page.locator(".player input").focus()
+        page.keyboard.press("ArrowLeft")
+        assert page.locator(".kept").inner_text().endswith(f"viceversa translate {run} --epoch 2")
+
+
+@pytest.mark.parametrize("font", ["DejaVu Sans Mono", "DejaVu Serif", "monospace"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_a_phone(tmp_path, font, scheme):
+    """Whatever fonts there are: long names, wide letters. (`opened` looks at the end.)"""
+    long = "a-very-long-name-without-any-gap-that-somebody-gave-a-domain-once"
+    runs = [make_run(tmp_path / long / "run", epochs=2, names=(long[:60], "night"), warnings=[(1, "x" * 90)])]
+    runs.append(make_run(tmp_path / (long + "2"), epochs=2))
+    for page_of in (runs, runs[:1]):
+        with opened(write_report(page_of, tmp_path / "page.html"), width=390, height=844, scheme=scheme) as page:
+            page.add_style_tag(content=f":root {{ --serif: '{font}'; --sans: '{font}'; --mono: '{font}' }}")
+            page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            page.set_viewport_size({"width": 700, "height": 1000})  # A4
+            page.emulate_media(media="print")  # where tables cannot scroll

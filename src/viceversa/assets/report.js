@@ -17,6 +17,7 @@ function player(section, frames) {
   const slider = section.querySelector("input");
   const output = section.querySelector("output");
   const button = section.querySelector("button");
+  const kept = section.querySelector(".kept");
   const parts = [...section.querySelectorAll("canvas")].map((canvas) => ({
     pen: canvas.getContext("2d"), box: canvas.dataset.box.split(" ").map(Number),
   }));
@@ -37,6 +38,11 @@ function player(section, frames) {
     const name = `epoch ${frames[index].epoch}`;
     output.textContent = name;
     slider.setAttribute("aria-valuetext", name);
+    if (kept) {
+      kept.textContent = frames[index].kept
+        ? `The model of epoch ${frames[index].epoch} is kept: viceversa translate ${kept.dataset.run} --epoch ${frames[index].epoch}`
+        : `The model of epoch ${frames[index].epoch} was not kept.`;
+    }
     const image = await load(index);
     if (Number(slider.value) !== index) return; // a newer one was asked for meanwhile
     for (const { pen, box: [left, top, right, bottom] } of parts) {
@@ -86,52 +92,75 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// Curves: the values nearest to the pointer, or to where the arrow keys went.
+// Curves, drawn by uPlot. What lies at the pointer, or where the arrow keys went, is told in the legend.
+const figures = (value) => (value == null ? "" : value.toLocaleString("en", { maximumSignificantDigits: 3, minimumSignificantDigits: 3 }));
+
 for (const chart of document.querySelectorAll(".chart")) {
-  const drawing = chart.querySelector("svg");
-  const lines = JSON.parse(drawing.dataset.values);
-  const cross = drawing.querySelector(".cross");
-  const dots = drawing.querySelectorAll(".dot");
-  const values = chart.querySelectorAll(".legend b");
-  const readout = chart.querySelector(".readout");
-  const longest = lines.reduce((a, b) => (b.points.length > a.points.length ? b : a)).points;
-  let at = longest.length;
+  const { names, tones, faint, curves, range, level, mark } = JSON.parse(chart.querySelector("script").textContent);
+  const place = chart.querySelector(".plot");
+  const data = uPlot.join(curves);
+  const reach = data[0].at(-1) || 1;
+  let plot, at = data[0].length;
 
-  const nearest = (points, x) => points.reduce((a, b) => (Math.abs(b[0] - x) < Math.abs(a[0] - x) ? b : a));
-
-  function tell(x) {
-    const [left, , epoch] = nearest(longest, x);
-    cross.setAttribute("x1", left);
-    cross.setAttribute("x2", left);
-    cross.style.visibility = "visible";
-    lines.forEach(({ points }, n) => {
-      const [px, py, , text] = nearest(points, left);
-      dots[n].setAttribute("cx", px);
-      dots[n].setAttribute("cy", py);
-      dots[n].style.visibility = "visible";
-      values[n].textContent = text;
-    });
-    readout.textContent = `epoch ${epoch}`;
+  // Curves have points at different epochs: of each the nearest is told.
+  function nearest(plot, series, index) {
+    const values = plot.data[series];
+    for (let away = 0; away < values.length; away++) {
+      for (const i of [index - away, index + away]) if (values[i] != null) return i;
+    }
+    return index;
   }
 
-  function forget() {
-    cross.style.visibility = "hidden";
-    dots.forEach((dot) => (dot.style.visibility = "hidden"));
-    values.forEach((value) => (value.textContent = ""));
-    readout.textContent = "";
+  // A value with a meaning, dotted, and the epoch that matters, upright; each with its name.
+  function annotate({ ctx, bbox, valToPos }, soft, font) {
+    const { left, top, width, height } = bbox;
+    ctx.save();
+    Object.assign(ctx, { strokeStyle: soft, fillStyle: soft, font, lineWidth: devicePixelRatio });
+    const line = (x, y, u, v) => { ctx.beginPath(); ctx.moveTo(x, y); ctx.lineTo(u, v); ctx.stroke(); };
+    if (mark) {
+      const x = valToPos(mark[0], "x", true), before = x > left + width / 2;
+      line(x, top, x, top + height);
+      ctx.textAlign = before ? "right" : "left";
+      ctx.fillText(mark[1], x + (before ? -6 : 6) * devicePixelRatio, top + 12 * devicePixelRatio);
+    }
+    if (level) {
+      const y = valToPos(level[0], "y", true);
+      ctx.setLineDash([devicePixelRatio, 4 * devicePixelRatio]);
+      line(left, y, left + width, y);
+      ctx.textAlign = "right";
+      ctx.fillText(level[1], left + width, y - 6 * devicePixelRatio);
+    }
+    ctx.restore();
   }
 
-  drawing.addEventListener("pointermove", (event) => {
-    const { left, width } = drawing.getBoundingClientRect();
-    tell(((event.clientX - left) / width) * drawing.viewBox.baseVal.width);
-  });
-  drawing.addEventListener("pointerleave", forget);
-  drawing.addEventListener("blur", forget);
-  drawing.addEventListener("keydown", (event) => {
+  function draw() {
+    const style = getComputedStyle(document.documentElement);
+    const tone = (name) => style.getPropertyValue(`--${name}`).trim();
+    const font = `11px ${tone("sans")}`;
+    const axis = { font, stroke: tone("soft"), grid: { stroke: tone("hair"), width: 1 }, ticks: { show: false } };
+    plot?.destroy();
+    plot = new uPlot({
+      width: place.clientWidth, height: 210, padding: [8, 8, 0, 0],
+      scales: { x: { time: false, range: [0, reach] }, y: { range } },
+      axes: [{ ...axis, grid: { show: false }, size: 26, gap: 4 }, { ...axis, size: 48, gap: 6 }],
+      series: [{ label: "epoch", value: (_, x) => (x == null ? "" : String(+x.toFixed(2))) }, ...names.map((label, n) => ({
+        label, stroke: tone(`tone-${tones[n] % 6}`), width: faint[n] ? 1 : 1.8, spanGaps: true,
+        points: { show: curves[n][0].length === 1 }, value: (_, y) => figures(y),
+      }))],
+      cursor: { y: false, dataIdx: nearest, points: { size: 8 } },
+      hooks: { draw: [(u) => annotate(u, tone("soft"), `${11 * devicePixelRatio}px ${tone("sans")}`)] },
+    }, data, place);
+  }
+
+  draw();
+  new ResizeObserver(() => plot.setSize({ width: place.clientWidth, height: 210 })).observe(place);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  place.addEventListener("blur", () => plot.setCursor({ left: -10, top: -10 }));
+  place.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
     if (!by) return;
-    at = Math.min(longest.length - 1, Math.max(0, at + by));
-    tell(longest[at][0]);
+    at = Math.min(data[0].length - 1, Math.max(0, at + by));
+    plot.setCursor({ left: plot.valToPos(data[0][at], "x"), top: 1 });
     event.preventDefault();
   });
 }

@@ -1,10 +1,13 @@
 """Which files a name means; which are trained on, which are kept for the progress pictures; the domains' names."""
 
+import filecmp
 import hashlib
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from glob import glob, has_magic
@@ -19,6 +22,9 @@ PICTURES = images.SUFFIXES
 NOT_IN_FILE_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
 TOLD = 5
 """Endings that are told apart where files are left out."""
+LOOKED_AT, PIECE, WHOLE = 10_000, 1 << 12, 1 << 30
+"""Files of which it is found out whether they are in the other folder too; bytes of a piece of one, and bytes of
+all files that are read whole for it: a start must not read a million pictures."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ def find(source: str | Path, kinds: Iterable[str] = PICTURES) -> Found:
         empty = "no images in this folder" if left_out or any(path.iterdir()) else "an empty folder"
     elif os.path.isfile(path) and path.suffix.lower() in kinds:
         root, found, empty = path.parent, [path], ""
+    elif os.path.isfile(path) and path.suffix.lower() in images.NEEDED:
+        raise BadInput(f"{source}: to read {path.suffix} needs {images.NEEDED[path.suffix.lower()]}")
     elif os.path.isfile(path):
         root, found, empty = None, _listed(path, kinds), "no paths in this text file"
     else:
@@ -82,7 +90,11 @@ def left_out_line(found: Found) -> str | None:
 
 def _by_ending(left_out: Counter[str]) -> str:
     ranked = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
-    told = [f"{count:,} {ending or 'without an ending'}" for ending, count in ranked[:TOLD]]
+    told = [
+        f"{count:,} {ending or 'without an ending'}"
+        + (f" (these need {images.NEEDED[ending]})" if ending in images.NEEDED else "")
+        for ending, count in ranked[:TOLD]
+    ]
     more = sum(count for _, count in ranked[TOLD:])
     return ", ".join(told + [f"{more:,} others"] * (more > 0))
 
@@ -180,34 +192,48 @@ def find_sources(
     test_b: str | None = None,
     names: tuple[str, str] | None = None,
     hold_out: int = 4,
+    out: Path | None = None,
 ) -> Sources:
     """Find all images. `a` alone is a folder with trainA and trainB and, if there, testA and testB.
 
     Without test images, `hold_out` of the domain's own, evenly spread, are left out of training: at most half
-    of them, and if there is only one, it serves for both. Raises BadInput.
+    of them, and if there is only one, it serves for both. `out`: where the run's own pictures are to lie, which
+    must be outside. Raises BadInput.
     """
     if b is None:
         a, b, test_a, test_b = _inside(Path(a), test_a, test_b)
-    found_a, found_b = find(a).paths, find(b).paths
+    for source in filter(None, (a, b, test_a, test_b)):
+        if out is not None and lies_inside(out, source):
+            raise BadInput(
+                f"--out {out} lies inside {source}, where its pictures would be taken for data: name a folder outside"
+            )
+    both_found = find(a), find(b)
+    found_a, found_b = (found.paths for found in both_found)
     names = _default_names(a, b) if names is None else _checked(names)
-    both = _shared(found_a, found_b)
-    if both == len(found_a) == len(found_b):
+    both, looked_at = _shared(found_a, found_b)
+    if both == looked_at and len(found_a) == len(found_b):
         raise BadInput(f"{a} and {b} hold the same images: give one folder for each domain")
-    warnings = [f"of the images, {both} {is_or_are(both)} in both {names[0]} and {names[1]}"] if both else []
+    warnings = [line for line in map(left_out_line, both_found) if line is not None]
+    if both:
+        counted = f"at least {both} are" if looked_at < len(found_a) else f"{both} {is_or_are(both)}"
+        warnings.append(f"of the images, {counted} in both {names[0]} and {names[1]}")
     train, tests = [], []
-    for found, test, name in zip((found_a, found_b), (test_a, test_b), names, strict=True):
+    for own, test, name in zip((found_a, found_b), (test_a, test_b), names, strict=True):
         if test is not None:
-            train.append(found)
-            tests.append(find(test).paths)
-            if known := _shared(tests[-1], found):
+            train.append(own)
+            tests_found = find(test)
+            tests.append(tests_found.paths)
+            warnings += filter(None, [left_out_line(tests_found)])
+            if known := _shared(tests[-1], own)[0]:
                 warnings.append(f"of the test images of {name}, {known} {is_or_are(known)} trained on too")
-        elif len(found) == 1:
-            train.append(found)
-            tests.append(found)
+        elif len(own) == 1:
+            train.append(own)
+            tests.append(own)
             warnings.append(f"{name} has one image only: it is trained on and shown in the progress pictures")
         else:
-            kept = spread(found, min(hold_out, len(found) // 2))
-            train.append([path for path in found if path not in kept])
+            kept = spread(own, min(hold_out, len(own) // 2))
+            held = frozenset(kept)
+            train.append([path for path in own if path not in held])
             tests.append(kept)
     return Sources(train[0], train[1], tests[0], tests[1], names, test_a is None or test_b is None, warnings)
 
@@ -223,10 +249,10 @@ def spread(items: Sequence[T], count: int) -> list[T]:
 
 
 def _inside(root: Path, test_a: str | None, test_b: str | None) -> tuple[str, str, str | None, str | None]:
-    if not root.exists():
+    if not os.path.exists(root):
         raise BadInput(f"{root}: no such folder")
     for name in ("trainA", "trainB"):
-        if not (root / name).is_dir():
+        if not os.path.isdir(root / name):
             raise BadInput(f"{root}: has no folder {name}; give two folders, or one with trainA and trainB")
 
     def there(name: str) -> str | None:
@@ -237,27 +263,28 @@ def _inside(root: Path, test_a: str | None, test_b: str | None) -> tuple[str, st
 
 def _default_names(a: str, b: str) -> tuple[str, str]:
     """Those of the folders: the last that a glob names in full, and for a text file its own name."""
-    first, second = _name(a), _name(b)
+    first, second = (unicodedata.normalize("NFC", _name(source)) for source in (a, b))
     usable = all(map(_usable, (first, second))) and first.casefold() != second.casefold()
     return (first, second) if usable and (first, second) != ("trainA", "trainB") else ("a", "b")
 
 
 def _name(source: str) -> str:
     path = Path(source)
-    if path.is_file():
+    if os.path.isfile(path):
         return path.resolve().parent.name if path.suffix.lower() in images.SUFFIXES else path.stem
-    while not path.exists():
+    while not os.path.exists(path):
         path = path.parent
     return path.resolve().name
 
 
 def _checked(names: tuple[str, str]) -> tuple[str, str]:
-    for name in names:
+    first, second = (unicodedata.normalize("NFC", name) for name in names)
+    for name in (first, second):
         if not _usable(name):
             raise BadInput(f"--names: {name!r} cannot be part of a file name; use letters, digits, - and _")
-    if names[0].casefold() == names[1].casefold():
-        raise BadInput(f"--names: both domains are called {names[0]}; give two names")
-    return names
+    if first.casefold() == second.casefold():
+        raise BadInput(f"--names: both domains are called {first}; give two names")
+    return first, second
 
 
 def _usable(name: str) -> bool:
@@ -265,22 +292,61 @@ def _usable(name: str) -> bool:
     return 0 < len(name) <= 64 and name == name.strip(" .-") and not NOT_IN_FILE_NAMES.search(name)
 
 
-def _shared(first: list[Path], second: list[Path]) -> int:
-    """How many of `first` have the content of one in `second`. Only files of equal size are read."""
-    sizes: dict[int, list[Path]] = defaultdict(list)
-    for path in second:
-        sizes[path.stat().st_size].append(path)
-    digests: dict[int, set[bytes]] = {}
-    count = 0
-    for path in first:
-        size = path.stat().st_size
-        if size in sizes:
-            if size not in digests:
-                digests[size] = {_digest(other) for other in sizes[size]}
-            count += _digest(path) in digests[size]
-    return count
+def _shared(first: list[Path], second: list[Path]) -> tuple[int, int]:
+    """How many of `first` have the content of one in `second`, and of how many that was found out.
+
+    Nothing is read of files that have a size of their own. Of others three small pieces, and the whole only
+    where these are the same, up to WHOLE bytes in all; of a million alike in size, LOOKED_AT.
+    """
+    sizes = {path: _size(path) for path in {*first, *second}}
+    there = {sizes[path] for path in second} - {0}
+    alike = [path for path in first if sizes[path] in there]
+    looked_at = spread(alike, LOOKED_AT)
+    wanted = {sizes[path] for path in looked_at}
+    known: dict[bytes, list[Path]] = defaultdict(list)
+    for path in spread([path for path in second if sizes[path] in wanted], LOOKED_AT):
+        known[_pieces(path, sizes[path])].append(path)
+    count, room = 0, WHOLE
+    for path in looked_at:
+        size = sizes[path]
+        for other in known.get(_pieces(path, size), ()):
+            room -= 2 * size
+            if size <= 3 * PIECE or room < 0 or _same(path, other):
+                count += 1
+                break
+    return count, len(first) - len(alike) + len(looked_at)
 
 
-def _digest(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()
+def _size(path: Path) -> int:
+    """0 for a link whose file is gone: who reads it tells of it."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _pieces(path: Path, size: int) -> bytes:
+    """Size, and digest of a file's beginning, middle and end, or of all of a small one."""
+    pieces = []
+    with suppress(OSError), open(path, "rb") as file:
+        for place in (0, size // 2, size - PIECE) if size > 3 * PIECE else (0,):
+            file.seek(place)
+            pieces.append(file.read(PIECE if size > 3 * PIECE else size))
+    return b"%d %s" % (size, hashlib.blake2b(b"".join(pieces)).digest())
+
+
+def _same(one: Path, other: Path) -> bool:
+    with suppress(OSError):
+        return os.path.samefile(one, other) or filecmp.cmp(one, other, shallow=False)
+    return False
+
+
+def digest(paths: Sequence[Path]) -> str:
+    """Of the names, below the folder that holds them all, and sizes: whether pictures are still the same ones,
+    wherever they lie now, without reading them. In one Unicode form, which file systems may change."""
+    root = os.path.commonpath([path.absolute().parent for path in paths]) if paths else ""
+    total = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        name = unicodedata.normalize("NFC", os.path.relpath(path.absolute(), root).replace(os.sep, "/"))
+        total.update(f"{name}\0{_size(path)}\n".encode(errors="surrogateescape"))
+    return total.hexdigest()

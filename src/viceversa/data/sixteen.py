@@ -79,20 +79,26 @@ def decode(image: Image.Image, data: bytes, page: int = 0) -> np.ndarray:
         return 65535 - gray if tags.get(PHOTOMETRIC) == 0 else gray  # 0: white is zero
     if TILE_WIDTH in tags or tags.get(PLANAR_CONFIGURATION, 1) != 1:
         raise ValueError("16 bit in tiles or planes; save it in strips")
-    if set(tags.get(SAMPLE_FORMAT, (1,))) != {1}:
-        raise ValueError("colour of 16 bit with a sign or a point; save it without")
-    return _decode_packed(data, str(image.format), page)
+    return _decode_packed(_from_page(data, page) if page else data, str(image.format))
 
 
-def _decode_packed(data: bytes, format: str, page: int) -> np.ndarray:
+def _from_page(data: bytes, page: int) -> bytes:
+    """The same TIFF, beginning with that page (FFmpeg's own option for it fails)."""
+    order = "<" if data[:2] == b"II" else ">"
+    (place,) = struct.unpack_from(order + "I", data, 4)
+    for _ in range(page):
+        (entries,) = struct.unpack_from(order + "H", data, place)
+        (place,) = struct.unpack_from(order + "I", data, place + 2 + 12 * entries)
+    return data[:4] + struct.pack(order + "I", place) + data[8:]
+
+
+def _decode_packed(data: bytes, format: str) -> np.ndarray:
     """By FFmpeg, which refuses what is truncated."""
     channels = {name: count for count, name in LAYOUTS.items()}
     try:
         container = av.open(io.BytesIO(data), format=f"{format.lower()}_pipe")
         assert isinstance(container, av.container.InputContainer)
         with container:
-            if page:
-                container.streams.video[0].codec_context.options = {"page": str(page + 1)}
             frame = next(container.decode(video=0))
         count, order = channels[frame.format.name[:-2]], frame.format.name[-2:]
     except KeyError:

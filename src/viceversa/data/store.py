@@ -1,8 +1,8 @@
 """Folders to batches: decode once, keep as integers where they fit, crop and flip on the device, seeded."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,10 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..device import free
 from ..errors import BadInput
+from ..terminal import words
+from ..threads import ordered
 from . import pictures as images
-from .folders import Sources, find_sources, spread
-from .memory import allocate
+from .folders import Sources, find_sources, is_or_are, spread
 from .pictures import BadImage
 
 __all__ = ["Draws", "Sources", "Store", "draw", "find_sources", "load_test", "steps_per_epoch"]
@@ -25,6 +27,13 @@ __all__ = ["Draws", "Sources", "Store", "draw", "find_sources", "load_test", "st
 Resize = Literal["square", "short", "none"]
 Job = TypeVar("Job")
 Done = TypeVar("Done")
+DEVICE_SHARE = 0.25
+"""The part of free GPU memory that one tensor may take: training needs the rest."""
+MEMORY_SHARE = 0.4
+"""The part of available memory that one tensor may take."""
+TOLD = 5
+"""Pictures that are named where many are too small."""
+TRANSPARENT = "transparent, laid on white"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +54,8 @@ class Store:
     """The images, in the order of their index."""
     skipped: list[str]
     """A line for each image that could not be read."""
+    notes: list[str]
+    """What was changed in reading, or left out: a line for each kind, with the number of its pictures."""
     place: str
     """on the device, in memory or on disk: for people."""
     zoom: float = 1.0
@@ -70,7 +81,7 @@ class Store:
         `budget`: bytes that may be taken on the device or in memory, by default a part of what is free there;
         beyond it, the pixels go into a file in `folder` that vanishes with the process. `on_progress(done,
         all)` may raise, to stop. Raises BadInput when an image is smaller than the crop, and when more than
-        one in ten cannot be read.
+        one in ten (and more than one) cannot be read.
         """
         if resize != "none" and crop > size:
             raise BadInput(f"--crop {crop} is larger than --size {size}: lower it, or raise --size")
@@ -78,34 +89,35 @@ class Store:
         _broken(headers, len(paths))
         good = [(p, h) for p, h in zip(paths, headers, strict=True) if not isinstance(h, BadImage)]
         shapes = [_shape(header.height, header.width, size, resize) for _, header in good]
-        for (path, header), shape in zip(good, shapes, strict=True):
-            _check_size(path, header.height, header.width, shape, crop)
+        _check_sizes([(path, header.height, header.width) for path, header in good], shapes, crop)
 
         # Orientation may exchange height and width, but the number of pixels is known before decoding.
         areas = [height * width for height, width in shapes]
         starts = np.cumsum([0, *areas]).tolist()
         dtype = np.uint16 if any(header.dtype == np.uint16 for _, header in good) else np.uint8
         kind = torch.int16 if dtype == np.uint16 else torch.uint8
-        pixels, place = allocate((starts[-1], channels), kind, device, budget, folder)
+        pixels, place = _allocate((starts[-1], channels), kind, device, budget, folder)
 
-        def decode(n: int) -> tuple[int, int, int]:
+        def decode(n: int) -> tuple[int, int, int, tuple[str, ...]]:
             path = good[n][0]
-            image = images.read(path, channels).pixels
+            picture = images.read(path, channels)
+            image = images.on_white(picture)
             image = _in(dtype, _resized(image, _shape(image.shape[0], image.shape[1], size, resize)))
             height, width = image.shape[:2]
             if height * width != areas[n]:
                 raise BadImage(f"{path}: changed while it was read")
             rows = image.reshape(-1, channels)
             pixels[starts[n] : starts[n + 1]] = torch.from_numpy(rows.view(np.int16) if dtype == np.uint16 else rows)
-            return starts[n], height, width
+            return starts[n], height, width, _notes(picture)
 
         decoded = _each(decode, range(len(good)), on_progress)
         broken = _broken([*headers, *decoded], len(paths))
         kept = [
             (path, result) for (path, _), result in zip(good, decoded, strict=True) if not isinstance(result, BadImage)
         ]
-        layout = torch.tensor([result for _, result in kept], device=pixels.device)
-        return cls(pixels, layout, crop, device, [path for path, _ in kept], broken, place, zoom)
+        layout = torch.tensor([result[:3] for _, result in kept], device=pixels.device)
+        notes = images.told((path, result[3]) for path, result in kept)
+        return cls(pixels, layout, crop, device, [path for path, _ in kept], broken, notes, place, zoom)
 
     @property
     def on_device(self) -> bool:
@@ -234,15 +246,15 @@ def load_test(
     square: resized to the crop, as in the paper's test; short: the short side to the crop, then its centre;
     none: the centre of the native size. Broken ones are left out; raises BadInput when none is left.
     """
-    chosen = _each(lambda path: images.read(path, channels).pixels, spread(paths, count))
+    paths = spread(paths, count)
+    chosen = _each(lambda path: images.on_white(images.read(path, channels)), paths)
+    good = [(path, image) for path, image in zip(paths, chosen, strict=True) if not isinstance(image, BadImage)]
+    shapes = [_shape(image.shape[0], image.shape[1], crop, resize) for _, image in good]
+    _check_sizes([(path, image.shape[0], image.shape[1]) for path, image in good], shapes, crop)
     pictures = []
-    for path, image in zip(spread(paths, count), chosen, strict=True):
-        if not isinstance(image, BadImage):
-            height, width = _shape(image.shape[0], image.shape[1], crop, resize)
-            _check_size(path, image.shape[0], image.shape[1], (height, width), crop)
-            top, left = (height - crop) // 2, (width - crop) // 2
-            image = _resized(image, (height, width))
-            pictures.append(image[top : top + crop, left : left + crop])
+    for (_, image), (height, width) in zip(good, shapes, strict=True):
+        top, left = (height - crop) // 2, (width - crop) // 2
+        pictures.append(_resized(image, (height, width))[top : top + crop, left : left + crop])
     if not pictures:
         raise BadInput(f"no test image can be read: {chosen[0] if chosen else 'there is none'}")
     return pictures
@@ -277,27 +289,39 @@ def _in(dtype: type[np.uint8] | type[np.uint16], image: np.ndarray) -> np.ndarra
     return image if image.dtype == dtype else image.astype(np.uint16) * np.uint16(257)
 
 
-def _check_size(path: Path, height: int, width: int, shape: tuple[int, int], crop: int) -> None:
-    if min(shape) < crop:
+def _notes(picture: images.Picture) -> tuple[str, ...]:
+    hidden = picture.alpha is not None and bool((picture.alpha < np.iinfo(picture.alpha.dtype).max).any())
+    return (*picture.notes, TRANSPARENT) if hidden else picture.notes
+
+
+def _check_sizes(sizes: Sequence[tuple[Path, int, int]], shapes: Sequence[tuple[int, int]], crop: int) -> None:
+    """Raises BadInput where images are smaller than the crop, with their number and the first of them."""
+    small = [
+        f"{path} ({width}x{height})"
+        for (path, height, width), shape in zip(sizes, shapes, strict=True)
+        if min(shape) < crop
+    ]
+    if small:
+        named = ", ".join(small[:TOLD]) + (f" and {len(small) - TOLD:,} more" if len(small) > TOLD else "")
         raise BadInput(
-            f"{path}: {width}x{height} pixels are smaller than --crop {crop}; "
-            "lower it, use --resize short, or take the image out"
+            f"{words(len(small), 'image')} of {len(sizes):,} {is_or_are(len(small))} smaller than --crop {crop}: "
+            f"{named}; lower it, use --resize short, or take them out"
         )
 
 
 def _broken(results: Sequence[object], count: int) -> list[str]:
-    """What is said of each broken image. Raises BadInput when that is more than one in ten of `count`."""
+    """What is said of each broken image. Raises BadInput where it is more than one, and more than one in ten, of
+    `count`, or all."""
     broken = [str(result) for result in results if isinstance(result, BadImage)]
-    if 10 * len(broken) > count:
-        raise BadInput(f"{len(broken)} of {count} images cannot be read: {'; '.join(broken[:3])}")
+    if len(broken) > max(1, count // 10) or len(broken) == count:
+        raise BadInput(f"{len(broken)} of {words(count, 'image')} cannot be read: {'; '.join(broken[:3])}")
     return broken
 
 
 def _each(
     task: Callable[[Job], Done], jobs: Iterable[Job], on_progress: Callable[[int, int], None] | None = None
 ) -> list[Done | BadImage]:
-    """`task` of each job, by threads, in order; where it raised a BadImage, that. (Forks would not survive
-    torch's threads, and decoders let go of the interpreter's lock.)"""
+    """`task` of each job, by threads, in order; where it raised a BadImage, that."""
 
     def attempt(job: Job) -> Done | BadImage:
         try:
@@ -307,10 +331,40 @@ def _each(
 
     jobs = list(jobs)
     results: list[Done | BadImage] = []
-    workers = min(8, os.cpu_count() or 1)  # each holds an image of full size, twice or thrice
-    with ThreadPoolExecutor(workers) as pool, closing(pool.map(attempt, jobs)) as coming:  # type: ignore[type-var]
+    with closing(ordered(attempt, jobs)) as coming:
         for result in coming:
             results.append(result)
             if on_progress is not None:
                 on_progress(len(results), len(jobs))
     return results
+
+
+def _allocate(
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+    device: torch.device,
+    budget: int | None = None,
+    folder: Path | None = None,
+) -> tuple[Tensor, str]:
+    """An unwritten tensor (uint8 or int16) in the best place where it fits, and words for that place.
+
+    `budget`: bytes that may be taken on the device or in memory; by default a part of what is free there.
+    Beyond it: in a file in `folder`, of which only the mapping is left and which goes with the process.
+    Raises BadInput when the disk has no room.
+    """
+    need = shape[0] * shape[1] * dtype.itemsize
+    if device.type != "cpu" and need <= (free(device) * DEVICE_SHARE if budget is None else budget):
+        return torch.empty(shape, dtype=dtype, device=device), "on the device"
+    if need <= (free(torch.device("cpu")) * MEMORY_SHARE if budget is None else budget):
+        return torch.empty(shape, dtype=dtype), "in memory"
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            if hasattr(os, "posix_fallocate"):  # room that is only promised would end in SIGBUS
+                os.posix_fallocate(file.fileno(), 0, need)
+        except OSError as error:
+            where = folder or tempfile.gettempdir()
+            raise BadInput(f"{where}: no room for {need / 1e9:.1f} GB of images: {error.strerror}") from None
+        mapped = np.memmap(file, np.int16 if dtype == torch.int16 else np.uint8, "w+", shape=shape)
+    return torch.from_numpy(mapped), "on disk"

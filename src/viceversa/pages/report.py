@@ -1,22 +1,30 @@
-"""`viceversa report`: one self-contained HTML page about a run, or about several side by side."""
+"""`viceversa report`: one self-contained HTML page about a run, or about several side by side.
 
+Pages need nothing but themselves: templates of assets/, with styles, scripts, data and images inlined. A page asks
+nothing of the network, and its content security policy forbids it to. Curves are drawn by uPlot (assets/uplot.js).
+"""
+
+import base64
 import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 from PIL import Image
 
-from .. import config
+from .. import __version__, config
 from ..errors import BadInput
 from ..files import write_text
+from ..terminal import clock, count, words
 from ..training import progress
 from ..training.reading import Run, Scored, differing, read_runs, recipe, settings
-from .curves import Chart, Line, draw
-from .page import data_uri, render
 
 IMAGE_BYTES = 18_000_000
 """Room for all images of a page, in characters of base64: under 20 MB with everything else."""
@@ -24,11 +32,64 @@ LARGEST = 768
 """Longest side of a picture on the page, in pixels."""
 SAME = 0.06
 """Two inputs are the same picture when they differ by less than this on average (0 to 1)."""
+MOST_POINTS = 160
+"""Of a curve."""
 
 Cells = tuple[Image.Image, Image.Image, Image.Image]
 """Input, translation, round trip."""
 Pictures = dict[str, list[Cells]]
 """By direction, "ab" and "ba"."""
+Points = Sequence[tuple[float, float]]
+
+
+def render(template: str, **values: Any) -> str:
+    """The HTML of `template` (a file of assets/), filled with `values`; text is escaped."""
+    pages = Environment(
+        loader=PackageLoader("viceversa", "assets"),
+        autoescape=select_autoescape(["html.j2"], default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters.update(clock=clock, count=count, figures=figures, percent=percent, sentence=sentence, words=words)
+    pages.globals.update(zip=zip, asset=asset)
+    return pages.get_template(template).render(version=__version__, today=date.today().isoformat(), **values)
+
+
+def asset(name: str) -> Markup:
+    """A file of assets/ as it is."""
+    return Markup((files("viceversa") / "assets" / name).read_text(encoding="utf-8"))
+
+
+def data_uri(image: bytes) -> str:
+    """A PNG, WebP, JPEG or GIF as an address that holds it."""
+    kinds = {b"\x89PNG": "png", b"RIFF": "webp", b"GIF8": "gif"}
+    kind = kinds.get(image[:4], "jpeg" if image[:2] == b"\xff\xd8" else None)
+    if kind is None:
+        raise ValueError("a page shows PNG, WebP, JPEG and GIF")
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def figures(value: float | None, digits: int = 3) -> str:
+    """A measured value to so many significant figures, without an exponent where it can be avoided."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if not -5 < magnitude < 7:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:,.{max(0, digits - 1 - magnitude)}f}".replace("-", "−")
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}%" if share < 0.1 else f"{100 * share:.0f}%"
+
+
+def sentence(text: str) -> str:
+    """Begin with a capital and end with a full stop."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ":")) else ".")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +150,7 @@ def page(runs: Sequence[Run], extra: Extra = ()) -> str:
         caption=caption(runs),
         extra=sections,
         differing=differing(runs),
-        charts=drawn(side_by_side(runs)) if len(runs) > 1 else [],
+        charts=side_by_side(runs) if len(runs) > 1 else [],
     )
 
 
@@ -99,8 +160,8 @@ def about(run: Run, room: int) -> dict[str, Any]:
         "run": run,
         "best": run.best,
         "player": player(run, room),
-        "scores": drawn([score_chart(run, run.best)] if run.best else []),
-        "charts": drawn(curves(run)),
+        "scores": score_chart(run, run.best) if run.best else None,
+        "charts": curves(run),
         "recipe": recipe(run),
         "settings": settings(run),
     }
@@ -170,13 +231,16 @@ def encoded(image: Image.Image) -> str:
 
 
 def player(run: Run, room: int) -> dict[str, Any] | None:
-    """The stills for the slider, as they are, thinned to `room`; and where their cells lie."""
+    """The stills for the slider, thinned to `room`; where their cells lie; and which epochs' models are kept."""
     if not run.stills:
         return None
+    kept = {
+        int(file.stem[6:]) for file in (run.folder / "epochs").glob("epoch_*.safetensors") if file.stem[6:].isdigit()
+    }
     keep = {run.stills[0][0], run.stills[-1][0]} | ({run.best["epoch"]} if run.best else set())
-    stills = thinned(run.stills, room, keep)
+    stills = thinned(run.stills, room, keep | kept & {epoch for epoch, _ in run.stills})
     return {
-        "frames": [{"epoch": epoch, "src": data_uri(file.read_bytes())} for epoch, file in stills],
+        "frames": [{"epoch": e, "kept": e in kept, "src": data_uri(file.read_bytes())} for e, file in stills],
         "boxes": progress.boxes(stills[-1][1]),
         "of": len(run.stills),
     }
@@ -198,9 +262,46 @@ def thinned(stills: Sequence[tuple[int, Path]], room: int, keep: set[int]) -> li
 # Numbers
 
 
-def drawn(charts: Sequence[Chart]) -> list[dict[str, Any]]:
-    """The charts that have something to draw, as geometry."""
-    return [geometry for geometry in map(draw, charts) if geometry]
+def chart(
+    title: str, text: str, lines: Sequence[tuple[str, Points]], *, faint: int = 0,
+    level: tuple[float, str] | None = None, mark: tuple[float, str] | None = None,
+) -> dict[str, Any] | None:  # fmt: skip
+    """Curves over the epochs as report.js draws them; None when there is nothing to draw.
+
+    The first `faint` lines are drawn thin. `level` is a value with a meaning, `mark` the epoch that matters.
+    """
+    drawn = [(name, tone, thinned_curve(points)) for tone, (name, points) in enumerate(lines)]
+    drawn = [(name, tone, points) for name, tone, points in drawn if points]
+    if not drawn:
+        return None
+    values = [y for _, _, points in drawn for _, y in points] + ([level[0]] if level else [])
+    return {
+        "title": title, "text": text, "level": level, "mark": mark, "range": extent(values),
+        "names": [name for name, _, _ in drawn], "tones": [tone for _, tone, _ in drawn],
+        "faint": [tone < faint for _, tone, _ in drawn],
+        "curves": [[[round(x, 4) for x, _ in points], [y for _, y in points]] for _, _, points in drawn],
+        "said": "; ".join(
+            f"{name}: {figures(points[0][1])} at first, {figures(points[-1][1])} at the end"
+            for name, _, points in drawn
+        ),
+    }  # fmt: skip
+
+
+def thinned_curve(points: Points, most: int = MOST_POINTS) -> list[tuple[float, float]]:
+    """Finite points only; means of neighbours, so that no more than `most` are left; the last x stays the last."""
+    points = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    each = math.ceil(len(points) / most) or 1
+    groups = [points[i : i + each] for i in range(0, len(points), each)]
+    return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]
+
+
+def extent(values: Sequence[float]) -> tuple[float, float]:
+    """The range to draw: from zero (or below), up to the largest value, but not for a few spikes' sake."""
+    ordered = sorted(values)
+    usual = ordered[int(0.97 * (len(ordered) - 1))]
+    high = max(min(ordered[-1], 2 * usual) if usual > 0 else ordered[-1], 0.0)
+    low = min(ordered[0], 0.0)
+    return (low, high + 0.06 * (high - low)) if high > low else (low, low + 1.0)
 
 
 def both_ways(run: Run) -> list[tuple[str, str]]:
@@ -208,53 +309,40 @@ def both_ways(run: Run) -> list[tuple[str, str]]:
     return [(a, b), (b, a)]
 
 
-def curves(run: Run) -> list[Chart]:
+def curves(run: Run) -> list[dict[str, Any]]:
     """The four kinds of losses, each for both directions or domains."""
     a, b = run.domains
-    ways = {"ab": f"{a} → {b}", "ba": f"{b} → {a}"}
-    trips = {"a": f"{a} → {b} → {a}", "b": f"{b} → {a} → {b}"}
-    return [
-        loss_chart(
-            run, "adversarial", ways, "Adversarial",
-            "How well the discriminators see through the translations. It rises and falls, and by itself "
-            "does not say which epoch is good.",
-        ),
-        loss_chart(
-            run, "cycle", trips, "Round trip",
-            "The cycle loss, times its weight: how far there and back ends from where it began.",
-        ),
-        loss_chart(
-            run, "identity", {"a": f"{a} left alone", "b": f"{b} left alone"}, "Identity",
-            "What a generator changes, times its weight, in an image that is of its target domain already.",
-        ),
-        loss_chart(
-            run, "discriminator", {"a": f"judge of {a}", "b": f"judge of {b}"}, "Discriminators",
-            "Near zero a discriminator has won, and its generator learns little more.",
-        ),
-    ]  # fmt: skip
-
-
-def loss_chart(run: Run, kind: str, names: dict[str, str], title: str, text: str) -> Chart:
-    lines = [
-        Line(name=name, points=loss_points(run, f"{kind}/{key}"), tone=tone)
-        for tone, (key, name) in enumerate(names.items())
-    ]
     guess = 0.25 if run.settings.get("adversarial") != "log-likelihood" else math.log(2)
-    level = (guess, "cannot tell them apart") if kind == "discriminator" else None
+    kinds = [
+        ("adversarial", "Adversarial", {"ab": f"{a} → {b}", "ba": f"{b} → {a}"},
+         "How well the discriminators see through the translations. It rises and falls, and by itself "
+         "does not say which epoch is good."),
+        ("cycle", "Round trip", {"a": f"{a} → {b} → {a}", "b": f"{b} → {a} → {b}"},
+         "The cycle loss, times its weight: how far there and back ends from where it began."),
+        ("identity", "Identity", {"a": f"{a} left alone", "b": f"{b} left alone"},
+         "What a generator changes, times its weight, in an image that is of its target domain already."),
+        ("discriminator", "Discriminators", {"a": f"judge of {a}", "b": f"judge of {b}"},
+         "Near zero a discriminator has won, and its generator learns little more."),
+    ]  # fmt: skip
     mark = (run.best["step"] / run.epoch_steps, "") if run.best else None
-    return Chart(title=title, text=text, lines=lines, level=level, mark=mark)
+    charts = [
+        chart(
+            title, text, [(name, loss_points(run, f"{kind}/{key}")) for key, name in names.items()],
+            level=(guess, "cannot tell them apart") if kind == "discriminator" else None, mark=mark,
+        )
+        for kind, title, names, text in kinds
+    ]  # fmt: skip
+    return [found for found in charts if found]
 
 
-def score_chart(run: Run, best: Scored) -> Chart:
+def score_chart(run: Run, best: Scored) -> dict[str, Any] | None:
     a, b = run.domains
-    lines = [
-        Line(name=name, points=score_points(run.scores, run, key), tone=tone, faint=key != "mean")
-        for key, name, tone in (("b", f"{a} → {b}", 0), ("a", f"{b} → {a}", 1), ("mean", "mean", 2))
-    ]
-    return Chart(
-        title=score_name(best),
-        text="How far the translations of the test images are, as a set, from real ones. Lower is better.",
-        lines=lines,
+    keys = (("b", f"{a} → {b}"), ("a", f"{b} → {a}"), ("mean", "mean"))
+    return chart(
+        score_name(best),
+        "How far the translations of the test images are, as a set, from real ones. Lower is better.",
+        [(name, score_points(run.scores, run, key)) for key, name in keys],
+        faint=2,
         mark=(best["step"] / run.epoch_steps, f"epoch {best['epoch']}"),
     )
 
@@ -264,25 +352,27 @@ def score_name(score: Scored) -> str:
     return f"{kind} ({score['features']} features)"
 
 
-def score_points(scores: Sequence[Scored], run: Run, key: str) -> list[tuple[float, float]]:
+def score_points(scores: Sequence[Scored], run: Run, key: str) -> Points:
     return [(score["step"] / run.epoch_steps, float(score[key])) for score in scores]
 
 
-def loss_points(run: Run, key: str) -> list[tuple[float, float]]:
+def loss_points(run: Run, key: str) -> Points:
     return [(line["step"] / run.epoch_steps, float(line["loss"][key])) for line in run.losses if key in line["loss"]]
 
 
-def side_by_side(runs: Sequence[Run]) -> list[Chart]:
+def side_by_side(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Mean scores, where they were made alike, and mean round trips, a curve for each run."""
     alike = {score_name(run.best) for run in runs if run.best}
-    scores = [Line(name=run.name, points=score_points(run.scores, run, "mean"), tone=n) for n, run in enumerate(runs)]
-    cycles = [Line(name=run.name, points=cycle_points(run), tone=n) for n, run in enumerate(runs)]
-    charts = [Chart(title=name, text="Mean of both directions; lower is better.", lines=scores) for name in alike]
-    text = "Cycle loss, mean of both domains, divided by its weight."
-    return [*(charts if len(alike) == 1 else []), Chart(title="Round trip", text=text, lines=cycles)]
+    scores = [(run.name, score_points(run.scores, run, "mean")) for run in runs]
+    charts = [
+        chart(alike.pop(), "Mean of both directions; lower is better.", scores) if len(alike) == 1 else None,
+        chart("Round trip", "Cycle loss, mean of both domains, divided by its weight.",
+              [(run.name, cycle_points(run)) for run in runs]),
+    ]  # fmt: skip
+    return [found for found in charts if found]
 
 
-def cycle_points(run: Run) -> list[tuple[float, float]]:
+def cycle_points(run: Run) -> Points:
     weight = float(run.settings.get("cycle") or 1.0)
     there, back = loss_points(run, "cycle/a"), loss_points(run, "cycle/b")
     return [(x, (one + other) / 2 / weight) for (x, one), (_, other) in zip(there, back, strict=False)]
