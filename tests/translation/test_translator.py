@@ -139,6 +139,52 @@ def test_gray_models_give_gray():
     assert from_gray(Image.fromarray(noise(9, 9, 3))).mode == "RGB"
 
 
+def lightness(pixels):
+    """L of CIELAB, 0 to 100, of sRGB (..., 1 or 3), uint8 or uint16."""
+    x = pixels / np.iinfo(pixels.dtype).max
+    light = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+    y = light[..., 0] if x.shape[-1] == 1 else light @ (0.2126, 0.7152, 0.0722)
+    return np.where(y > (6 / 29) ** 3, 116 * np.cbrt(y) - 16, y * (29 / 3) ** 3)
+
+
+@pytest.mark.parametrize("strength", [1, 0.6])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colouring_keeps_lightness_where_the_model_says_so(dtype, strength):
+    given = model(channels_in=1, directions=("ab",))
+    free = load(given, precision="fp32")
+    coloured = load(Model(given.generators, given.domains, {"image": {"keep_lightness": True}}), precision="fp32")
+    levels = np.linspace(0, np.iinfo(dtype).max, 40 * 50).astype(dtype).reshape(40, 50, 1)
+    gray = np.stack([levels, noise(40, 50, 1, dtype=dtype)])
+    kept = coloured(gray, strength=strength)
+    assert np.abs(lightness(kept) - lightness(gray)).max() < 1
+    assert np.abs(lightness(free(gray, strength=strength)) - lightness(gray)).max() > 20
+    assert np.ptp(kept.astype(float), axis=-1).mean() > 0.05 * np.iinfo(dtype).max  # it is coloured
+    hue = lambda pixels: pixels.argmax(-1)[(pixels.max(-1) > pixels.min(-1) + 9)]  # noqa: E731
+    assert len(np.unique(hue(kept))) == 3
+
+
+def test_colour_to_colour_is_never_held_to_a_lightness():
+    told = Model(model().generators, ("day", "night"), {"image": {"keep_lightness": True}})
+    pixels = noise(16, 16, 3)
+    assert np.array_equal(load(told, precision="fp32")(pixels, "day"), load(model(), precision="fp32")(pixels, "day"))
+
+
+@pytest.mark.parametrize("channels", [(3, 3), (1, 3), (3, 1)])
+def test_part_of_the_way(channels):
+    given = load(model(channels_in=channels[0], channels_out=channels[1], directions=("ab",)))
+    pixels = noise(24, 32, channels[0])
+    full, half = given(pixels).astype(float), given(pixels, strength=0.5)
+    before = pixels.repeat(3, 2) if channels == (1, 3) else pixels
+    if channels == (3, 1):
+        before = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+    assert np.abs(half - (before + full) / 2).max() <= 2  # of a level; bf16 where the chip has it
+    assert np.abs(given(pixels, strength=0).astype(int) - before).max() <= (channels == (3, 1))
+    assert np.array_equal(given.to("night")(pixels, strength=1), full)
+    for wrong in (-0.1, 1.5):
+        with pytest.raises(BadInput, match="--strength"):
+            given(pixels, strength=wrong)
+
+
 def test_one_direction(translator):
     pixels = noise(8, 8, 3)
     assert translator.domains == ("day", "night")

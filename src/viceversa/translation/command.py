@@ -218,14 +218,13 @@ def plan(t: Translate) -> tuple[list[Job], list[str]]:
     else:
         jobs = [to_one(t, found[0][0])]
     jobs = check(jobs)
-    changed = Counter(
-        (job.source.suffix.lower(), job.target.suffix) for job in jobs if job.kind != "copy" and not to_file
-    )
-    for (old, new), count in sorted(changed.items()):
-        if new.lower() != old and t.format is None:
-            lines.append(
-                f"{words(count, 'file')} {old}, which is not written, {'becomes' if count == 1 else 'become'} {new}"
-            )
+    if not to_file and t.format is None:
+        endings = Counter((job.source.suffix.lower(), job.target.suffix) for job in jobs if job.kind != "copy")
+        lines += [
+            f"{words(count, 'file')} of a kind that is not written: {old} becomes {new}"
+            for (old, new), count in sorted(endings.items())
+            if new.lower() != old
+        ]
     if t.out != STDIO:
         try_out(t.out.parent if to_file else t.out)
     return jobs, lines
