@@ -4,7 +4,10 @@ import base64
 import io
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 import time
 from dataclasses import asdict
 
@@ -18,8 +21,7 @@ from viceversa import config
 from viceversa.errors import BadInput
 from viceversa.pages.report import Figure, Section, chart, extent, figures, percent, thinned_curve, write_report
 from viceversa.training import progress
-from viceversa.training.metrics import Metrics
-from viceversa.training.reading import read_run
+from viceversa.training.metrics import Metrics, read_run
 
 STEPS = 12  # an epoch
 
@@ -58,7 +60,7 @@ def make_run(folder, epochs=6, *, scores=True, names=("day", "night"), size=32, 
         return folder
     tests = [picture(n, size) for n in range(5)]
     shown = progress.Progress(folder, names, tests[:3], tests[3:])
-    numbers = Metrics(folder, names, False, 0)
+    numbers = Metrics(folder, names, tensorboard=False)
     for epoch in range(1, epochs + 1):
         share = epoch / (epochs + 1)
         for half in (1, 2):
@@ -158,6 +160,15 @@ def test_several_runs_side_by_side(tmp_path):
     assert text.count("large, epoch 4") == 5  # the same five pictures, found although twice as large
     assert text.count("begun was not shown this picture") == 5
     assert not (runs[0] / "report.html").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii:strict", "cp1252:strict"])
+def test_names_that_no_terminal_can_print(tmp_path, encoding):
+    run = make_run(tmp_path / os.fsdecode(b"\xc4\xe3\xba\xc3"), epochs=1)
+    command = [sys.executable, "-m", "viceversa.cli", "report", run]
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True)
+    assert done.returncode == 0 and rb"\udcc4\udce3" in done.stdout, done.stderr
+    assert (run / "report.html").stat().st_size > 1000
 
 
 def test_two_runs_of_one_name_are_told_apart(tmp_path):

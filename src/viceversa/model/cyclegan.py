@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..distributed import mean_gradients
+from ..distributed import mean, mean_gradients
 from . import projected
 from .frozen import Frozen, Seeing
 from .history import History
@@ -239,9 +239,15 @@ def told(seen: Tensor | None) -> tuple[Tensor, ...]:
 
 
 def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step of Adam down the gradient of `loss`; none at all where it is not a number in any process."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     mean_gradients(optimizer)
+    finite = torch.isfinite(mean(loss.detach()))
+    if optimizer.param_groups[0]["fused"]:  # as gradient scalers do: Adam looks at it on the device, nothing waits
+        optimizer.found_inf = 1 - finite.float()  # type: ignore[attr-defined]
+    elif not finite:
+        return
     optimizer.step()
 
 
