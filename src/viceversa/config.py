@@ -97,9 +97,12 @@ class Train(Networks):
     high resolution; paint: styles and weather; fast: small pictures, soon; demo: Earth in minutes. For what they
     are named after: drive, season, weather, painting, dslr, apple2orange, horse2zebra, map, face, avatar, colour,
     medical."""
+    start: Annotated[str | None, arg(metavar="MODEL")] = None
+    """Begin with the weights of this model (a run, a file, a name, hf://owner/name) instead of random ones: to add
+    pictures, or to go on from published weights. A run's discriminators come along. A resumed run does not ask."""
     out: Path = Path("runs/latest")
-    """Run folder. A run found there is resumed; --epochs, --decay-epochs, --minutes, --log and --device may
-    change then."""
+    """Run folder. A run found there is resumed. Learning rate, batch, precision and the weights of the losses may
+    change then, which is told and kept in config.json; networks, domains and sizes may not."""
     test_a: str | None = None
     """Test images of the first domain, for the progress pictures. Default: ROOT/testA, or four images held
     out of training."""
@@ -143,9 +146,14 @@ class Train(Networks):
     """Stop when so many scores in a row were no better. 0: never."""
     features: str = "inception"
     """Features of the score: inception, lite0, or a file.onnx (see viceversa evaluate)."""
+    keep: Whole = 20
+    """Keep the models of so many epochs, evenly spread, for translate RUN --epoch 40; 0 keeps the last and the best."""
 
+    images: Literal["same", "changed"] = "same"
+    """changed: go on with a run although images are new or missing since it began."""
     seed: Seed | None = None
-    """Seed of everything random. Default: drawn, printed and kept in the run."""
+    """Seed of everything random. Default: drawn, printed and kept in the run. On a CPU the same seed gives the
+    same weights to the last bit; on a GPU nearly, since the gradient of reflection padding adds in any order there."""
     device: Device = "auto"
     """auto, cpu, cuda, cuda:1, ..., mps."""
     precision: Precision = "auto"
@@ -154,8 +162,6 @@ class Train(Networks):
     """Compute activations again in the backward pass instead of keeping them: less memory, slower."""
     log: Literal["tensorboard", "none"] = "tensorboard"
     """Write TensorBoard files besides metrics.jsonl."""
-
-    CHANGEABLE = ("epochs", "decay_epochs", "minutes", "log", "device", "out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +172,9 @@ class Translate:
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A model file, a run folder, or hf://owner/name."""
+    """A model file, a run folder, the name of one that comes along (viceversa models), or hf://owner/name."""
+    epoch: Count | None = None
+    """Of a run folder: the model of this epoch, where it was kept. Default: the best, else the last."""
     inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="INPUT...")]
     """Images, folders, quoted globs, videos, or - for an image on standard input."""
     to: str | None = None
@@ -288,7 +296,7 @@ class Export:
     """Write one direction of a model as ONNX or torch.export, and check it against the model."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A model file, a run folder, or hf://owner/name."""
+    """A model file, a run folder, the name of one that comes along (viceversa models), or hf://owner/name."""
     to: str | None = None
     """The domain to translate to. May be left out where the model has one direction only."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("model.onnx")
@@ -300,13 +308,21 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demo:
-    """Train Earth by day <-> Earth by night on what ships in the package, and show how near the truth it is."""
+class Models:
+    """List the models that come with viceversa, or show the card of one: data, recipe, scores, what it fails at."""
 
-    out: Path = Path("runs/earth")
-    """Run folder."""
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+    """The one whose card is shown. Default: all, in a few lines each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Turn photos that ship from day to night, then learn Earth by day <-> Earth by night, and show it all."""
+
+    out: Path = Path("runs/demo")
+    """Folder for the photos, the run and the report."""
     minutes: Above0 | None = None
-    """How long to train. Default: what suits this machine, 5 minutes at most."""
+    """How long to train. Default: 4."""
     device: Device = "auto"
     """auto, cpu, cuda, cuda:1, ..., mps."""
 
@@ -314,7 +330,16 @@ class Demo:
 DATA_FETCH = "data fetch"
 """Two words on the command line; `viceversa data ./fetch DAY` looks at a folder of that name."""
 Command = (
-    Train | Translate | Evaluate | Report | Data | Annotated[Fetch, subcommand(DATA_FETCH)] | Import | Export | Demo
+    Train
+    | Translate
+    | Evaluate
+    | Report
+    | Data
+    | Annotated[Fetch, subcommand(DATA_FETCH)]
+    | Import
+    | Export
+    | Models
+    | Demo
 )
 Settings = TypeVar("Settings")
 LONGEST_NAME = 255

@@ -21,8 +21,7 @@ from viceversa import config
 from viceversa.errors import BadInput
 from viceversa.pages.report import Figure, Section, chart, extent, figures, percent, thinned_curve, write_report
 from viceversa.training import progress
-from viceversa.training.metrics import Metrics
-from viceversa.training.reading import read_run
+from viceversa.training.metrics import Metrics, read_run
 
 STEPS = 12  # an epoch
 
@@ -61,7 +60,7 @@ def make_run(folder, epochs=6, *, scores=True, names=("day", "night"), size=32, 
         return folder
     tests = [picture(n, size) for n in range(5)]
     shown = progress.Progress(folder, names, tests[:3], tests[3:])
-    numbers = Metrics(folder, names, False, 0)
+    numbers = Metrics(folder, names, tensorboard=False)
     for epoch in range(1, epochs + 1):
         share = epoch / (epochs + 1)
         for half in (1, 2):

@@ -12,9 +12,7 @@ import time
 import pytest
 
 from viceversa.terminal import clock, progress_bar
-from viceversa.training import display as terminal
-from viceversa.training.display import Display
-from viceversa.training.panel import BARS, Trend
+from viceversa.training.display import BARS, Display, Trend
 
 NAMES = ("day", "night")
 LOSSES = {
@@ -103,14 +101,12 @@ def test_a_plain_line_for_each_epoch_with_the_names_of_the_domains(capsys):
     assert said.out.splitlines() == [LINE.replace("epoch 3", "epoch 2"), LINE] and said.err == ""
 
 
-def test_a_plain_line_every_so_often(capsys, monkeypatch):
-    monkeypatch.setattr(terminal, "PLAIN_EVERY", 0.05)
-    with Display("run", NAMES) as display:
+@pytest.mark.parametrize(("every", "lines"), [(0.0, 4), (1e9, 1)])
+def test_a_plain_line_every_so_often(capsys, every, lines):
+    with Display("run", NAMES, plain_every=every) as display:
         for _ in range(4):
             display.update(**STATE)
-            display.update(**STATE)
-            time.sleep(0.06)
-    assert capsys.readouterr().out.splitlines() == [LINE] * 4  # one at each pause, and the last state
+    assert capsys.readouterr().out.splitlines() == [LINE] * lines  # at each update, or at the end alone
 
 
 def test_minutes_and_missing_losses(capsys):

@@ -8,14 +8,15 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from viceversa.training.checkpoint import Position
 from viceversa.training.metrics import Metrics, read
 
 NAMES = ("day", "night")
 MEANS = {"adversarial/ab": 0.5, "cycle/a": 1.25, "discriminator/b": 0.1 + 0.2}
 
 
-def train(run, steps, from_step=0, tensorboard=False, scale=1.0):
-    metrics = Metrics(run, NAMES, tensorboard, from_step)
+def train(run, steps, at=None, tensorboard=False, scale=1.0):
+    metrics = Metrics(run, NAMES, tensorboard, at)
     for step in steps:
         means = {key: scale * value for key, value in MEANS.items()}
         metrics.losses(step, 1 + step // 10, 0.5 * step, means, 2e-4, 12.5, end_of_epoch=step % 10 == 0)
@@ -63,7 +64,7 @@ def test_what_a_kill_left_of_a_line_is_dropped(tmp_path, torn):
     with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write(torn)
     assert [entry["step"] for entry in read(tmp_path)] == [5, 6]
-    train(tmp_path, [7], from_step=6).close()
+    train(tmp_path, [7], Position(step=6, lines=2)).close()
     whole = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in whole] == [5, 6, 7]
 
@@ -78,10 +79,23 @@ def test_half_a_character_is_dropped_too(tmp_path):
 def test_a_resumed_run_has_the_lines_of_an_undisturbed_one(tmp_path):
     train(tmp_path / "once", range(1, 31)).close()
     train(tmp_path / "twice", range(1, 25), scale=3).close()  # killed; its checkpoint was of step 0
-    train(tmp_path / "twice", range(1, 18), from_step=0).close()  # killed; its checkpoint was of step 10
-    train(tmp_path / "twice", range(11, 31), from_step=10).close()
+    train(tmp_path / "twice", range(1, 18)).close()  # killed; its checkpoint was of step 10
+    train(tmp_path / "twice", range(11, 31), Position(step=10, lines=10)).close()
     once, twice = ((tmp_path / run / "metrics.jsonl").read_bytes() for run in ("once", "twice"))
     assert once == twice
+
+
+def test_steps_that_count_from_another_place_lose_no_line(tmp_path):
+    """Three processes made step 30 of what is step 90 to one: steps alone would cut away the first 60."""
+    train(tmp_path, range(31, 91)).close()
+    train(tmp_path, range(91, 93), Position(step=30, lines=60)).close()
+    assert [entry["step"] for entry in read(tmp_path)] == [*range(31, 93)]
+
+
+def test_a_checkpoint_that_counted_no_lines_cuts_by_its_step(tmp_path):
+    train(tmp_path, range(1, 18)).close()
+    train(tmp_path, [11], Position(step=10, lines=None)).close()
+    assert [entry["step"] for entry in read(tmp_path)] == [*range(1, 12)]
 
 
 def test_tensorboard_has_the_numbers_under_the_names_of_the_domains(tmp_path):
@@ -103,7 +117,7 @@ def test_tensorboard_has_the_numbers_under_the_names_of_the_domains(tmp_path):
 
 def test_tensorboard_forgets_what_comes_after_the_checkpoint(tmp_path):
     train(tmp_path, range(1, 8), tensorboard=True, scale=3).close()
-    train(tmp_path, range(5, 10), from_step=4, tensorboard=True).close()
+    train(tmp_path, range(5, 10), Position(step=4, lines=4), tensorboard=True).close()
     events = board(tmp_path).Scalars("loss/cycle/day")
     assert [(event.step, event.value) for event in events] == [(n, 3.75 if n < 5 else 1.25) for n in range(1, 10)]
 
@@ -111,7 +125,7 @@ def test_tensorboard_forgets_what_comes_after_the_checkpoint(tmp_path):
 def test_tensorboard_has_the_pictures(tmp_path):
     y, x = np.mgrid[:60, :90].astype(np.uint8)
     grid = np.stack([2 * x, 3 * y, x + y], 2)
-    metrics = Metrics(tmp_path, NAMES, True, 0)
+    metrics = Metrics(tmp_path, NAMES, True)
     metrics.pictures(3, {"ab": grid, "ba": grid[::-1]})
     metrics.close()
     found = board(tmp_path)

@@ -9,8 +9,7 @@ from PIL import Image, ImageSequence
 from torch import nn
 
 from viceversa.errors import BadInput
-from viceversa.training import progress
-from viceversa.training.progress import Progress, boxes, cells, stills, thinned
+from viceversa.training.progress import Progress, boxes, cells, layout_for, layouts, stills, thinned
 
 CPU = torch.device("cpu")
 
@@ -40,12 +39,10 @@ def photos(count, height=64, width=64, channels=3, seed=0):
     return made
 
 
-def train(run, epochs, images_a=None, images_b=None, film=True):
+def train(run, epochs, images_a=None, images_b=None):
     p = Progress(run, ("day", "night"), images_a or photos(4), images_b or photos(3, seed=1))
     for epoch in epochs:
         shown = p.show(epoch, Shade(epoch / 20), Shade(-epoch / 20), CPU)
-        if film:
-            p.film()
     return p, shown
 
 
@@ -96,8 +93,8 @@ def test_translates_in_the_context_that_is_given(tmp_path):
 def test_sixteen_bits_look_as_eight(tmp_path):
     eight = photos(2)
     sixteen = [image.astype(np.uint16) * 257 for image in eight]
-    train(tmp_path / "eight", [1], eight, eight, film=False)
-    train(tmp_path / "sixteen", [1], sixteen, sixteen, film=False)
+    train(tmp_path / "eight", [1], eight, eight)
+    train(tmp_path / "sixteen", [1], sixteen, sixteen)
     assert contents(tmp_path / "eight") == contents(tmp_path / "sixteen")
 
 
@@ -106,19 +103,20 @@ def test_small_pictures_grow_in_whole_numbers_and_large_ones_shrink(tmp_path):
         (32, 24): (96, 128), (100, 80): (80, 100), (512, 256): (256, 512), (300, 1024): (512, 150)
     }.items():  # fmt: skip
         p = Progress(tmp_path, ("a", "b"), photos(1, height, width), photos(1, height, width))
-        assert p.layout.cell == expected
+        left, top, right, bottom = p.layout.pictures["ab"][0][0]
+        assert (right - left, bottom - top) == expected
 
 
 def test_long_names_stay_in_their_place(tmp_path):
-    """Below the header a still of overlong names is that of short ones, but for what WebP makes of it."""
+    """The pictures beside overlong names are those beside short ones, but for what WebP makes of them."""
     sheets = []
     for name in ("day", "an exceedingly long name of a domain, " * 4):
         Progress(tmp_path, (name, "night"), photos(2), photos(2)).show(1, Shade(0), Shade(0), CPU)
         sheets.append(Image.open(tmp_path / "progress" / "epoch_0001.webp").convert("RGB"))
     assert sheets[0].size == sheets[1].size
-    below = (0, progress.HEADER, *sheets[0].size)
-    difference = np.asarray(sheets[0].crop(below), int) - np.asarray(sheets[1].crop(below))
-    assert np.abs(difference).mean() < 2
+    for triple in (triple for rows in boxes(tmp_path / "progress" / "epoch_0001.webp").values() for triple in rows):
+        for box in triple:
+            assert np.abs(np.asarray(sheets[0].crop(box), int) - np.asarray(sheets[1].crop(box))).mean() < 2
 
 
 def test_boxes_tell_where_and_refuse_other_files(tmp_path):
@@ -140,57 +138,52 @@ def test_boxes_tell_where_and_refuse_other_files(tmp_path):
 
 def test_a_killed_and_resumed_run_ends_with_the_same_bytes(tmp_path):
     p, _ = train(tmp_path / "once", range(1, 7))
-    p.film(final=True)
-    train(tmp_path / "twice", range(1, 5))
-    (tmp_path / "twice" / "progress" / ".epoch_0005.99.partial.webp").write_bytes(b"RIFF")  # killed here
-    train(tmp_path / "twice", range(3, 6), film=False)
-    p, _ = train(tmp_path / "twice", range(6, 7))
-    p.film(final=True)
-    (tmp_path / "twice" / "progress" / ".epoch_0005.99.partial.webp").unlink()
+    p.film()
+    p, _ = train(tmp_path / "twice", range(1, 5))
+    p.film()
+    p, _ = train(tmp_path / "twice", range(3, 7))
+    p.film()
     assert contents(tmp_path / "once") == contents(tmp_path / "twice")
-    assert {"epoch_0001.webp", "day2night.gif", "night2day.gif"} < set(contents(tmp_path / "once"))
+    assert {"epoch_0001.webp", "layout.json", "day2night.gif", "night2day.gif"} < set(contents(tmp_path / "once"))
 
 
-def test_a_film_shows_every_epoch_and_lingers_on_the_last(tmp_path):
-    p, _ = train(tmp_path, range(1, 6), film=False)
-    p.film(final=True)
+@pytest.mark.parametrize("ending", ["gif", "webp"])
+def test_a_film_shows_every_epoch_and_lingers_on_the_last(tmp_path, ending):
+    p, _ = train(tmp_path, range(1, 6), photos(2), photos(1))
+    p.film()
     for name, direction in (("day2night", "ab"), ("night2day", "ba")):
-        film = Image.open(tmp_path / "progress" / f"{name}.gif")
+        film = Image.open(tmp_path / "progress" / f"{name}.{ending}")
         frames = [(frame.convert("RGB"), frame.info["duration"]) for frame in ImageSequence.Iterator(film)]
         assert len(frames) == 5 and film.info["loop"] == 0
         lengths = [length for _, length in frames]
         assert len(set(lengths[:-1])) == 1 and lengths[-1] == lengths[0] + 2500
+        left, top, _, _ = p.layout.blocks[direction]
         for epoch, (frame, _) in enumerate(frames, start=1):
-            first = cells(tmp_path / "progress" / f"epoch_{epoch:04d}.webp")[direction][0]
-            for column, cell in enumerate(first[:2]):
-                left = progress.FILM_MARGIN + column * (cell.width + progress.FILM_GAP)
-                shown = frame.crop((left, progress.FILM_HEADER, left + cell.width, progress.FILM_HEADER + cell.height))
+            still = tmp_path / "progress" / f"epoch_{epoch:04d}.webp"
+            for box, cell in zip(boxes(still)[direction][0], cells(still)[direction][0], strict=True):
+                shown = frame.crop((box[0] - left, box[1] - top, box[2] - left, box[3] - top))
                 assert np.abs(np.asarray(shown, int) - np.asarray(cell)).mean() < 10
 
 
-def test_a_film_is_refreshed_when_it_has_become_cheap_or_final(tmp_path):
-    film = tmp_path / "progress" / "day2night.gif"
-    p, _ = train(tmp_path, [1])
-    train(tmp_path, [2], film=False)
+def test_a_webp_lies_beside_the_gif_only_where_it_is_smaller(tmp_path):
+    p, _ = train(tmp_path, range(1, 4))
     p.film()
-    assert Image.open(film).n_frames == 1  # too soon
-    p.film(final=True)
-    assert Image.open(film).n_frames == 2
-    train(tmp_path, [3], film=False)
-    p.film_took = 0.0  # as if it took no time
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "progress").iterdir()}
+    assert sizes["day2night.webp"] < sizes["day2night.gif"]
+    flat = [np.zeros((32, 32, 3), np.uint8)]
+    p, _ = train(tmp_path, [4], flat, flat)  # one frame of nothing, which a GIF holds in fewer bytes
+    (tmp_path / "progress" / "night2day.webp").write_bytes(b"of an earlier end of this run")
     p.film()
-    assert Image.open(film).n_frames == 3
+    gif, webp = (tmp_path / "progress" / f"night2day.{ending}" for ending in ("gif", "webp"))
+    assert gif.exists() and (not webp.exists() or webp.stat().st_size < gif.stat().st_size)
 
 
-def test_a_film_keeps_to_its_frames_and_bytes(tmp_path, monkeypatch):
-    assert (progress.FILM_FRAMES, progress.FILM_BYTES) == (60, 8 * 1024 * 1024)
-    monkeypatch.setattr(progress, "FILM_FRAMES", 10)
-    p, _ = train(tmp_path, range(1, 14), photos(1), photos(1), film=False)
-    p.film(final=True)
+def test_a_film_keeps_to_its_frames_and_bytes(tmp_path):
+    p, _ = train(tmp_path, range(1, 14), photos(1), photos(1))
+    p.film(most_frames=10)
     film = tmp_path / "progress" / "day2night.gif"
     whole, limit = Image.open(film), film.stat().st_size // 3
-    monkeypatch.setattr(progress, "FILM_BYTES", limit)
-    p.film(final=True)
+    p.film(most_frames=10, most_bytes=limit)
     less = Image.open(film)
     assert whole.n_frames == less.n_frames == 10
     assert film.stat().st_size <= limit and less.width < whole.width
@@ -198,14 +191,14 @@ def test_a_film_keeps_to_its_frames_and_bytes(tmp_path, monkeypatch):
 
 def test_no_film_of_nothing_and_foreign_files_do_no_harm(tmp_path):
     p = Progress(tmp_path, ("day", "night"), photos(2), photos(2))
-    p.film(final=True)
+    p.film()
     assert not (tmp_path / "progress").exists()
-    train(tmp_path, [1, 2], photos(2), photos(2), film=False)
-    train(tmp_path, [3], photos(1), photos(2), film=False)  # other test pictures: another size
+    train(tmp_path, [1, 2], photos(2), photos(2))
+    train(tmp_path, [3], photos(1), photos(2))  # other test pictures: another size
     Image.new("RGB", (9, 9)).save(tmp_path / "progress" / "epoch_0004.webp")
     (tmp_path / "progress" / "epoch_0005.webp").write_text("no picture")
     (tmp_path / "progress" / "epoch_0001 (copy).webp").write_text("no still")
-    p.film(final=True)
+    p.film()
     assert Image.open(tmp_path / "progress" / "night2day.gif").n_frames == 2
     assert [epoch for epoch, _ in stills(tmp_path)] == [1, 2, 3, 4, 5]
 
@@ -218,7 +211,28 @@ def test_thinning_is_even_and_keeps_the_ends():
     assert set(np.diff(picked)) <= {3, 4}
 
 
-def test_layout_is_told_by_the_still_itself(tmp_path):
-    train(tmp_path, [1])
-    exif = Image.open(tmp_path / "progress" / "epoch_0001.webp").getexif()
-    assert json.loads(exif[progress.IMAGE_DESCRIPTION]) == {"cell": [128, 128], "rows": [4, 3]}
+def test_one_layout_is_told_in_json_beside_the_stills(tmp_path):
+    p, _ = train(tmp_path, [1, 2])
+    file = tmp_path / "progress" / "layout.json"
+    told = json.loads(file.read_text())
+    assert list(told) == ["1"] and told["1"]["size"] == list(p.layout.size)
+    assert layouts(tmp_path) == {1: p.layout}
+    train(tmp_path, [3, 4], photos(1), photos(1))  # other test pictures: another layout, from here on
+    assert list(layouts(tmp_path)) == [1, 3]
+    found = [len(boxes(path)["ab"]) for _, path in stills(tmp_path)]
+    assert found == [4, 4, 1, 1]
+    train(tmp_path, [2, 3])  # as if it had been taken back to the first epoch
+    assert layouts(tmp_path) == {1: p.layout}
+
+
+def test_directions_lie_above_each_other_wider_than_high():
+    for cell, counts in (((128, 128), (4, 3)), ((256, 144), (4, 4)), ((100, 300), (1, 4))):
+        layout = layout_for(cell, counts)
+        everything = [box for rows in layout.pictures.values() for triple in rows for box in triple]
+        assert len(set(everything)) == 3 * sum(counts)
+        for way, count in zip(("ab", "ba"), counts, strict=True):
+            left, top, right, bottom = layout.blocks[way]
+            assert len(layout.pictures[way]) == count
+            inside = [box for triple in layout.pictures[way] for box in triple]
+            assert all(left < x and top < y and u < right and v < bottom for x, y, u, v in inside)
+        assert layout.blocks["ab"][3] == layout.blocks["ba"][1] and layout.size == layout.blocks["ba"][2:]

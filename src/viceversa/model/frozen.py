@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .losses import wide
+
 BLOCKS = (  # kernel, stride, channels in, channels out, expansion
     (3, 1, 32, 16, 1),
     (3, 2, 16, 24, 6), (3, 1, 24, 24, 6),
@@ -110,7 +112,7 @@ class Frozen(nn.Module):
         return [self.seen(x) for x in small]
 
     def seen(self, x: Tensor) -> Tensor:
-        maps = [level.float() for level in self(x)[1:]]
+        maps = [wide(level) for level in self(x)[1:]]
         maps = [level * level.square().mean((1, 2, 3), keepdim=True).add(1e-6).rsqrt() for level in maps]
         size = maps[0].shape[2:]
         return torch.cat([maps[0], *(F.interpolate(level, size, mode="bilinear") for level in maps[1:])], 1)

@@ -8,36 +8,65 @@ from ..errors import BadInput
 
 MODEL = "model.safetensors"
 BEST = "best.safetensors"
+BUNDLED = Path(__file__).parents[1] / "assets" / "models"
 HUB_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>.+\.safetensors))?")
 
 
-def resolve(model: str | Path) -> Path:
-    """The file meant by `model`: a file, a run folder (its best epoch where one was chosen), or hf://owner/name.
+def resolve(model: str | Path, epoch: int | None = None) -> Path:
+    """The file meant by `model`: a file (a checkpoint will do), a run folder (its best epoch where one was chosen,
+    or the `epoch` that is asked for), a folder of checkpoints (the newest), or hf://owner/name.
 
     Raises BadInput, in one line, when there is no such thing; names that come near are suggested.
     """
+    if epoch is not None and not Path(model).expanduser().is_dir():
+        raise BadInput(f"--epoch {epoch} chooses a model of a run folder, which {str(model)!r} is not")
     if str(model).startswith("hf://"):
         return fetch(str(model))
     path = Path(model).expanduser()
     if path.is_dir():
-        return in_run(path)
+        return in_run(path, epoch)
+    if path.suffix in (".onnx", ".pt2"):
+        raise BadInput(f"{path} is for other programs, and cannot be trained through: give the model it was made from")
     if path.exists():
         return path
-    near = [str(found) for found in nearby(path)]
-    hint = f"did you mean {' or '.join(near)}?" if near else "give a model file, a run folder or hf://owner/name"
+    known = bundled()
+    if str(model) in known:
+        return known[str(model)]
+    near = [*difflib.get_close_matches(str(model), known, n=2), *map(str, nearby(path))]
+    ways = "give a model file, a run folder, a name that `viceversa models` lists, or hf://owner/name"
+    hint = f"did you mean {' or '.join(near)}?" if near else ways
     raise BadInput(f"no model {str(model)!r}: {hint}")
 
 
-def in_run(run: Path) -> Path:
-    """The model of a run folder: best.safetensors, else model.safetensors."""
+def epoch_path(run: Path, epoch: int) -> Path:
+    """Where the model of an epoch is kept."""
+    return run / "epochs" / f"epoch_{epoch:04d}.safetensors"
+
+
+def in_run(run: Path, epoch: int | None = None) -> Path:
+    """The model of a run folder: best.safetensors, else model.safetensors; or that of an epoch."""
+    if epoch is not None:
+        if epoch_path(run, epoch).is_file():
+            return epoch_path(run, epoch)
+        names = (path.stem.removeprefix("epoch_") for path in (run / "epochs").glob("epoch_*.safetensors"))
+        kept = ", ".join(str(number) for number in sorted(int(name) for name in names if name.isdecimal()))
+        raise BadInput(f"the model of epoch {epoch} of {run} is not kept; those kept are {kept or 'none'}")
     for name in (BEST, MODEL):
         if (run / name).is_file():
             return run / name
+    checkpoints = sorted(run.glob("step_*.safetensors"))
+    if checkpoints:
+        return checkpoints[-1]
     if (run / "config.json").is_file():
         raise BadInput(f"the run {run} has no {MODEL} yet: it is written at the end of an epoch; train on")
     held = sorted(file.name for file in run.glob("*.safetensors"))
     hint = f"it holds {', '.join(held)}: name one of them" if held else "give a model file or a run folder"
     raise BadInput(f"{run} is no run folder (neither {BEST} nor {MODEL} is in it): {hint}")
+
+
+def bundled() -> dict[str, Path]:
+    """The models that come with the package, by name."""
+    return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
 
 
 def nearby(path: Path) -> list[Path]:

@@ -36,5 +36,5 @@ def l1(x: Tensor, y: Tensor) -> Tensor:
 
 
 def wide(x: Tensor) -> Tensor:
-    """At least float32: losses are summed in it whatever the networks compute in."""
+    """In float32 at least: losses, statistics and what is seen are, whatever the networks compute in."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

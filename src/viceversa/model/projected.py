@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .frozen import CHANNELS, SHORT, Frozen, looked_at
+from .losses import wide
 
 WIDTH = 64
 """Channels of the mixed maps."""
@@ -87,7 +88,7 @@ def maps(frozen: Frozen, pictures: Sequence[Tensor], chances: Sequence[Tensor]) 
     """The frozen network's maps of batches of pictures, augmented: (B, 1 or 3, H, W) each, and its (B, 8) draws."""
     side = min(pictures[0].shape[2:])
     short = min(SHORT, max(64, -(-side // 32) * 32))
-    small = [augment(looked_at(x.float(), short), u) for x, u in zip(pictures, chances, strict=True)]
+    small = [augment(looked_at(wide(x), short), u) for x, u in zip(pictures, chances, strict=True)]
     together = frozen(torch.cat(small))
     return [list(one) for one in zip(*(level.split([len(x) for x in small]) for level in together), strict=True)]
 

@@ -24,7 +24,7 @@ from ..errors import BadInput
 from ..files import write_text
 from ..terminal import clock, count, say, words
 from ..training import progress
-from ..training.reading import Run, Scored, differing, read_runs, recipe, settings
+from ..training.metrics import Run, Scored, differing, read_runs, recipe, settings
 
 IMAGE_BYTES = 18_000_000
 """Room for all images of a page, in characters of base64: under 20 MB with everything else."""

@@ -2,114 +2,148 @@
 
 RUN/checkpoint/step_000001234.safetensors holds networks, optimizers, histories and moving averages;
 step_000001234.json, written last, says where in the run that was: a checkpoint without it does not count.
-There are no random states to keep: all randomness comes from (seed, step).
+There are no random states to keep: all randomness comes from (seed, step). RUN/epochs keeps models of some epochs.
 """
 
 import json
+import os
+import shutil
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .. import distributed
-from ..errors import Failed
-from ..files import replacing, write_text
+from ..errors import BadInput, Failed
+from ..files import remove_leftovers, replacing, write_text
 from ..model.cyclegan import CycleGAN, Optimizers
+from ..model.file import Model, write_tensors
+from ..model.hub import MODEL, epoch_path
 
+FORMAT = 1
 KEPT = 2
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Position:
-    """Where a run is."""
+    """Where a run is. There is one: the loop moves it on, and checkpoints keep it."""
 
     step: int = 0
+    """Steps made in all, whatever the batch and the number of processes were."""
     epochs: float = 0.0
-    """Epochs done, with the fraction of the one begun: it is the same with another number of processes."""
+    """Epochs done, with the fraction of the one begun: it is the same with another batch or number of processes."""
     seconds: float = 0.0
     """Time spent training, all resumes together."""
     world: int = 1
     """How many processes trained."""
-    finished: bool = False
+    due: bool = False
+    """Is the end of this epoch (pictures, scores, the model) still to be done?"""
+    lines: int | None = None
+    """How many lines metrics.jsonl had; None in checkpoints of before it was kept."""
     best: float | None = None
     """The best score so far."""
     worse: int = 0
     """How many scores in a row were no better."""
 
 
-def save(run: Path, model: CycleGAN, optimizers: Optimizers, position: Position) -> int:
+class Saved(NamedTuple):
+    """A checkpoint as it was read, and words about newer ones that are broken."""
+
+    position: Position
+    tensors: dict[str, Tensor]
+    words: list[str]
+
+
+def save(run: Path, model: CycleGAN, optimizers: Optimizers, at: Position, shown: Model) -> int:
     """Write a checkpoint, whole or not at all, and keep the newest two. Returns its bytes.
 
-    Called by all processes (each has histories of its own); rank 0 writes.
+    Called by all processes (each has histories of its own); rank 0 writes. `shown` describes the generators,
+    so that a checkpoint can be used as a model.
     """
     histories = {
         name: distributed.to_first(value) for name, value in model.state_dict().items() if name.startswith("history_")
     }
     if distributed.rank() != 0:
         return 0
-    tensors = model.state_dict() | histories | optimizer_tensors(optimizers)
-    # safetensors takes neither channels-last nor shared memory.
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    target = run / "checkpoint" / f"step_{position.step:09d}.safetensors"
+    path = checkpoint_path(run, at.step)
     try:
-        with replacing(target) as temporary:
-            save_file(tensors, temporary)
-        size = target.stat().st_size
-        write_text(target.with_suffix(".json"), json.dumps({**asdict(position), "bytes": size}, indent=1))
-    except (OSError, SafetensorError) as error:
+        averages = {way: f"average_{way}" for way in shown.generators} if model.ema else {}
+        write_tensors(path, model.state_dict() | histories | optimizer_tensors(optimizers), shown, averages)
+        mark(run, at)
+    except (OSError, Failed) as error:
         why = getattr(error, "strerror", None) or error
-        raise Failed(f"cannot write the checkpoint {target}: {why}; the previous one is good") from None
+        raise Failed(f"cannot write the checkpoint {path}: {why}; what was saved before is good") from None
     for old in found(run)[:-KEPT]:
-        remove(old)
-    return size
+        for one in (old.with_suffix(".json"), old):
+            with suppress(OSError):
+                one.unlink()
+    return path.stat().st_size
 
 
-def newest(run: Path) -> Position | None:
-    """Where the newest checkpoint was, without reading its tensors."""
+def mark(run: Path, at: Position) -> None:
+    """Say where in the run its newest checkpoint is: its JSON, without its tensors."""
+    path = checkpoint_path(run, at.step)
+    head = {"format": FORMAT, **asdict(at), "bytes": path.stat().st_size}
+    write_text(path.with_suffix(".json"), json.dumps(head, indent=1))
+
+
+def checkpoint_path(run: Path, step: int) -> Path:
+    return run / "checkpoint" / f"step_{step:09d}.safetensors"
+
+
+def found(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(path.with_suffix(".safetensors") for path in (run / "checkpoint").glob("step_*.json"))
+
+
+def load(run: Path) -> Saved | None:
+    """The newest whole checkpoint; None where none was ever written.
+
+    Raises BadInput where there were some and none can be read, or only a newer viceversa can: to begin again
+    would write over what there is.
+    """
+    words: list[str] = []
     for path in reversed(found(run)):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return read_position(path)
+        try:
+            return Saved(read_position(path), load_file(path), words)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            if isinstance(error, BadInput):
+                raise
+            words.append(f"the checkpoint {path.name} is broken ({error}); an older one is used")
+    there = sorted(path.name for path in (run / "checkpoint").glob("step_*"))
+    if words:
+        raise BadInput(
+            f"no checkpoint of {run} can be read ({', '.join(there)}): put a copy of one back, or name another --out"
+        )
+    if (run / MODEL).exists():
+        raise BadInput(
+            f"{run} has a {MODEL} but no checkpoint to go on from: put {run / 'checkpoint'} back, or name another --out"
+        )
     return None
 
 
 def read_position(path: Path) -> Position:
-    """Raises one of many errors for a checkpoint that is not whole."""
+    """What newer versions may have added is left out. Raises one of many errors for what is not whole."""
     head = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    if path.stat().st_size != head.pop("bytes"):
+    if head.get("format", 1) > FORMAT:
+        raise BadInput(f"{path} was written by a newer viceversa (format {head['format']}): upgrade to go on with it")
+    if path.stat().st_size != head["bytes"]:
         raise ValueError("cut short")
-    return Position(**head)
+    known = {field.name for field in fields(Position)}
+    return Position(**{"step": head["step"], **{name: value for name, value in head.items() if name in known}})
 
 
-def load(run: Path) -> tuple[Position, dict[str, Tensor], list[str]] | None:
-    """The newest whole checkpoint: where it was, its tensors, and words about newer ones that are broken."""
-    said: list[str] = []
-    for path in reversed(found(run)):
-        try:
-            return read_position(path), load_file(path), said
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            said.append(f"the checkpoint {path.name} is broken ({error}); an older one is used")
-    return None
-
-
-def found(run: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first; what a killed process left half-written is removed on the way."""
-    folder = run / "checkpoint"
-    for path in folder.glob(".*.partial.*"):
-        remove(path)
-    for path in folder.glob("step_*.safetensors"):
+def clean(run: Path) -> None:
+    """Remove what a killed process left half-written. Only for the one who holds the run."""
+    remove_leftovers(run)
+    for path in (run / "checkpoint").glob("step_*.safetensors"):
         if not path.with_suffix(".json").exists():
-            remove(path)
-    return sorted(path.with_suffix(".safetensors") for path in folder.glob("step_*.json"))
-
-
-def remove(path: Path) -> None:
-    for one in (path.with_suffix(".json"), path):
-        with suppress(OSError):
-            one.unlink()
+            path.unlink()
 
 
 def optimizer_tensors(optimizers: Optimizers) -> dict[str, Tensor]:
@@ -129,13 +163,17 @@ def restore(model: CycleGAN, optimizers: Optimizers, tensors: dict[str, Tensor])
     """Put a checkpoint into model and optimizers, in place, in their own memory layout.
 
     Fused Adam reads memory as it lies, so a moment must have the strides of its parameter. With another
-    number of processes than saved, each takes the histories of one that was.
+    number of processes than saved, each takes the histories of one that was. Raises BadInput.
     """
     rank = distributed.rank()
     with torch.no_grad():
         for name, value in model.state_dict().items():
-            saved = tensors[name]
-            value.copy_(saved[rank % len(saved)] if name.startswith("history_") else saved)
+            saved = tensors.get(name)
+            if saved is not None and name.startswith("history_"):
+                saved = saved[rank % len(saved)]
+            if saved is None or saved.shape != value.shape:
+                raise BadInput(f"the checkpoint does not fit the networks of this run ({name}): name another --out")
+            value.copy_(saved)
         for which, optimizer in zip(("generators", "discriminators"), optimizers, strict=True):
             for n, parameter in enumerate(parameters(optimizer)):
                 prefix = f"optimizer.{which}.{n}."
@@ -147,3 +185,23 @@ def restore(model: CycleGAN, optimizers: Optimizers, tensors: dict[str, Tensor])
                     "exp_avg": torch.empty_like(parameter).copy_(tensors[f"{prefix}exp_avg"]),
                     "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"{prefix}exp_avg_sq"]),
                 }
+
+
+def keep_epoch(run: Path, epoch: int, keep: int) -> None:
+    """Keep RUN/model.safetensors as that of its epoch, RUN/epochs/epoch_0040.safetensors, `keep` at most.
+
+    As the run goes on, every second is given up, then every second of these, so that they stay evenly spread.
+    """
+    every = 1
+    while keep and epoch // every > keep:
+        every *= 2
+    if keep and epoch % every == 0:
+        with replacing(epoch_path(run, epoch)) as temporary:
+            try:
+                os.link(run / MODEL, temporary)  # takes no room
+            except OSError:
+                shutil.copyfile(run / MODEL, temporary)
+    for path in (run / "epochs").glob("epoch_*.safetensors"):
+        number = path.stem.removeprefix("epoch_")
+        if not keep or (number.isdecimal() and int(number) % every):
+            path.unlink(missing_ok=True)

@@ -1,94 +1,105 @@
 """The same pictures after every epoch, in both directions: a still an epoch, and films made of the stills."""
 
+import io
 import json
 import math
 import re
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.pictures import to_pixels, to_tensor
 from ..errors import BadInput
-from ..files import replacing, write_bytes
-from .film import encode_gif
+from ..files import replacing, write_bytes, write_text
 
 Item = TypeVar("Item")
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom, in pixels."""
+Translate = Callable[[Tensor], Tensor]
+Triple = tuple[Box, Box, Box]
+"""Input, translation, round trip."""
 
 MARGIN, GAP, HEADER = 24, 6, 72
 """Pixels around the pictures of a still, between them, and above them."""
 BACKGROUND, FAINT, DIM, BRIGHT, ACCENT = "#18181b", "#34343a", "#8e8e96", "#ececf0", "#e3b04b"
-IMAGE_DESCRIPTION = 270  # of EXIF
-INKS = (BACKGROUND, FAINT, DIM, BRIGHT, ACCENT)
-
-FILM_MARGIN, FILM_GAP, FILM_HEADER = 10, 2, 30
-FILM_FRAMES, FILM_BYTES, FRAME_PIXELS = 60, 8 * 2**20, 360_000
-"""A film's limits: frames, bytes of the file, and pixels of a frame's pictures."""
+LAYOUT = "layout.json"
+FILM_FRAMES, FILM_BYTES, FRAME_PIXELS = 60, 8 * 2**20, 400_000
+"""A film's limits: frames, bytes of the file, and pixels of a frame."""
 
 
 @dataclass(frozen=True)
 class Shown:
     """What one look at the test pictures gave, by direction ("ab", "ba")."""
 
+    still: Path
     grids: dict[str, np.ndarray]
-    """(H, W, 3) uint8: a row for each picture: input, translation, round trip."""
+    """(H, W, 3) uint8: of each picture input, translation and round trip."""
     pairs: dict[str, tuple[Tensor, Tensor]]
     """Inputs and translations, (N, C, H, W) in [-1, 1], float32 on the CPU."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things lie in a still: a block for each direction, side by side, three pictures in a row."""
+    """Where things lie in a still. RUN/progress/layout.json holds it, by the first epoch that has it."""
 
-    cell: tuple[int, int]
-    """Width and height of a picture as it is shown."""
-    rows: tuple[int, int]
-    """How many pictures each block has."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        right, bottom = self.block(1)[2:]
-        return right, max(bottom, self.block(0)[3])
-
-    def block(self, block: int) -> Box:
-        """A direction's place, with its margins."""
-        width = 3 * self.cell[0] + 2 * GAP + 2 * MARGIN
-        height = HEADER + self.rows[block] * (self.cell[1] + GAP) - GAP + MARGIN
-        return block * width, 0, (block + 1) * width, height
-
-    def picture(self, block: int, row: int, column: int) -> Box:
-        """A picture's place: columns are input, translation, round trip."""
-        width, height = self.cell
-        left = self.block(block)[0] + MARGIN + column * (width + GAP)
-        top = HEADER + row * (height + GAP)
-        return left, top, left + width, top + height
-
-    def exif(self) -> Image.Exif:
-        """The layout as a still carries it, so that the still can be understood alone."""
-        exif = Image.Exif()
-        exif[IMAGE_DESCRIPTION] = json.dumps({"cell": self.cell, "rows": self.rows})
-        return exif
+    size: tuple[int, int]
+    """Width and height of a still."""
+    blocks: dict[str, Box]
+    """Each direction's part of a still; which is also a frame of its film."""
+    pictures: dict[str, list[Triple]]
+    """By direction, where each test picture's three are."""
 
 
-def layout_of(still: Path) -> Layout | None:
-    """Where things lie in this still; None for a file that is none of ours."""
+def layout_for(cell: tuple[int, int], counts: tuple[int, int]) -> Layout:
+    """One direction above the other, in each as many triples side by side as make it wider than high.
+
+    `cell`: width and height of a picture as it is shown; `counts`: the test pictures of each direction.
+    """
+    width, height = cell
+    across = math.ceil(math.sqrt(max(counts) * height / (3 * width)))
+    triple = 3 * width + 2 * GAP
+    right, top = MARGIN + across * (triple + MARGIN), 0
+    blocks: dict[str, Box] = {}
+    pictures: dict[str, list[Triple]] = {}
+    for direction, count in zip(("ab", "ba"), counts, strict=True):
+        pictures[direction] = []
+        for n in range(count):
+            x, y = MARGIN + n % across * (triple + MARGIN), top + HEADER + n // across * (height + GAP)
+            first, second, third = (
+                (left, y, left + width, y + height) for left in (x, x + width + GAP, x + 2 * (width + GAP))
+            )
+            pictures[direction].append((first, second, third))
+        bottom = pictures[direction][-1][0][3] + MARGIN
+        blocks[direction], top = (0, top, right, bottom), bottom
+    return Layout((right, top), blocks, pictures)
+
+
+def layouts(run: Path) -> dict[int, Layout]:
+    """By the first epoch that has it, in order; none where there is no (whole) layout.json."""
     try:
-        with Image.open(still) as image:
-            told = json.loads(image.getexif()[IMAGE_DESCRIPTION])
-        (width, height), (rows_a, rows_b) = told["cell"], told["rows"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return Layout((width, height), (rows_a, rows_b))
+        told = json.loads((run / "progress" / LAYOUT).read_text(encoding="utf-8"))
+        return {int(epoch): parsed(told[epoch]) for epoch in sorted(told, key=int)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def parsed(told: dict[str, Any]) -> Layout:
+    """From JSON, which has lists for tuples."""
+
+    def box(values: Sequence[int]) -> Box:
+        left, top, right, bottom = values
+        return left, top, right, bottom
+
+    pictures = {way: [(box(x), box(y), box(z)) for x, y, z in rows] for way, rows in told["pictures"].items()}
+    return Layout((told["size"][0], told["size"][1]), {way: box(told["blocks"][way]) for way in ("ab", "ba")}, pictures)
 
 
 def stills(run: Path) -> list[tuple[int, Path]]:
@@ -97,18 +108,23 @@ def stills(run: Path) -> list[tuple[int, Path]]:
     return sorted((int(name[1]), path) for name, path in found if name)
 
 
-def boxes(still: Path) -> dict[str, list[tuple[Box, Box, Box]]]:
+def layout_of(still: Path) -> Layout | None:
+    """Where things lie in this still; None for a file that is none of ours."""
+    try:
+        with Image.open(still) as image:
+            size, epoch = image.size, int(still.stem.removeprefix("epoch_"))
+    except (OSError, ValueError):
+        return None
+    ours = [layout for since, layout in layouts(still.parents[1]).items() if since <= epoch]
+    return ours[-1] if ours and ours[-1].size == size else None
+
+
+def boxes(still: Path) -> dict[str, list[Triple]]:
     """Input, translation and round trip of each picture, by direction. Raises BadInput for what is no still."""
     layout = layout_of(still)
     if layout is None:
-        raise BadInput(f"{still} is no progress picture of a run; remove it, or train the run again")
-    return {
-        direction: [
-            (layout.picture(block, row, 0), layout.picture(block, row, 1), layout.picture(block, row, 2))
-            for row in range(layout.rows[block])
-        ]
-        for block, direction in enumerate(("ab", "ba"))
-    }
+        raise BadInput(f"{still} is no progress picture of a run that has {LAYOUT} beside it; remove it")
+    return layout.pictures
 
 
 def cells(still: Path) -> dict[str, list[tuple[Image.Image, Image.Image, Image.Image]]]:
@@ -116,10 +132,7 @@ def cells(still: Path) -> dict[str, list[tuple[Image.Image, Image.Image, Image.I
     places = boxes(still)
     with Image.open(still) as image:
         sheet = image.convert("RGB")
-    return {
-        direction: [(sheet.crop(x), sheet.crop(y), sheet.crop(z)) for x, y, z in rows]
-        for direction, rows in places.items()
-    }
+    return {way: [(sheet.crop(x), sheet.crop(y), sheet.crop(z)) for x, y, z in rows] for way, rows in places.items()}
 
 
 class Progress:
@@ -128,27 +141,18 @@ class Progress:
     """
 
     def __init__(
-        self,
-        run: Path,
-        names: tuple[str, str],
-        images_a: Sequence[np.ndarray],
-        images_b: Sequence[np.ndarray],
+        self, run: Path, names: tuple[str, str], images_a: Sequence[np.ndarray], images_b: Sequence[np.ndarray]
     ):
         """Images are (H, W, C) uint8 or uint16, all of one size, at least one of each domain."""
-        self.run = run
-        self.names = names
-        self.images = {
-            "ab": [to_tensor(image) for image in images_a],
-            "ba": [to_tensor(image) for image in images_b],
-        }
+        self.run, self.names = run, names
+        self.images = {"ab": [to_tensor(i) for i in images_a], "ba": [to_tensor(i) for i in images_b]}
         height, width = images_a[0].shape[:2]
         scale = shown_scale(max(height, width))
-        self.layout = Layout((round(width * scale), round(height * scale)), (len(images_a), len(images_b)))
-        self.filmed_at, self.film_took = -math.inf, 0.0
+        self.layout = layout_for((round(width * scale), round(height * scale)), (len(images_a), len(images_b)))
 
     @torch.inference_mode()
     def show(
-        self, epoch: int, ab: nn.Module, ba: nn.Module, device: torch.device,
+        self, epoch: int, ab: Translate, ba: Translate, device: torch.device,
         forward: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> Shown:  # fmt: skip
         """Translate every picture there and back, and write the still of this epoch.
@@ -156,7 +160,7 @@ class Progress:
         One picture at a time: the memory of a training step is enough for it. `forward` makes the context
         to translate in (autocast).
         """
-        blocks, pairs = [], {}
+        made, pairs = {}, {}
         for direction, there, back in (("ab", ab, ba), ("ba", ba, ab)):
             rows = []
             for image in self.images[direction]:
@@ -164,31 +168,38 @@ class Progress:
                     translation = there(image.to(device))
                     round_trip = back(translation)
                 rows.append((image, translation.float().cpu(), round_trip.float().cpu()))
-            blocks.append(rows)
+            made[direction] = rows
             pairs[direction] = (torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows]))
-        still = draw_still(self.layout, blocks, self.names, epoch)
-        with replacing(self.run / "progress" / f"epoch_{epoch:04d}.webp") as temporary:
-            still.save(temporary, "WEBP", quality=90, method=2, exif=self.layout.exif())
-        grids = {d: np.asarray(still.crop(self.layout.block(n))) for n, d in enumerate(("ab", "ba"))}
-        return Shown(grids, pairs)
+        still = draw_still(self.layout, made, self.names, epoch)
+        self.keep_layout(epoch)
+        path = self.run / "progress" / f"epoch_{epoch:04d}.webp"
+        with replacing(path) as temporary:
+            still.save(temporary, "WEBP", quality=90, method=2)
+        return Shown(path, {way: np.asarray(still.crop(block)) for way, block in self.layout.blocks.items()}, pairs)
 
-    def film(self, final: bool = False) -> None:
-        """Make both films of the stills that lie in RUN/progress; to be called after every epoch.
+    def keep_layout(self, epoch: int) -> None:
+        """In JSON, as soon as an epoch has another layout than those before it (other test pictures)."""
+        before = layouts(self.run)
+        known = {since: layout for since, layout in before.items() if since < epoch}
+        if not known or list(known.values())[-1] != self.layout:
+            known[epoch] = self.layout
+        if known != before:
+            text = json.dumps({since: vars(layout) for since, layout in known.items()})
+            write_text(self.run / "progress" / LAYOUT, text)
 
-        Returns at once while the last making took more than 2% of the time since, unless `final`.
-        """
-        started = time.monotonic()
-        if not final and started - self.filmed_at < 50 * self.film_took:
-            return
+    def film(self, most_frames: int = FILM_FRAMES, most_bytes: int = FILM_BYTES) -> None:
+        """Make both films of the stills that lie in RUN/progress. Takes seconds: for the end of a run."""
         ours = [(epoch, path) for epoch, path in stills(self.run) if layout_of(path) == self.layout]
         if not ours:
             return
-        a, b = self.names
-        for block, (source, target) in enumerate(((a, b), (b, a))):
-            film = make_film(self.layout, block, f"{source} to {target}", thinned(ours, FILM_FRAMES))
-            write_bytes(self.run / "progress" / f"{source}2{target}.gif", film)
-        self.filmed_at = time.monotonic()
-        self.film_took = self.filmed_at - started
+        for direction, (source, target) in (("ab", self.names), ("ba", self.names[::-1])):
+            films = make_films(self.layout.blocks[direction], thinned(ours, most_frames), most_bytes)
+            for ending in ("gif", "webp"):
+                path = self.run / "progress" / f"{source}2{target}.{ending}"
+                if ending in films:
+                    write_bytes(path, films[ending])
+                else:
+                    path.unlink(missing_ok=True)  # of an earlier end of this run
 
 
 def shown_scale(side: int) -> float:
@@ -197,22 +208,20 @@ def shown_scale(side: int) -> float:
 
 
 def draw_still(
-    layout: Layout, blocks: Sequence[Sequence[tuple[Tensor, ...]]], names: tuple[str, str], epoch: int
+    layout: Layout, made: dict[str, list[tuple[Tensor, Tensor, Tensor]]], names: tuple[str, str], epoch: int
 ) -> Image.Image:
-    """Both blocks with their titles; each row's tensors are (1, C, H, W)."""
+    """Both directions with their titles; each row's tensors are (1, C, H, W)."""
     still = Image.new("RGB", layout.size, BACKGROUND)
     draw = ImageDraw.Draw(still)
-    for block, rows in enumerate(blocks):
-        left, _, right, _ = layout.block(block)
-        source, target = names if block == 0 else names[::-1]
-        corner = f"epoch {epoch}" if block == 1 else ""
-        write_line(draw, left + MARGIN, right - MARGIN, 27, f"{source} to {target}", corner, 18)
-        for column, label in enumerate((source, target, f"{source} again")):
-            start, _, end, _ = layout.picture(block, 0, column)
-            write_line(draw, start, end, HEADER - 13, label, "", 13, DIM)
-        for row, pictures in enumerate(rows):
-            for column, picture in enumerate(pictures):
-                still.paste(as_shown(picture, layout.cell), layout.picture(block, row, column)[:2])
+    for direction, (source, target) in (("ab", names), ("ba", names[::-1])):
+        _, top, right, _ = layout.blocks[direction]
+        write_line(draw, MARGIN, right - MARGIN, top + 27, f"{source} to {target}", f"epoch {epoch}", 18)
+        for places, pictures in zip(layout.pictures[direction], made[direction], strict=True):
+            labels = (source, target, f"{source} again")
+            for box, picture, label in zip(places, pictures, labels, strict=True):
+                still.paste(as_shown(picture, (box[2] - box[0], box[3] - box[1])), box[:2])
+                if box[1] == top + HEADER:
+                    write_line(draw, box[0], box[2], box[1] - 13, label, "", 13, DIM)
     return still
 
 
@@ -250,40 +259,50 @@ def thinned(items: Sequence[Item], count: int) -> list[Item]:
     return [items[round(n * (len(items) - 1) / max(count - 1, 1))] for n in range(count)]
 
 
-def make_film(layout: Layout, block: int, title: str, shots: Sequence[tuple[int, Path]]) -> bytes:
-    """A GIF of inputs beside their translations, epoch by epoch; smaller until it is within its limit."""
-    pixels, last = FRAME_PIXELS, shots[-1][0]
+def make_films(block: Box, shots: Sequence[tuple[int, Path]], most_bytes: int) -> dict[str, bytes]:
+    """The part `block` of the stills, epoch by epoch, as an endless GIF of about eight seconds that lingers on
+    the last; and as WebP, where that is smaller. Smaller pictures until the GIF is within `most_bytes`.
+    """
+    each = min(max(round(800 / len(shots)), 8), 60) * 10  # milliseconds, in hundredths of a second
+    how: dict[str, Any] = {"save_all": True, "loop": 0, "duration": [each] * (len(shots) - 1) + [each + 2500]}
+    pixels = float(FRAME_PIXELS)
     while True:
-        frames = [film_frame(path, layout, block, pixels, title, epoch, last) for epoch, path in shots]
-        film = encode_gif(frames, INKS)
-        if len(film) <= FILM_BYTES:
-            return film
-        pixels = int(pixels * 0.9 * FILM_BYTES / len(film))
+        frames = [film_frame(path, block, pixels, epoch / shots[-1][0]) for epoch, path in shots]
+        gif = encoded(one_palette(frames), "GIF", **how, optimize=True, disposal=1)
+        if len(gif) <= most_bytes:
+            break
+        pixels *= 0.9 * most_bytes / len(gif)
+    webp = encoded(frames, "WEBP", **how, quality=80, method=4)
+    return {"gif": gif} | ({"webp": webp} if len(webp) < len(gif) else {})
 
 
-def film_frame(
-    still: Path, layout: Layout, block: int, pixels: int, title: str, epoch: int, last_epoch: int
-) -> Image.Image:
-    """One still's inputs beside their translations, in about so many pixels, the epoch, and a thin bar."""
-    count, (width, height) = layout.rows[block], layout.cell
-    across = max(1, round(math.sqrt(count * height / width)))  # pairs side by side: a frame wider than high
-    down = math.ceil(count / across)
-    scale = min(1.0, math.sqrt(pixels / (count * 2 * width * height)))
-    cell = max(1, round(width * scale)), max(1, round(height * scale))
-    pair = 2 * cell[0] + FILM_GAP
-    right = FILM_MARGIN + across * (pair + FILM_MARGIN)
-    bottom = FILM_HEADER + down * (cell[1] + FILM_GAP) - FILM_GAP + FILM_MARGIN
-    frame = Image.new("RGB", (right, bottom), BACKGROUND)
-    draw = ImageDraw.Draw(frame)
-    write_line(draw, FILM_MARGIN, right - FILM_MARGIN, FILM_HEADER // 2, title, f"epoch {epoch}", 14)
+def film_frame(still: Path, block: Box, pixels: float, done: float) -> Image.Image:
+    """A part of a still, in at most so many pixels, with a thin bar that says how much of the run is done."""
     with Image.open(still) as image:
-        sheet = image.convert("RGB")
-    for row in range(count):
-        for column in (0, 1):
-            left = FILM_MARGIN + row % across * (pair + FILM_MARGIN) + column * (cell[0] + FILM_GAP)
-            top = FILM_HEADER + row // across * (cell[1] + FILM_GAP)
-            picture = sheet.crop(layout.picture(block, row, column))
-            frame.paste(picture.resize(cell, Image.Resampling.LANCZOS), (left, top))
-    draw.rectangle((0, bottom - 3, right, bottom), FAINT)
-    draw.rectangle((0, bottom - 3, round(right * epoch / last_epoch), bottom), ACCENT)
+        frame = image.convert("RGB").crop(block)
+    scale = min(1.0, math.sqrt(pixels / (frame.width * frame.height)))
+    if scale < 1:
+        size = max(1, int(frame.width * scale)), max(1, int(frame.height * scale))
+        frame = frame.resize(size, Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(frame)
+    draw.rectangle((0, frame.height - 3, frame.width, frame.height), FAINT)
+    draw.rectangle((0, frame.height - 3, round(frame.width * done), frame.height), ACCENT)
     return frame
+
+
+def one_palette(frames: Sequence[Image.Image]) -> list[Image.Image]:
+    """In the 255 colours that suit (up to eight of) the frames: the same for all, so that what is still stays
+    still; one is left, for the pixels that did not change.
+    """
+    some = [frame.reduce(4) for frame in thinned(frames, 8)]
+    sheet = Image.new("RGB", (some[0].width, sum(frame.height for frame in some)))
+    for n, frame in enumerate(some):
+        sheet.paste(frame, (0, n * frame.height))
+    palette = sheet.quantize(255, Image.Quantize.MEDIANCUT, kmeans=1)
+    return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+
+
+def encoded(frames: Sequence[Image.Image], form: str, **how: Any) -> bytes:
+    film = io.BytesIO()
+    frames[0].save(film, form, append_images=frames[1:], **how)
+    return film.getvalue()

@@ -1,45 +1,68 @@
-"""Training: `train`, and the loop. Resume, step, log, show, save."""
+"""Training: `train`, and `run`, the run on one page. Prepare, then step; now and then look; show, score, save."""
 
+import math
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .. import distributed
+from .. import distributed, terminal
 from ..config import Train, make
-from ..data.store import draw
-from ..device import as_it_was
+from ..data.folders import Sources
+from ..data.statistics import describe_store
+from ..data.store import draw, load_test
+from ..device import as_it_was, autocast, choose_device, compile_parts, describe, uncompiled
 from ..errors import Failed, Interrupted
-from ..model.cyclegan import set_learning_rate
-from ..model.networks import describe
-from . import checkpoint
+from ..model.cyclegan import CycleGAN, adam, set_learning_rate
+from ..model.file import Model, save_model
+from ..model.hub import BEST, MODEL
+from ..model.networks import describe as describe_network
+from . import checkpoint, setup
 from .checkpoint import Position
 from .display import Display
-from .reading import Run, read_run
-from .record import Record
-from .settings import merged, read_config
-from .setup import Session, prepare
-from .signals import Stop
+from .metrics import Metrics, Run, read_run
+from .progress import Progress
+from .setup import Stop
+from .start import begin, read_start
+from .watch import Watch, first_not_finite
+
+if TYPE_CHECKING:
+    from ..evaluation.scores import Scorer
 
 LOG_EVERY = 10.0
 """Seconds between lines of metrics.jsonl within an epoch."""
 LOOK_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}
 """Steps between looks at the losses and the clock: on a GPU each look waits for the device."""
+SAVE_EVERY = 600.0
+"""Seconds between checkpoints within an epoch."""
+SHARE = 0.05
+"""The part of the time that the ends of epochs may take: pictures, models and checkpoints."""
+NOT_FINITE = (
+    "the loss {loss} is not a number in epoch {epoch}: stopped, before any weight was changed by it; checkpoint and "
+    "model in {out} are from before. Go on with a lower --learning-rate, --precision fp32, or more varied images"
+)
 OUT_OF_MEMORY = (
-    "out of memory: lower --crop, --batch or --width, or add --checkpoint-activations; what was saved is good"
+    "out of memory; what was saved is good. Go on with a lower --batch or with --checkpoint-activations, or begin "
+    "another --out with a smaller --crop or --width"
 )
 
 
-def train(a: str | Path, b: str | Path | None = None, **choices: Any) -> Run:
+def train(a: str | Path, b: str | Path | None = None, *, quiet: bool = False, **choices: Any) -> Run:
     """Learn to translate between two folders of images, both ways; resumes a run found in `out`.
 
-    `choices` are the fields of `config.Train`, which are the flags of `viceversa train`. Returns the run:
-    `viceversa.load(run)` is its model. Raises BadInput, Failed, or Interrupted (everything is saved then).
+    `choices` are the fields of `config.Train`, which are the flags of `viceversa train`; `quiet` prints nothing.
+    Returns the run: `viceversa.load(run)` is its model. Raises BadInput, Failed, or Interrupted (everything is
+    saved then). What it sets for the process (threads, TF32, cuDNN) is put back.
     """
-    return run(make(Train, a=a, b=b, **choices))
+    return run(make(Train, a=a, b=b, **choices), quiet)
 
 
 def command_train(settings: Train) -> int:
@@ -47,87 +70,221 @@ def command_train(settings: Train) -> int:
     return 0
 
 
-@as_it_was()
-def run(settings: Train) -> Run:
-    """Prepare, then train to the end, or until Ctrl-C or SIGTERM."""
-    group_was_there = distributed.is_running()
-    try:
-        if finished(settings):
-            say(finished_already(settings))
-            return read_run(settings.out)
-        session = prepare(settings, say)
-        introduce(session)
-        with Stop() as stop, Display(str(settings.out), session.names, silent=distributed.rank() != 0) as display:
-            loop(session, Record(session, display), display, stop)
-        say(f"done: {settings.out / 'model.safetensors'}")
-    except (Failed, Interrupted):
-        raise
-    except torch.OutOfMemoryError:
-        raise Failed(OUT_OF_MEMORY) from None
-    except RuntimeError as error:  # the CPU's allocator has no exception of its own
-        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
-            raise Failed(OUT_OF_MEMORY) from None
-        if distributed.is_communication_error(error):
-            raise Failed(f"a process of this run was lost; the last checkpoint is good ({error})") from None
-        raise
-    finally:
-        if not group_was_there:
-            distributed.close()
-    return read_run(settings.out)
+def run(asked: Train, quiet: bool = False) -> Run:
+    """Prepare, then train to the end, or until Ctrl-C, SIGTERM or SIGHUP: all is saved then."""
+    with ExitStack() as stack:
+        stack.enter_context(as_it_was())
+        stack.enter_context(in_words())
 
+        # What is asked, what the folder holds, on what. What is wrong is said before anything is written.
+        with setup.agreed():
+            device = choose_device(distributed.init(asked.device))
+            first, silent = distributed.rank() == 0, quiet or distributed.rank() != 0
+            say: setup.Say = (lambda text: None) if silent else terminal.say
+            setup.check(asked)
+            stack.enter_context(setup.alone_in(asked.out, say))
+            config, saved = setup.read_config(asked.out), checkpoint.load(asked.out)
+            s, changed = setup.merged(asked, config)
+            if saved and (finished := setup.finished(s, saved.position)):
+                say(finished)
+                return read_run(s.out)
+            sources, kept_out, said = setup.find_images(s, config)
+            images = setup.listing(sources)
+            same_tests = setup.compare_images(s, images, sources.names)
+            weights = None if saved else read_start(s, sources.names)
+        setup.same_everywhere(images)
+        s, names = setup.everybodys(s), sources.names
+        assert s.seed is not None  # drawn by now
 
-def loop(session: Session, record: Record, display: Display, stop: Stop) -> None:
-    """Step after step, until the schedule is done. Raises Interrupted, with all saved, when told to stop."""
-    schedule, step = session.schedule, session.position.step
-    seconds = session.position.seconds
-    started = time.monotonic() - seconds
-    recent, epoch = Sums(), Sums()
-    done = False
-    while not done:
-        rate = schedule.learning_rate(step, seconds)
-        set_learning_rate(session.optimizers, rate)
-        draws = draw(session.seed, step, *session.counts, session.batch)
-        losses = session.advance(draws.part(distributed.rank(), distributed.world()))
-        recent.add(losses)
-        epoch.add(losses)
-        step += 1
+        # Images, networks, optimizers, the step.
+        how = setup.choose(s, device, sources, config, say)
+        context = partial(autocast, device, setup.DTYPES[how["precision"]])
+        stores = setup.load_images(s, sources, device, say, silent)
+        known = {name: describe_store(store) for name, store in zip(names, stores, strict=True)} if first else {}
+        counts, batch = (len(stores[0].paths), len(stores[1].paths)), s.batch * distributed.world()
+        schedule = setup.schedule_of(s, counts, batch)
+        model = setup.make_model(s, device)
+        if weights:
+            begin(weights, model, names, say)
+        optimizers = adam(model, s.learning_rate, capturable=device.type == "cuda")
+        at = setup.resume(saved, model, optimizers, say)
+        place = round(at.epochs * schedule.steps_per_epoch)  # steps, as they would be had all been as they are now
+        if how["compile"]:
+            compile_parts(model.parts())
+        advance = setup.make_step(s, model, optimizers, stores, context, device, say)
+        with setup.agreed():
+            if first:
+                progress = Progress(s.out, names, *(test_images(s, sources, side, 4) for side in ("a", "b")))
+                scorer = make_scorer(s, sources, device, how) if s.score != "none" else None
+                watch = Watch(names)
 
-        ended = step % schedule.steps_per_epoch == 0
-        if not ended and step % LOOK_EVERY[session.device.type]:
-            continue
-        means = recent.means()
-        record.look(means)
-        speed = recent.speed(session.batch)
-        # Rank 0's clock decides for all, and a signal to one stops all.
-        clocks = distributed.everyone((time.monotonic() - started, record.late(), recent.age(), stop.signal))
-        seconds, late, age, _ = clocks[0]
-        signal = max(clock[-1] for clock in clocks)
-        done = schedule.done(step, seconds)
-        left = schedule.seconds_left(step, seconds, age / recent.steps)
-        by_clock = schedule.minutes is not None
-        display.update(
-            step=step, steps=None if by_clock else schedule.total * schedule.steps_per_epoch,
-            epoch=schedule.epoch(step), epochs=None if by_clock else schedule.total,
-            fraction=schedule.fraction(step, seconds), seconds=seconds, seconds_left=left, images_per_second=speed,
-            learning_rate=rate, losses=means,
-        )  # fmt: skip
-        if age > LOG_EVERY or ended or done or signal:
-            record.losses(step, seconds, epoch.means() if ended else means, rate, speed, ended)
-            recent = Sums()
-        if ended or done:
-            record.epoch(step, seconds, epoch.means(), whole=not done)
-            done = done or record.position.finished
-            recent, epoch = Sums(), Sums()
-        if ended or done or signal:
-            record.film(final=done or signal > 0)
-        if ended or done or late or signal:
-            record.save(step, seconds)
-        if signal and not done:
-            record.close()
-            raise Interrupted(
-                signal, f"interrupted in epoch {schedule.epoch(step)}, all saved: the same command goes on"
+        # What is told, and what is written before the first step.
+        for line in (*sources.warnings, *said, *setup.in_words(changed)):
+            say(line)
+        if at.best is not None and not (same_tests and setup.same_ruler(s, config)):
+            say("scores begin anew: test images, --score or --features are others than before")
+            at.best, at.worse = None, 0
+        a, b = names
+        say(f"{a} ({counts[0]} images) <-> {b} ({counts[1]} images), {describe_network(model.ab)} each way")
+        compiled = ", compiled" if how["compile"] else ""
+        begins = f"seed {s.seed}; run folder {s.out}; {describe(device)}, {how['precision']}{compiled}"
+        say(f"going on after epoch {at.epochs:.2f}" if at.step else begins)
+        if first:
+            changes = [*((config or {}).get("changes") or ()), *([{"epochs": at.epochs, **changed}] if changed else [])]
+            setup.write_config(s, sources, kept_out, images, stores, device, how, changes)
+            metrics = stack.enter_context(
+                closing(Metrics(s.out, names, s.log == "tensorboard", saved and saved.position))
             )
-    record.close()
+
+        now = saved_at = time.monotonic()
+        started, looked_back_at, took = now - at.seconds, -math.inf, 0.0
+        recent, epoch = Sums(), Sums()
+        done, size_told = schedule.fraction(place, at.seconds) >= 1, saved is not None
+        with Stop() as stop, Display(str(s.out), names, silent) as display:
+            while at.due or not done:
+                if not at.due:  # else the run was ended within the end of an epoch, which is made up for
+                    # Step.
+                    rate = schedule.learning_rate(place, at.seconds)
+                    set_learning_rate(optimizers, rate)
+                    draws = draw(s.seed, place, *counts, batch)
+                    losses = advance(draws.part(distributed.rank(), distributed.world()))
+                    recent.add(losses)
+                    epoch.add(losses)
+                    at.step, place = at.step + 1, place + 1
+                    ended = place % schedule.steps_per_epoch == 0
+                    if not ended and place % LOOK_EVERY[device.type]:
+                        continue
+
+                    # Now and then look. Rank 0's clock decides for all, and a signal to one stops all.
+                    means, number = recent.means(), schedule.epoch(place)
+                    if wrong := first_not_finite(means):
+                        raise Failed(NOT_FINITE.format(loss=wrong, epoch=number, out=s.out))
+                    now = time.monotonic()
+                    late, worth = now - saved_at > SAVE_EVERY, now - looked_back_at >= took / SHARE
+                    clocks = distributed.everyone((now - started, recent.age(), late, worth, stop.signal))
+                    at.seconds, age, late, worth, _ = clocks[0]
+                    signal = max(clock[-1] for clock in clocks)
+                    at.epochs, speed = place / schedule.steps_per_epoch, recent.speed(batch)
+                    fraction = schedule.fraction(place, at.seconds)
+                    done = fraction >= 1
+                    at.due = done or (ended and (worth or (s.score != "none" and number % s.score_every == 0)))
+                    display.update(
+                        step=place, steps=None if s.minutes else schedule.total * schedule.steps_per_epoch,
+                        epoch=number, epochs=None if s.minutes else schedule.total, fraction=fraction,
+                        seconds=at.seconds, images_per_second=speed, learning_rate=rate, losses=means,
+                        seconds_left=schedule.seconds_left(place, at.seconds, age / recent.steps),
+                    )  # fmt: skip
+                    over_epoch = epoch.means() if ended or done else means
+                    if age > LOG_EVERY or ended or done or signal:
+                        if first:
+                            lately = over_epoch if ended else means
+                            metrics.losses(at.step, number, at.seconds, lately, rate, speed, ended)
+                        recent = Sums()
+                    if ended or done:
+                        if first:
+                            warn(display, metrics, at, number, watch.losses(number, over_epoch))
+                        epoch = Sums()
+
+                    # Save, before what takes long and can be done again.
+                    if at.due or late or signal:
+                        at.lines = metrics.lines if first else None
+                        size = checkpoint.save(
+                            s.out, model, optimizers, at, as_model(s, names, known, model, at, number)
+                        )
+                        saved_at = time.monotonic()
+                        if size and not size_told:
+                            display.say(
+                                f"checkpoints take {size / 1e6:.0f} MB each; the newest {checkpoint.KEPT} are kept"
+                            )
+                            size_told = True
+                    if signal:
+                        raise Interrupted(signal, f"interrupted in epoch {number}, all saved: the same command goes on")
+
+                if at.due:  # the end of an epoch, or of the run within one: pictures, words, scores, the model
+                    number = schedule.epoch(place)
+                    if first:
+                        with uncompiled():
+                            shown = progress.show(number, **model.translators(), device=device, forward=context)
+                        display.picture(shown.still)
+                        metrics.pictures(at.step, shown.grids)
+                        warn(display, metrics, at, number, watch.pictures(number, shown.pairs))
+                        if scorer and (number % s.score_every == 0 or done):
+                            score(scorer, model, s, names, known, at, number, metrics, display)
+                        save_model(s.out / MODEL, as_model(s, names, known, model, at, number))
+                        checkpoint.keep_epoch(s.out, number, s.keep)
+                    at.best, at.worse = distributed.from_first((at.best, at.worse))
+                    if s.patience and at.worse >= s.patience:
+                        display.say(f"stopped: {s.patience} scores in a row were no better (--patience)")
+                        done = True
+                    at.due = False
+                    if first:
+                        if done:
+                            progress.film()
+                        at.lines = metrics.lines
+                        checkpoint.mark(s.out, at)
+                    looked_back_at = time.monotonic()
+                    took = looked_back_at - now
+        say(f"done: {s.out / MODEL}")
+    return read_run(s.out)
+
+
+def score(
+    scorer: "Scorer", model: CycleGAN, s: Train, names: tuple[str, str], known: dict[str, Any], at: Position,
+    epoch: int, metrics: Metrics, display: Display,
+) -> None:  # fmt: skip
+    """best.safetensors follows the mean of both directions (lower is better); `at` counts the scores that do not."""
+    with uncompiled():
+        found = scorer.score(**model.translators())
+    better = at.best is None or found["mean"] < at.best
+    at.best, at.worse = (found["mean"], 0) if better else (at.best, at.worse + 1)
+    if better:
+        save_model(s.out / BEST, as_model(s, names, known, model, at, epoch, found))
+    metrics.score(at.step, epoch, at.seconds, found["kind"], found["features"], found["a"], found["b"])
+    display.say(
+        f"epoch {epoch}: {found['kind']} ({found['features']}) {found['b']:.4f} to {names[1]}, {found['a']:.4f} to "
+        f"{names[0]}" + (", the best so far" if better else "")
+    )
+
+
+def warn(display: Display, metrics: Metrics, at: Position, epoch: int, words: list[str]) -> None:
+    """What the watch says: on the display and in metrics.jsonl."""
+    for line in words:
+        display.warn(line)
+        metrics.warning(at.step, epoch, at.seconds, line)
+
+
+def as_model(
+    s: Train, names: tuple[str, str], known: dict[str, Any], model: CycleGAN, at: Position, epoch: int,
+    scores: dict[str, Any] | None = None,
+) -> Model:  # fmt: skip
+    """The generators that are shown, and what a model file tells of them."""
+    training = {"step": at.step, "epoch": epoch, "seconds": round(at.seconds, 1), "seed": s.seed, "recipe": s.recipe}
+    if s.projected:
+        training["features"] = "lite0"  # what it was trained against, which is no ruler for it
+    info = {
+        "image": {"size": s.size, "crop": s.crop, "resize": s.resize},
+        "training": training,
+        "scores": scores or {},
+        "statistics": known,
+    }
+    return Model(model.generators(), names, info)
+
+
+def test_images(s: Train, sources: Sources, side: Literal["a", "b"], count: int) -> list[np.ndarray]:
+    """`count` pictures of a domain that is not trained on, as the networks are to see them."""
+    paths = sources.test_a if side == "a" else sources.test_b
+    return load_test(
+        paths, channels=s.channels["ab".index(side)], size=s.size, resize=s.resize, crop=s.crop,
+        count=min(count, len(paths)),
+    )  # fmt: skip
+
+
+def make_scorer(s: Train, sources: Sources, device: torch.device, how: dict[str, Any]) -> "Scorer":
+    from ..evaluation.scores import Scorer
+
+    assert s.score != "none"
+    a, b = (test_images(s, sources, side, sys.maxsize) for side in ("a", "b"))
+    return Scorer(a, b, s.features, s.score, device, setup.DTYPES[how["precision"]])
 
 
 @dataclass
@@ -155,37 +312,22 @@ class Sums:
         return self.steps * batch / max(self.age(), 1e-9)
 
 
-def introduce(session: Session) -> None:
-    """What is about to be trained, in a few lines."""
-    s, (a, b) = session.settings, session.names
-    count_a, count_b = session.counts
-    say(f"{a} ({count_a} images) <-> {b} ({count_b} images), {describe(session.model.ab)} each way")
-    for words in session.sources.warnings:
-        say(words)
-    if session.position.step:
-        say(f"going on after epoch {session.position.epochs:.2f}")
-    else:
-        say(f"seed {session.seed}; run folder {s.out}; {session.how}")
-
-
-def finished(s: Train) -> bool:
-    """Has this very run been trained to its end? Told from the newest checkpoint, before any image is read."""
-    config, position = read_config(s.out), checkpoint.newest(s.out)
-    if config is None or position is None:
-        return False
-    merged(s, config)  # raises BadInput for other settings
-    enough = position.seconds >= 60 * s.minutes if s.minutes else position.epochs >= s.epochs + s.decay_epochs
-    return position.finished or enough
-
-
-def finished_already(s: Train) -> str:
-    done = checkpoint.newest(s.out) or Position()
-    more = "a larger --minutes" if s.minutes is not None else "a larger --epochs or --decay-epochs"
-    early = " early, its score was no longer getting better" if done.finished else ""
-    far = f"{done.epochs:g} epochs, {done.seconds / 60:.1f} minutes"
-    return f"{s.out} is finished{early}: {far}. To train on, give {more}"
-
-
-def say(text: str) -> None:
-    if distributed.rank() == 0:
-        print(text, flush=True)
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Out of memory, or a lost process, in one line that says what helps; and the process group is left."""
+    group_was_there = distributed.is_running()
+    try:
+        yield
+    except (Failed, Interrupted):
+        raise
+    except torch.OutOfMemoryError:
+        raise Failed(OUT_OF_MEMORY) from None
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "not enough memory" in str(error):  # the CPU has no exception
+            raise Failed(OUT_OF_MEMORY) from None
+        if distributed.is_communication_error(error):
+            raise Failed(f"a process of this run was lost; the last checkpoint is good ({error})") from None
+        raise
+    finally:
+        if not group_was_there:
+            distributed.close()

@@ -61,6 +61,8 @@ class Watch:
         """From the mean losses of an epoch, by their keys ("cycle/a")."""
         said = []
         for direction, alarm in self.won.items():
+            if f"discriminator/{direction[1]}" not in means:  # frozen features alone judge
+                continue
             judge = means[f"discriminator/{direction[1]}"]
             if alarm(has_won(judge, means[f"adversarial/{direction}"]), epoch):
                 said.append(self.sentence(WON, direction))

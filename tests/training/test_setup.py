@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from viceversa.training.schedule import Schedule
+from viceversa.training.setup import Schedule
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PAPER = Schedule(epochs=100, decay_epochs=100, minutes=None, start=2e-4, steps_per_epoch=7)
@@ -19,7 +19,7 @@ def test_learning_rate_table_is_the_authors():
 
 def test_epochs_count_from_one():
     assert [PAPER.epoch(step) for step in (0, 1, 7, 8, 14)] == [1, 1, 1, 2, 2]
-    assert not PAPER.done(7 * 200 - 1, 0.0) and PAPER.done(7 * 200, 0.0)
+    assert PAPER.fraction(7 * 200 - 1, 0.0) < 1 == PAPER.fraction(7 * 200, 0.0)
 
 
 def test_the_clock_replaces_the_epochs_and_keeps_their_proportion():
@@ -27,5 +27,5 @@ def test_the_clock_replaces_the_epochs_and_keeps_their_proportion():
     assert clock.learning_rate(10**6, 60.0) == 1.0  # half of the time, three quarters are at the full rate
     assert clock.learning_rate(0, 90.0) == pytest.approx(0.5)
     assert clock.learning_rate(0, 120.0) == pytest.approx(0.0)
-    assert clock.done(0, 120.0) and not clock.done(10**9, 119.0)
+    assert clock.fraction(10**9, 119.0) < 1 == clock.fraction(0, 120.0)
     assert clock.seconds_left(0, 90.0, 1.0) == 30.0

@@ -1,0 +1,67 @@
+"""The pyramid keeps every pixel in its place, costs what its small copy costs, and does the same in strips."""
+
+import pytest
+import torch
+
+from viceversa.model import pyramid
+from viceversa.model.networks import Generator
+from viceversa.model.pyramid import halvings, raised
+
+
+def generator(**choices):
+    torch.manual_seed(0)
+    return Generator(kind="pyramid", width=4, blocks=1, upsample="nearest", **{"levels": 2, **choices}).build().eval()
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_gains_of_one_give_the_image_back(levels):
+    copies = halvings(torch.rand(2, 3, 64, 96), levels)
+    assert [tuple(c.shape[2:]) for c in copies] == [(64 >> n, 96 >> n) for n in range(levels + 1)]
+    image = copies[-1]
+    for level in reversed(range(levels)):
+        image = raised(image, torch.ones_like(copies[-1]), copies[level], copies[level + 1])
+    torch.testing.assert_close(image, copies[0])
+
+
+def test_a_gain_of_zero_leaves_the_doubled_copy():
+    image, half = halvings(torch.rand(1, 3, 32, 32), 1)
+    torch.testing.assert_close(raised(half, torch.zeros_like(half), image, half), pyramid.double(half))
+
+
+@pytest.mark.parametrize("channels_in, channels_out", [(3, 3), (1, 3), (3, 1)])
+@pytest.mark.parametrize("levels", [1, 3])
+def test_shapes_and_range(levels, channels_in, channels_out):
+    network = generator(levels=levels, channels_in=channels_in, channels_out=channels_out)
+    side = network.spec.smallest
+    with torch.no_grad():
+        y = network(3 * torch.rand(2, channels_in, side, 2 * side))
+    assert y.shape == (2, channels_out, side, 2 * side) and y.abs().max() <= 1
+    assert network.spec.multiple == 4 * 2**levels
+
+
+def test_in_strips_it_is_the_same(monkeypatch):
+    network, x = generator(levels=3), torch.rand(1, 3, 352, 96) * 2 - 1
+    with torch.no_grad():
+        monkeypatch.setattr(pyramid, "STRIP", 1000)
+        whole = network(x)
+        monkeypatch.setattr(pyramid, "STRIP", 64)
+        assert torch.equal(network(x), whole)
+
+
+def test_detail_stays_where_it_is():
+    """A dot in the input is a dot at the same place in the output, at the size of one pixel."""
+    network, x = generator(), torch.zeros(1, 3, 128, 128)
+    dotted = x.clone()
+    dotted[0, :, 77, 51] = 1
+    with torch.no_grad():
+        change = (network(dotted) - network(x)).abs().sum(1)[0]
+    assert divmod(int(change.argmax()), 128) == (77, 51)
+
+
+def test_bf16_keeps_the_photos_own_detail_in_float32():
+    network, x = generator(), torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        exact = network(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = network(x)
+    assert rough.dtype == torch.float32 and (rough - exact).abs().mean() < 0.02

@@ -1,0 +1,50 @@
+"""The recipe `photo` trains, resumes and shares its work as the paper's does: to the last bit."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import viceversa
+
+SMALL = {
+    "recipe": "photo", "size": 80, "crop": 64, "width": 4, "blocks": 1, "discriminator_layers": 1, "decay_epochs": 0,
+    "device": "cpu", "precision": "fp32", "seed": 3, "zoom": 1.5, "log": "none", "names": ("day", "night"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    random = np.random.default_rng(0)
+    made = []
+    for name, level in (("day", 200), ("night", 40)):
+        folder = tmp_path_factory.mktemp(name)
+        for n in range(4):
+            coarse = random.integers(0, level, (6, 8, 3), dtype=np.uint8)
+            Image.fromarray(coarse).resize((128, 96), Image.Resampling.BICUBIC).save(folder / f"{n}.png")
+        made.append(folder)
+    return made
+
+
+def test_a_resumed_run_equals_the_undisturbed_one(folders, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    viceversa.train(*folders, out=whole, epochs=3, **SMALL)
+    for epochs in (1, 3):
+        run = viceversa.train(*folders, out=parts, epochs=epochs, **SMALL)
+    one, other = (load_file(folder / "model.safetensors") for folder in (whole, parts))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert not any("frozen" in name for name in one)
+
+    model = viceversa.load(run)
+    assert model.model.spec("ab").kind == "pyramid" and model.model.spec("ab").sees
+    photo = Image.open(folders[0] / "0.png")
+    assert model(photo, to="night").size == photo.size
+    kinds = {key for line in run.lines for key in line.get("loss", {})}
+    assert {"projected/ab", "projected/a", "adversarial/ab", "cycle/a"} <= kinds
+
+
+def test_frozen_features_alone_may_judge(folders, tmp_path):
+    run = viceversa.train(*folders, out=tmp_path / "run", epochs=1, **SMALL, discriminator="none")
+    kinds = {key for line in run.lines for key in line.get("loss", {})}
+    assert "projected/ab" in kinds and "adversarial/ab" not in kinds
