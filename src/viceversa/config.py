@@ -192,6 +192,16 @@ class Translate:
     """Also write before and after side by side."""
     round_trip: bool = False
     """Also write the way there and back."""
+    strength: Annotated[float, Within(least=0, most=1)] = 1.0
+    """How much of the way to go: 1 the full translation, 0 the input."""
+    with_labels: bool = False
+    """A labelled set: also copy what is no image (YOLO, COCO, VOC ...), and never translate the pictures in
+    folders named masks, labels, annotations or SegmentationClass, but copy them."""
+    watch: bool = False
+    """Keep on translating what arrives; Ctrl-C ends it."""
+    seconds: Annotated[float, Within(least=0, most=3600)] | None = None
+    """How long the change takes where one photo becomes a film (-o evening.mp4; with this also .gif and .webp).
+    Default: 4."""
     size: Count | None = None
     """Translate with the short side at this, then return to the input's size, with the input's detail."""
     memory: str | None = None
