@@ -131,6 +131,9 @@ class Train(Networks):
     the native size, for high-resolution photos."""
     channels: tuple[Literal[1, 3], Literal[1, 3]] = (3, 3)
     """Channels of each domain: 3 colour, 1 gray."""
+    keep_lightness: bool = False
+    """Of a model that colours gray pictures (--channels 1 3): in use it gives the colours alone, and the lightness of
+    each picture stays exactly as it is."""
 
     cycle: Weight = 10.0
     """Weight of the cycle loss (lambda, equation 3)."""
@@ -418,7 +421,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "map": NEW_TEXTURE | {"identity": 0.0},
     "face": NEW_TEXTURE | {"size": 143, "crop": 128, "identity": 0.0, "cycle": 5.0},  # shapes may change
     "avatar": NEW_TEXTURE | {"identity": 0.0, "cycle": 5.0},
-    "colour": NEW_TEXTURE | {"channels": (1, 3), "identity": 0.0},  # which needs equal channels
+    "colour": NEW_TEXTURE | {"channels": (1, 3), "keep_lightness": True, "identity": 0.0},  # which needs equal channels
     # The frozen network knows photos in colour, 8 bit: it has no say here.
     "medical": NEW_TEXTURE | {"channels": (1, 1), "resize": "short", "projected": 0.0, "identity": 0.0},
 }  # fmt: skip
