@@ -1,10 +1,11 @@
-# make demo: see it work. make test: lint, types, tests. Both make .venv and install what they need.
+# make demo: see it work. make test: lint, types, tests. make docs: the site.
+# Each makes .venv and installs what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/viceversa demo
@@ -19,6 +20,10 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/mypy
+
+docs: $(VENV)/installed-test
+	$(BIN)/python -m sphinx -W --keep-going -q -d site/.trees docs site
+	@echo site/index.html
 
 bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/step.py --size 128
@@ -40,4 +45,4 @@ $(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@ $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist site docs/reference .pytest_cache .mypy_cache .ruff_cache

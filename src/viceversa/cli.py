@@ -19,6 +19,7 @@ from .config import (
     Export,
     Fetch,
     Import,
+    Models,
     Networks,
     Report,
     Train,
@@ -140,6 +141,10 @@ def run(command: Command) -> int:
             from .exchange.export import command_export
 
             return command_export(command)
+        case Models():
+            from .exchange.models import command_models
+
+            return command_models(command)
         case Demo():
             from .demo import command_demo
 

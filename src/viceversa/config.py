@@ -97,6 +97,9 @@ class Train(Networks):
     high resolution; paint: styles and weather; fast: small pictures, soon; demo: Earth in minutes. For what they
     are named after: drive, season, weather, painting, dslr, apple2orange, horse2zebra, map, face, avatar, colour,
     medical."""
+    start: Annotated[str | None, arg(metavar="MODEL")] = None
+    """Begin with the weights of this model (a run, a file, a name, hf://owner/name) instead of random ones: to add
+    pictures, or to go on from published weights. A run's discriminators come along. A resumed run does not ask."""
     out: Path = Path("runs/latest")
     """Run folder. A run found there is resumed. Learning rate, batch, precision and the weights of the losses may
     change then, which is told and kept in config.json; networks, domains and sizes may not."""
@@ -169,7 +172,7 @@ class Translate:
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A model file, a run folder, or hf://owner/name."""
+    """A model file, a run folder, the name of one that comes along (viceversa models), or hf://owner/name."""
     epoch: Count | None = None
     """Of a run folder: the model of this epoch, where it was kept. Default: the best, else the last."""
     inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="INPUT...")]
@@ -293,7 +296,7 @@ class Export:
     """Write one direction of a model as ONNX or torch.export, and check it against the model."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A model file, a run folder, or hf://owner/name."""
+    """A model file, a run folder, the name of one that comes along (viceversa models), or hf://owner/name."""
     to: str | None = None
     """The domain to translate to. May be left out where the model has one direction only."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("model.onnx")
@@ -305,13 +308,21 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demo:
-    """Train Earth by day <-> Earth by night on what ships in the package, and show how near the truth it is."""
+class Models:
+    """List the models that come with viceversa, or show the card of one: data, recipe, scores, what it fails at."""
 
-    out: Path = Path("runs/earth")
-    """Run folder."""
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+    """The one whose card is shown. Default: all, in a few lines each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Turn photos that ship from day to night, then learn Earth by day <-> Earth by night, and show it all."""
+
+    out: Path = Path("runs/demo")
+    """Folder for the photos, the run and the report."""
     minutes: Above0 | None = None
-    """How long to train. Default: what suits this machine, 5 minutes at most."""
+    """How long to train. Default: 4."""
     device: Device = "auto"
     """auto, cpu, cuda, cuda:1, ..., mps."""
 
@@ -319,7 +330,16 @@ class Demo:
 DATA_FETCH = "data fetch"
 """Two words on the command line; `viceversa data ./fetch DAY` looks at a folder of that name."""
 Command = (
-    Train | Translate | Evaluate | Report | Data | Annotated[Fetch, subcommand(DATA_FETCH)] | Import | Export | Demo
+    Train
+    | Translate
+    | Evaluate
+    | Report
+    | Data
+    | Annotated[Fetch, subcommand(DATA_FETCH)]
+    | Import
+    | Export
+    | Models
+    | Demo
 )
 Settings = TypeVar("Settings")
 LONGEST_NAME = 255

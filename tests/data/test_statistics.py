@@ -87,3 +87,19 @@ def test_a_store_as_it_is_trained_on(tmp_path, depth):
     assert small["images"] == 12 and small["side"] == 64 and set(small["ranges"]) == set(WORDS)
     assert not any(misfit(image, small) for image in scenes)
     assert misfit(drawing(scene(5)), small)
+
+
+def test_training_keeps_them_in_the_model_file(tmp_path):
+    import viceversa
+
+    for name in ("day", "night"):
+        (tmp_path / name).mkdir()
+        for n in range(6):
+            Image.fromarray(scene(n, name == "night")).save(tmp_path / name / f"{n}.png")
+    small = {"size": 36, "crop": 32, "width": 4, "blocks": 1, "epochs": 1, "decay_epochs": 0, "device": "cpu"}
+    viceversa.train(tmp_path / "day", tmp_path / "night", out=tmp_path / "run", log="none", quiet=True, **small)
+    statistics = viceversa.load(tmp_path / "run").model.info["statistics"]
+    assert statistics["day"]["images"] == 3 and statistics["day"]["side"] == 36  # three are held out
+    assert "--to day?" in remark(scene(2, True), statistics, "day", "night")
+    checkpoint = sorted((tmp_path / "run" / "checkpoint").glob("*.safetensors"))[-1]
+    assert viceversa.load(checkpoint).model.info["statistics"] == statistics

@@ -13,6 +13,7 @@ from viceversa.errors import BadInput, Failed
 from viceversa.exchange.export import export
 from viceversa.exchange.importing import import_weights
 from viceversa.model.file import Model, save_model
+from viceversa.model.frozen import Frozen
 from viceversa.model.networks import Generator
 
 SPECS = {
@@ -20,6 +21,9 @@ SPECS = {
     "affine nearest": Generator(width=2, blocks=1, norm="instance-affine", upsample="nearest", channels_in=1),
     "batch blur": Generator(width=2, blocks=1, norm="batch", antialias=True, channels_out=1),
     "unet": Generator(kind="unet", width=2, halvings=5),
+    "pyramid sees": Generator(kind="pyramid", levels=2, sees=True, width=2, blocks=1, upsample="nearest"),
+    "gray pyramid": Generator(kind="pyramid", levels=1, sees=True, width=2, blocks=1, channels_in=1),
+    "resnet sees": Generator(width=2, blocks=1, sees=True, upsample="nearest"),
 }
 
 
@@ -45,7 +49,17 @@ def images(spec, *sides):
     return torch.rand(shape, generator=torch.Generator().manual_seed(sum(sides))) * 2 - 1
 
 
-SIZES = {"resnet": [(1, 2, 2), (1, 13, 7), (3, 8, 9)], "unet": [(1, 1, 1), (1, 2, 3), (3, 4, 1)]}
+SIZES = {
+    "resnet": [(1, 2, 2), (1, 13, 7), (3, 8, 9)],
+    "unet": [(1, 1, 1), (1, 2, 3), (3, 4, 1)],
+    "pyramid": [(1, 2, 2), (1, 11, 3), (2, 4, 10)],  # 4 x 10: 160 px long, as the frozen network looks at it
+}
+
+
+def translated(network, image):
+    """As the model itself does."""
+    with torch.no_grad():
+        return network(image, *(Frozen().see(image) if network.spec.sees else ()))
 
 
 def run_onnx(path, image):
@@ -62,21 +76,21 @@ def run_pt2(path, image):
 def assert_same(run, path, network, tolerance=1e-3, sizes=None):
     for size in sizes or SIZES[network.spec.kind]:
         image = images(network.spec, *size)
+        expected = translated(network, image)
         with torch.no_grad():
-            expected = network(image)
             given = run(path, image)
         assert given.dtype == torch.float32 and given.shape == expected.shape
         assert (given - expected).abs().max() < tolerance, size
 
 
-@pytest.mark.parametrize("name", ["affine nearest", "batch blur", "unet"])  # resnet: by the command, below
+@pytest.mark.parametrize("name", ["affine nearest", "batch blur", "unet", "pyramid sees"])  # resnet: by the command
 def test_onnx_translates_as_the_model_at_any_size(tmp_path, name):
     network = build(SPECS[name])
     assert export(model_of(network), "ab", tmp_path / "night.onnx") < 1e-3
     assert_same(run_onnx, tmp_path / "night.onnx", network)
 
 
-@pytest.mark.parametrize("name", ["resnet", "affine nearest", "batch blur"])  # unet: in a fresh process, below
+@pytest.mark.parametrize("name", ["resnet", "affine nearest", "batch blur", "gray pyramid", "resnet sees"])
 def test_pt2_translates_as_the_model_at_any_size(tmp_path, name):
     network = build(SPECS[name])
     assert export(model_of(network), "ab", tmp_path / "night.pt2") < 1e-3
@@ -101,6 +115,7 @@ def pt2_weights(path):
         ("resnet", "onnx", run_onnx, onnx_weights),
         ("batch blur", "pt2", run_pt2, pt2_weights),
         ("unet", "pt2", run_pt2, pt2_weights),
+        ("pyramid sees", "pt2", run_pt2, pt2_weights),
     ],
 )
 def test_half_is_near_the_model_with_weights_of_16_bits(tmp_path, name, ending, run, weights):
@@ -132,8 +147,7 @@ def facts_in_a_fresh_process(path, network, sizes, folder):
     cases = {}
     for n, size in enumerate(sizes):
         cases[f"input.{n}"] = images(network.spec, *size)
-        with torch.no_grad():
-            cases[f"output.{n}"] = network(cases[f"input.{n}"]).contiguous()
+        cases[f"output.{n}"] = translated(network, cases[f"input.{n}"]).contiguous()
     save_file(cases, folder / "cases.safetensors")
     command = [sys.executable, "-c", FRESH, str(path), str(folder / "cases.safetensors")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -141,11 +155,12 @@ def facts_in_a_fresh_process(path, network, sizes, folder):
     return json.loads(done.stdout)
 
 
-def test_a_pt2_of_a_unet_runs_in_a_fresh_process_and_says_what_it_is(tmp_path):
-    network = build(SPECS["unet"])
+@pytest.mark.parametrize(("name", "multiple"), [("unet", "32"), ("pyramid sees", "16")])
+def test_a_pt2_runs_in_a_fresh_process_and_says_what_it_is(tmp_path, name, multiple):
+    network = build(SPECS[name])
     export(model_of(network), "ab", tmp_path / "night.pt2")
-    facts = facts_in_a_fresh_process(tmp_path / "night.pt2", network, SIZES["unet"], tmp_path)
-    assert (facts["source"], facts["target"], facts["multiple"]) == ("day", "night", "32")
+    facts = facts_in_a_fresh_process(tmp_path / "night.pt2", network, SIZES[network.spec.kind], tmp_path)
+    assert (facts["source"], facts["target"], facts["multiple"]) == ("day", "night", multiple)
 
 
 def test_the_generator_of_vintagify_in_onnxruntime_and_in_a_fresh_process(tmp_path, vintagify):

@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from viceversa.errors import BadInput
-from viceversa.model.hub import resolve
+from viceversa.model import hub as hub_module
+from viceversa.model.hub import bundled, resolve
 
 
 def write(path, text="weights"):
@@ -62,7 +63,9 @@ def test_an_unknown_name_suggests_what_comes_near(tmp_path, monkeypatch, asked, 
 
 def test_an_unknown_name_with_nothing_near_says_what_a_model_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadInput, match="a model file, a run folder or hf://owner/name"):
+    with pytest.raises(
+        BadInput, match="a model file, a run folder, a name that `viceversa models` lists, or hf://owner/name"
+    ):
         resolve("nowhere")
 
 
@@ -132,7 +135,8 @@ def hub(tmp_path):
 ASK = """
 import sys
 from viceversa.errors import BadInput
-from viceversa.model.hub import resolve
+from viceversa.model import hub as hub_module
+from viceversa.model.hub import bundled, resolve
 for name in sys.argv[1:]:
     try:
         print(resolve(name).read_text())
@@ -191,3 +195,26 @@ def test_what_the_hub_does_not_have_is_said_in_one_line(hub, tmp_path):
     assert repo.startswith("refused: hf://their/model: the hub has no such model")
     assert revision == "refused: hf://ours/model@v9: ours/model has no revision 'v9'"
     assert file == "refused: hf://ours/model/big.safetensors: ours/model has no file big.safetensors"
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """Two models that come with the package."""
+    monkeypatch.setattr(hub_module, "BUNDLED", tmp_path / "assets")
+    return {name: write(tmp_path / f"assets/{name}.safetensors") for name in ("day2night", "maps")}
+
+
+def test_a_bundled_name_is_a_model(shipped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert bundled() == shipped
+    assert resolve("day2night") == shipped["day2night"]
+    with pytest.raises(BadInput, match="did you mean day2night"):
+        resolve("day2nigth")
+    mine = write(tmp_path / "day2night/model.safetensors")
+    assert resolve("day2night").samefile(mine), "a run of that name comes first"
+
+
+@pytest.mark.parametrize("ending", ["onnx", "pt2"])
+def test_an_exported_file_is_no_model(tmp_path, ending):
+    with pytest.raises(BadInput, match="for other programs, and cannot be trained through: give the model"):
+        resolve(write(tmp_path / f"night.{ending}"))

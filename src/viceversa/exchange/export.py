@@ -15,7 +15,8 @@ From PyTorch, without viceversa:
     night = translate(image)
 
 With `half`, weights and arithmetic are float16; images stay float32 in and out, so that one file can take
-the other's place, and instance norm takes its statistics in float32.
+the other's place, and instance norm takes its statistics in float32. A file of a generator that sees holds the
+frozen network, too: it needs nothing else.
 """
 
 import copy
@@ -37,6 +38,7 @@ from ..config import Export
 from ..errors import BadInput, Failed
 from ..files import replacing
 from ..model.file import Model, load_model
+from ..model.frozen import Frozen, looked_at
 from ..model.hub import resolve
 from ..model.networks import Generator
 
@@ -54,10 +56,9 @@ def command_export(wanted: Export) -> int:
     direction = model.direction(wanted.to)
     difference = export(model, direction, wanted.out, wanted.half)
     facts = describe_file(model, direction, wanted.half)
-    size = wanted.out.stat().st_size / 1e6
     print(f"{facts['source']} -> {facts['target']}: any batch, sides in multiples of {facts['multiple']}")
     print(f"largest difference from the model, at three sizes: {difference:.1e}")
-    print(f"wrote {wanted.out} ({size:.1f} MB)")
+    print(f"wrote {wanted.out} ({wanted.out.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 
@@ -72,35 +73,38 @@ def export(model: Model, direction: str, out: Path, half: bool = False) -> float
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if out.suffix == ".onnx" and missing:
         raise BadInput(f"{out} needs {', '.join(missing)}: pip install 'viceversa[export]'")
-    network: Any = copy.deepcopy(model.generators[direction]).cpu().float().eval().requires_grad_(False)
-    exported = Half(network) if half else network
-    facts = describe_file(model, direction, half)
+    spec, facts = model.spec(direction), describe_file(model, direction, half)
     write, read = (write_onnx, read_onnx) if out.suffix == ".onnx" else (write_pt2, read_pt2)
     with replacing(out) as temporary:
         with quiet(), any_size(), torch.no_grad():
-            write(exported, network.spec, facts, temporary)
-        difference = largest_difference(network, read(temporary))
+            write(Whole(model.generators[direction], half).eval(), spec, facts, temporary)
+        difference = largest_difference(Whole(model.generators[direction]).eval(), spec, read(temporary))
         limit = HALF_LIMIT if half else LIMIT
         if not difference <= limit:  # NaN, too
             raise Failed(f"{out} differs from the model by {difference:.1e}, more than {limit:.0e}: not kept")
     return difference
 
 
-class Half(nn.Module):
-    """A network in float16 between float32 images."""
+class Whole(nn.Module):
+    """All that turns a float32 image into its translation: the generator, and the frozen network if it sees."""
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, generator: nn.Module, half: bool = False):
         super().__init__()
-        self.network = copy.deepcopy(network).half()
+        self.dtype = torch.float16 if half else torch.float32
+        self.generator = copy.deepcopy(generator).cpu().requires_grad_(False).to(self.dtype)
+        spec: Generator = generator.spec  # type: ignore[assignment]
+        self.frozen = Frozen().to(self.dtype) if spec.sees else None
+        self.carries = spec.kind == "pyramid"
+        """Detail goes past the network, in float32."""
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.network(image.half()).float()  # type: ignore[no-any-return]
+        seen = () if self.frozen is None else (self.frozen.seen(looked_at(image).to(self.dtype)),)
+        return self.generator(image if self.carries else image.to(self.dtype), *seen).float()  # type: ignore[no-any-return]
 
 
 def describe_file(model: Model, direction: str, half: bool) -> dict[str, str]:
     """What a program must know to use the file; written into it."""
-    network: Any = model.generators[direction]
-    spec: Generator = network.spec
+    spec = model.spec(direction)
     source, target = model.domains if direction == "ab" else model.domains[::-1]
     return {
         "viceversa": __version__,
@@ -120,15 +124,9 @@ def describe_file(model: Model, direction: str, half: bool) -> dict[str, str]:
 def write_onnx(network: nn.Module, spec: Generator, facts: dict[str, str], path: Path) -> None:
     """The file's metadata_props hold the facts."""
     program = torch.onnx.export(
-        network,
-        (example(spec),),
-        dynamo=True,
-        verbose=False,
-        opset_version=OPSET,
-        input_names=["image"],
-        output_names=["translation"],
-        dynamic_shapes=dynamic_shapes(spec),
-    )
+        network, (example(spec),), dynamo=True, verbose=False, opset_version=OPSET, input_names=["image"],
+        output_names=["translation"], dynamic_shapes=dynamic_shapes(spec),
+    )  # fmt: skip
     assert program is not None
     program.model.metadata_props.update(facts)
     program.save(path)
@@ -165,19 +163,14 @@ def dynamic_shapes(spec: Generator) -> tuple[dict[int, Any]]:
     return ({0: torch.export.Dim("batch"), 2: spec.multiple * height, 3: spec.multiple * width},)
 
 
-def shapes(spec: Generator) -> list[tuple[int, int, int]]:
-    """(batch, height, width) at which a file is compared with the model; the first is a U-Net's smallest."""
-    side = max(64, spec.multiple)
-    return [(1, side, side), (1, side, 2 * side), (2, 2 * side, side)]
-
-
-def largest_difference(network: Any, translate: Translate) -> float:
-    """Over images of noise at the three sizes; NaN when either gives NaN."""
+def largest_difference(network: nn.Module, spec: Generator, translate: Translate) -> float:
+    """Over images of noise at three sizes, of which the first is a U-Net's smallest; NaN when either gives NaN."""
     random = torch.Generator().manual_seed(0)
+    side = max(64, spec.multiple)
     differences = []
-    with torch.no_grad():
-        for batch, height, width in shapes(network.spec):
-            image = torch.rand(batch, network.spec.channels_in, height, width, generator=random) * 2 - 1
+    for batch, height, width in ((1, side, side), (1, side, 2 * side), (2, 2 * side, side)):
+        image = torch.rand(batch, spec.channels_in, height, width, generator=random) * 2 - 1
+        with torch.no_grad():
             differences.append((translate(image) - network(image)).abs().max())
     return float(torch.stack(differences).max())
 

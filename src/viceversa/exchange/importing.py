@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
@@ -134,32 +134,31 @@ class Layer:
 
 
 def layers_of(weights: Weights) -> list[Layer]:
-    """A state dict as a list of layers, in the order in which the network holds them."""
+    """A state dict as a list of layers, in the order in which the network holds them.
+
+    Where a file is in alphabetical order that is restored: numbers in names are compared as numbers; names keep
+    the order in which they first appear.
+    """
+
+    def begins(key: str) -> Iterator[str]:
+        return accumulate(key.split("."), "{}.{}".format)
+
+    first: dict[str, int] = {}
+    for begin in (begin for key in weights for begin in begins(key)):
+        first.setdefault(begin, len(first))
+
+    def place(key: str) -> list[int]:
+        parts = zip(key.split("."), begins(key), strict=True)
+        return [int(part) if part.isdecimal() else first[begin] for part, begin in parts]
+
     grouped: dict[str, Weights] = {}
-    for key in sorted(weights, key=place_of(list(weights))):
+    for key in sorted(weights, key=place):
         name, _, leaf = key.rpartition(".")
         if leaf not in LEAVES or (leaf == "weight" and weights[key].ndim not in (1, 4)):
             raise Unfit(f"{key} {tuple(weights[key].shape)} belongs to no layer of these generators")
         grouped.setdefault(name, {})[leaf] = weights[key]
     # Statistics alone are those that instance norm without parameters used to keep, and never used.
     return [Layer(name, held) for name, held in grouped.items() if held.keys() & {"weight", "filt"}]
-
-
-def place_of(keys: list[str]) -> Any:
-    """A sort key that restores the order of the network where a file is in alphabetical order.
-
-    Numbers in names are compared as numbers; names keep the order in which they first appear.
-    """
-    seen: dict[str, int] = {}
-    for number, key in enumerate(keys):
-        for end in [*(m.start() for m in re.finditer(r"\.", key)), len(key)]:
-            seen.setdefault(key[:end], number)
-
-    def place(key: str) -> list[int]:
-        parts = key.split(".")
-        return [int(part) if part.isdecimal() else seen[".".join(parts[: n + 1])] for n, part in enumerate(parts)]
-
-    return place
 
 
 def find_generator(held: Any) -> tuple[Network, list[Layer]]:

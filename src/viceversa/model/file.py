@@ -14,6 +14,7 @@ from torch import nn
 
 from ..errors import BadInput, Failed
 from ..files import replacing
+from .losses import wide
 from .networks import Generator
 
 FORMAT = 1
@@ -27,7 +28,8 @@ class Model:
     """"ab" translates domains[0] to domains[1], "ba" back. Either may be missing."""
     domains: tuple[str, str]
     info: dict[str, Any] = field(default_factory=dict)
-    """"image": {"size", "crop", "resize"}; "training": epochs, steps, seconds, ...; "scores"."""
+    """"image": {"size", "crop", "resize"}; "training": epochs, steps, seconds, ...; "scores"; "statistics":
+    what the images of each domain are like, by its name (data/statistics.py)."""
 
     def direction(self, to: str | None = None) -> str:
         """The direction, "ab" or "ba", that leads to the domain `to`, which may be left out where there is one only.
@@ -118,7 +120,10 @@ def load_model(path: Path) -> Model:
         with torch.device("meta"):
             network = Generator(**spec).build()
         try:
-            network.load_state_dict(tensors[direction], assign=True)
+            weights = {
+                name: wide(value) if value.dtype.itemsize == 2 else value for name, value in tensors[direction].items()
+            }
+            network.load_state_dict(weights, assign=True)  # models that ship are in bf16
         except RuntimeError as error:
             raise BadInput(f"{path}: its weights do not fit its description: {error}") from None
         generators[direction] = network.eval().requires_grad_(False)

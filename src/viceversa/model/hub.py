@@ -8,6 +8,7 @@ from ..errors import BadInput
 
 MODEL = "model.safetensors"
 BEST = "best.safetensors"
+BUNDLED = Path(__file__).parents[1] / "assets" / "models"
 HUB_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>.+\.safetensors))?")
 
 
@@ -24,10 +25,16 @@ def resolve(model: str | Path, epoch: int | None = None) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
         return in_run(path, epoch)
+    if path.suffix in (".onnx", ".pt2"):
+        raise BadInput(f"{path} is for other programs, and cannot be trained through: give the model it was made from")
     if path.exists():
         return path
-    near = [str(found) for found in nearby(path)]
-    hint = f"did you mean {' or '.join(near)}?" if near else "give a model file, a run folder or hf://owner/name"
+    known = bundled()
+    if str(model) in known:
+        return known[str(model)]
+    near = [*difflib.get_close_matches(str(model), known, n=2), *map(str, nearby(path))]
+    ways = "give a model file, a run folder, a name that `viceversa models` lists, or hf://owner/name"
+    hint = f"did you mean {' or '.join(near)}?" if near else ways
     raise BadInput(f"no model {str(model)!r}: {hint}")
 
 
@@ -55,6 +62,11 @@ def in_run(run: Path, epoch: int | None = None) -> Path:
     held = sorted(file.name for file in run.glob("*.safetensors"))
     hint = f"it holds {', '.join(held)}: name one of them" if held else "give a model file or a run folder"
     raise BadInput(f"{run} is no run folder (neither {BEST} nor {MODEL} is in it): {hint}")
+
+
+def bundled() -> dict[str, Path]:
+    """The models that come with the package, by name."""
+    return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
 
 
 def nearby(path: Path) -> list[Path]:

@@ -1,10 +1,14 @@
-"""What a person sees while it trains: a few lines that stay in place on a terminal, plain lines elsewhere."""
+"""What a person sees while it trains: a few lines that stay in place on a terminal, these and the newest pictures in
+a notebook's cell, plain lines elsewhere."""
 
+import base64
+import io
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +24,8 @@ WARNINGS_SHOWN = 3
 BARS = "▁▂▃▄▅▆▇█"
 WIDE = 72
 """Columns that a terminal needs for the little bars."""
+CELL_EVERY = 1.0
+"""Seconds between two views of a notebook's cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +78,16 @@ class Display:
     """Shows a training on standard output, from `with` to its end. A silent one shows nothing.
 
     On a terminal, a few lines that stay in place: how far, how fast, the losses of both directions and how
-    they went, and in words what goes wrong. Elsewhere a plain line for each epoch, and every half minute.
+    they went, and in words what goes wrong. The same in a notebook's cell, with the newest pictures beneath.
+    Elsewhere a plain line for each epoch, and every half minute.
     """
 
     def __init__(self, title: str, names: tuple[str, str], silent: bool = False, plain_every: float = PLAIN_EVERY):
         self.title, self.silent, self.plain_every = title, silent, plain_every
         self.names = dict(zip("ab", names, strict=True))
         self.console = Console(highlight=False, markup=False, emoji=False)
-        self.live = is_terminal(self.console) and not silent
+        self.cell = None if silent else notebook_cell()
+        self.live = (is_terminal(self.console) or self.cell is not None) and not silent
         self.state: State | None = None
         self.printed: State | None = None
         self.trends: dict[str, Trend] = {}
@@ -89,7 +97,7 @@ class Display:
 
     def __enter__(self) -> "Display":
         self.stack.enter_context(ending_on_sigterm())
-        if self.live:
+        if self.live and self.cell is None:
             errors_too = sys.stderr.isatty()  # what was sent elsewhere stays there
             self.stack.enter_context(Live(console=self.console, get_renderable=self.render, redirect_stderr=errors_too))
         return self
@@ -98,6 +106,8 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stack.close()
+        if self.cell:
+            self.cell.tell(self.render())
         self.print_once(self.state)
 
     def update(self, **fields: Any) -> None:
@@ -106,6 +116,9 @@ class Display:
         self.updated_at = time.monotonic()
         for key, value in self.state.losses.items():
             self.trends.setdefault(key, Trend()).add(value)
+        if self.cell and (before is None or self.updated_at - self.printed_at >= CELL_EVERY):
+            self.cell.tell(self.render())
+            self.printed_at = self.updated_at
         if before and before.epoch != self.state.epoch:
             self.print_once(before)
         elif self.updated_at - self.printed_at >= self.plain_every:
@@ -113,10 +126,15 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line of its own, above the display."""
-        if self.live:
+        if self.live and self.cell is None:
             self.console.print(text, soft_wrap=True)
         elif not self.silent:
             say(text)
+
+    def picture(self, still: Path) -> None:
+        """The newest pictures: in a notebook they take the place of the ones before."""
+        if self.cell:
+            self.cell.show(still)
 
     def warn(self, text: str) -> None:
         """Something that goes wrong: stays on the display, below; a plain line elsewhere."""
@@ -194,6 +212,43 @@ class Display:
 
     def direction(self, way: str) -> str:
         return " -> ".join(self.names[domain] for domain in way)
+
+
+CELL_HTML = '<pre style="line-height: 1.3; margin: 0">{code}</pre>'
+
+
+class Cell:
+    """The output of a notebook's cell: lines, and pictures below them, which take their own places again and again."""
+
+    def __init__(self, display: Any):
+        self.display = display
+        self.handles: dict[str, Any] = {}
+
+    def tell(self, lines: RenderableType) -> None:
+        console = Console(file=io.StringIO(), record=True, width=96, force_jupyter=False, emoji=False)
+        console.print(lines)
+        html = console.export_html(inline_styles=True, code_format=CELL_HTML, clear=False)
+        self.put("lines", {"text/html": html, "text/plain": console.export_text()})
+
+    def show(self, still: Path) -> None:
+        data = base64.b64encode(still.read_bytes()).decode()
+        self.put("still", {"text/html": f'<img src="data:image/webp;base64,{data}">', "text/plain": str(still)})
+
+    def put(self, place: str, data: dict[str, str]) -> None:
+        if place in self.handles:
+            self.handles[place].update(data, raw=True)
+        else:
+            self.handles[place] = self.display(data, raw=True, display_id=True)
+
+
+def notebook_cell() -> Cell | None:
+    """The cell, where this runs in the kernel of a notebook (Jupyter, Colab). IPython is there then; it is no need."""
+    if "IPython" not in sys.modules:
+        return None
+    from IPython import get_ipython
+    from IPython.display import display
+
+    return Cell(display) if hasattr(get_ipython(), "kernel") else None
 
 
 def apart(left: RenderableType, right: Text) -> Table:

@@ -39,6 +39,7 @@ FILM_FRAMES, FILM_BYTES, FRAME_PIXELS = 60, 8 * 2**20, 400_000
 class Shown:
     """What one look at the test pictures gave, by direction ("ab", "ba")."""
 
+    still: Path
     grids: dict[str, np.ndarray]
     """(H, W, 3) uint8: of each picture input, translation and round trip."""
     pairs: dict[str, tuple[Tensor, Tensor]]
@@ -171,9 +172,10 @@ class Progress:
             pairs[direction] = (torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows]))
         still = draw_still(self.layout, made, self.names, epoch)
         self.keep_layout(epoch)
-        with replacing(self.run / "progress" / f"epoch_{epoch:04d}.webp") as temporary:
+        path = self.run / "progress" / f"epoch_{epoch:04d}.webp"
+        with replacing(path) as temporary:
             still.save(temporary, "WEBP", quality=90, method=2)
-        return Shown({way: np.asarray(still.crop(block)) for way, block in self.layout.blocks.items()}, pairs)
+        return Shown(path, {way: np.asarray(still.crop(block)) for way, block in self.layout.blocks.items()}, pairs)
 
     def keep_layout(self, epoch: int) -> None:
         """In JSON, as soon as an epoch has another layout than those before it (other test pictures)."""

@@ -45,9 +45,11 @@ from . import checkpoint
 from .checkpoint import Position, Saved
 
 FOLDERS = ("a", "b", "test_a", "test_b")
+CPU_A_DAY = 4e16
+"""Multiply-adds that a small machine trains through in a day."""
 FREE = frozenset(
-    ("recipe", "out", "epochs", "decay_epochs", "minutes", "score", "score_every", "patience", "features", "keep",
-     "images", "device", "checkpoint_activations", "log", *FOLDERS)
+    ("recipe", "start", "out", "epochs", "decay_epochs", "minutes", "score", "score_every", "patience", "features",
+     "keep", "images", "device", "checkpoint_activations", "log", *FOLDERS)
 )  # fmt: skip
 """What may change midway without a word: it does not change what is trained, or how."""
 TOLD = frozenset(("learning_rate", "batch", "precision", "cycle", "identity", "projected", "adversarial"))
@@ -476,6 +478,11 @@ def choose(s: Train, device: torch.device, sources: Sources, config: dict[str, A
     if how is None:
         compiled = False
         seconds = None if s.minutes is None else 60 * s.minutes
+        if device.type == "cpu" and seconds is None and (days := work(s, sources) / CPU_A_DAY) > 1:
+            say(
+                f"this takes some {days:.0f} days on a CPU; --recipe photo --minutes 30 (or paint, for styles) gives "
+                "pictures in half an hour"
+            )
         if worth_compiling(device, seconds=seconds, operations=work(s, sources)):
             reason = why_not_compile(device)
             compiled = reason is None
@@ -490,7 +497,8 @@ def choose(s: Train, device: torch.device, sources: Sources, config: dict[str, A
 
 def work(s: Train, sources: Sources) -> float:
     """Multiply-adds of the whole run, roughly: 1.1e12 a step at 256 px, width 64, 9 blocks (recipe, "Cost")."""
-    a_step = 1.1e12 * (s.crop / 256) ** 2 * (s.width / 64) ** 2 * (s.blocks + 4) / 13 * s.batch
+    side = s.crop / (2**s.levels if s.generator == "pyramid" else 1)
+    a_step = 1.1e12 * (side / 256) ** 2 * (s.width / 64) ** 2 * (s.blocks + 4) / 13 * s.batch
     steps = steps_per_epoch(len(sources.a), len(sources.b), s.batch) * (s.epochs + s.decay_epochs)
     return float(a_step * steps)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from .. import distributed, terminal
 from ..config import Train, make
 from ..data.folders import Sources
+from ..data.statistics import describe_store
 from ..data.store import draw, load_test
 from ..device import as_it_was, autocast, choose_device, compile_parts, describe, uncompiled
 from ..errors import Failed, Interrupted
@@ -30,6 +31,7 @@ from .display import Display
 from .metrics import Metrics, Run, read_run
 from .progress import Progress
 from .setup import Stop
+from .start import begin, read_start
 from .watch import Watch, first_not_finite
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
             sources, kept_out, said = setup.find_images(s, config)
             images = setup.listing(sources)
             same_tests = setup.compare_images(s, images, sources.names)
+            weights = None if saved else read_start(s, sources.names)
         setup.same_everywhere(images)
         s, names = setup.everybodys(s), sources.names
         assert s.seed is not None  # drawn by now
@@ -97,9 +100,12 @@ def run(asked: Train, quiet: bool = False) -> Run:
         how = setup.choose(s, device, sources, config, say)
         context = partial(autocast, device, setup.DTYPES[how["precision"]])
         stores = setup.load_images(s, sources, device, say, silent)
+        known = {name: describe_store(store) for name, store in zip(names, stores, strict=True)} if first else {}
         counts, batch = (len(stores[0].paths), len(stores[1].paths)), s.batch * distributed.world()
         schedule = setup.schedule_of(s, counts, batch)
         model = setup.make_model(s, device)
+        if weights:
+            begin(weights, model, names, say)
         optimizers = adam(model, s.learning_rate, capturable=device.type == "cuda")
         at = setup.resume(saved, model, optimizers, say)
         place = round(at.epochs * schedule.steps_per_epoch)  # steps, as they would be had all been as they are now
@@ -182,7 +188,9 @@ def run(asked: Train, quiet: bool = False) -> Run:
                     # Save, before what takes long and can be done again.
                     if at.due or late or signal:
                         at.lines = metrics.lines if first else None
-                        size = checkpoint.save(s.out, model, optimizers, at, as_model(s, names, model, at, number))
+                        size = checkpoint.save(
+                            s.out, model, optimizers, at, as_model(s, names, known, model, at, number)
+                        )
                         saved_at = time.monotonic()
                         if size and not size_told:
                             display.say(
@@ -197,11 +205,12 @@ def run(asked: Train, quiet: bool = False) -> Run:
                     if first:
                         with uncompiled():
                             shown = progress.show(number, **model.translators(), device=device, forward=context)
+                        display.picture(shown.still)
                         metrics.pictures(at.step, shown.grids)
                         warn(display, metrics, at, number, watch.pictures(number, shown.pairs))
                         if scorer and (number % s.score_every == 0 or done):
-                            score(scorer, model, s, names, at, number, metrics, display)
-                        save_model(s.out / MODEL, as_model(s, names, model, at, number))
+                            score(scorer, model, s, names, known, at, number, metrics, display)
+                        save_model(s.out / MODEL, as_model(s, names, known, model, at, number))
                         checkpoint.keep_epoch(s.out, number, s.keep)
                     at.best, at.worse = distributed.from_first((at.best, at.worse))
                     if s.patience and at.worse >= s.patience:
@@ -220,8 +229,8 @@ def run(asked: Train, quiet: bool = False) -> Run:
 
 
 def score(
-    scorer: "Scorer", model: CycleGAN, s: Train, names: tuple[str, str], at: Position, epoch: int, metrics: Metrics,
-    display: Display,
+    scorer: "Scorer", model: CycleGAN, s: Train, names: tuple[str, str], known: dict[str, Any], at: Position,
+    epoch: int, metrics: Metrics, display: Display,
 ) -> None:  # fmt: skip
     """best.safetensors follows the mean of both directions (lower is better); `at` counts the scores that do not."""
     with uncompiled():
@@ -229,7 +238,7 @@ def score(
     better = at.best is None or found["mean"] < at.best
     at.best, at.worse = (found["mean"], 0) if better else (at.best, at.worse + 1)
     if better:
-        save_model(s.out / BEST, as_model(s, names, model, at, epoch, found))
+        save_model(s.out / BEST, as_model(s, names, known, model, at, epoch, found))
     metrics.score(at.step, epoch, at.seconds, found["kind"], found["features"], found["a"], found["b"])
     display.say(
         f"epoch {epoch}: {found['kind']} ({found['features']}) {found['b']:.4f} to {names[1]}, {found['a']:.4f} to "
@@ -245,8 +254,9 @@ def warn(display: Display, metrics: Metrics, at: Position, epoch: int, words: li
 
 
 def as_model(
-    s: Train, names: tuple[str, str], model: CycleGAN, at: Position, epoch: int, scores: dict[str, Any] | None = None
-) -> Model:
+    s: Train, names: tuple[str, str], known: dict[str, Any], model: CycleGAN, at: Position, epoch: int,
+    scores: dict[str, Any] | None = None,
+) -> Model:  # fmt: skip
     """The generators that are shown, and what a model file tells of them."""
     training = {"step": at.step, "epoch": epoch, "seconds": round(at.seconds, 1), "seed": s.seed, "recipe": s.recipe}
     if s.projected:
@@ -255,6 +265,7 @@ def as_model(
         "image": {"size": s.size, "crop": s.crop, "resize": s.resize},
         "training": training,
         "scores": scores or {},
+        "statistics": known,
     }
     return Model(model.generators(), names, info)
 

@@ -1,0 +1,100 @@
+"""Begin with weights that are there: --start MODEL, to add pictures, to fine-tune, to go on from published weights."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..config import Train
+from ..errors import BadInput
+from ..model.cyclegan import CycleGAN
+from ..model.file import load_model
+from ..model.hub import resolve
+from . import checkpoint
+from .setup import Say, flag, generators
+
+FLAGS = {"kind": "generator"}
+"""What a setting of `Train` is called, where a generator's own word for it is another."""
+WITHOUT_FLAG = ("norm", "antialias", "halvings")
+"""What a generator can be, but no setting asks for: it comes from others' files, or from the crop."""
+NETWORKS = ("ab", "ba", "average_ab", "average_ba", "disc_a", "disc_b", "proj_a", "proj_b")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A file with weights of the networks that the run trains."""
+
+    file: Path
+    domains: tuple[str, str]
+    turned: bool
+    """Is its first domain the run's second?"""
+    tensors: dict[str, Tensor]
+    """A model file's, or all of a checkpoint's."""
+
+
+def read_start(s: Train, names: tuple[str, str]) -> Start | None:
+    """What --start names, before anything is built. Of a run its newest checkpoint, where generators and
+    discriminators belong together. Raises BadInput for what is no model, or has other generators than the run.
+    """
+    if s.start is None:
+        return None
+    checkpoints = checkpoint.found(Path(s.start).expanduser())
+    file = checkpoints[-1] if checkpoints else resolve(s.start)
+    model = load_model(file)
+    turned = model.domains == names[::-1]
+    ours = dict(zip(("ba", "ab") if turned else ("ab", "ba"), generators(s), strict=True))
+    for way in model.generators:
+        theirs, wanted = asdict(model.spec(way)), asdict(ours[way])
+        other = {name: value for name, value in theirs.items() if value != wanted[name]}
+        if s.generator != "unet":
+            other.pop("halvings", None)
+        if foreign := [f"{name} {other[name]}" for name in WITHOUT_FLAG if name in other]:
+            raise BadInput(f"--start {s.start}: its generators have {', '.join(foreign)}, which no setting asks for")
+        if other:
+            flags = [as_flag(FLAGS.get(name, name), value) for name, value in other.items() if "channels" not in name]
+            if len(flags) < len(other):
+                into, out = theirs["channels_in"], theirs["channels_out"]
+                swapped = (way == "ab") == turned
+                flags.append(f"--channels {out} {into}" if swapped else f"--channels {into} {out}")
+            raise BadInput(f"--start {s.start}: it has other generators than this run; give {' '.join(flags)}")
+    return Start(file, model.domains, turned, load_file(file))
+
+
+def as_flag(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return flag(name if value else f"no_{name}")
+    return f"{flag(name)} {value}"
+
+
+def begin(start: Start, model: CycleGAN, names: tuple[str, str], say: Say) -> None:
+    """Put the weights into the networks, and say which, and what starts anew."""
+    a, b = names
+    if start.domains != names and not start.turned:
+        say(f"{start.domains[0]} and {start.domains[1]} of {start.file} are taken for {a} and {b}")
+    words = {"ab": f"{a} -> {b}", "ba": f"{b} -> {a}", "disc_a": f"the judge of {a}", "disc_b": f"the judge of {b}"}
+    words |= {f"proj_{side}": f"{words[f'disc_{side}']} by frozen features" for side in "ab"}
+    taken, left = [], []
+    for name in NETWORKS:
+        if (network := getattr(model, name, None)) is None:
+            continue
+        held = exchanged(name) if start.turned else name
+        # A model file holds what is shown: the mean of weights where there was one. It serves for both.
+        state = weights(start.tensors, held) or weights(start.tensors, held.removeprefix("average_"))
+        try:
+            network.load_state_dict(state)
+            taken += [words[name]] if name in words else []
+        except RuntimeError:  # it is not there, or of another shape
+            left += [words[name]] if name in words else []
+    say(f"weights of {start.file}: {', '.join(taken)}")
+    say(f"begun anew: {', '.join([*left, 'optimizers, earlier fakes, the schedule'])}")
+
+
+def weights(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+
+def exchanged(name: str) -> str:
+    """The same of the other domain: ab and ba, disc_a and disc_b."""
+    head, middle, end = name.rpartition("_")
+    return f"{head}{middle}{end.translate(str.maketrans('ab', 'ba'))}"

@@ -1,0 +1,163 @@
+"""--start: weights of a run, a file or an imported checkpoint; it says what it took, and refuses what does not fit."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import viceversa
+from viceversa.cli import main
+from viceversa.errors import BadInput
+from viceversa.model.file import Model, save_model
+from viceversa.model.networks import Generator
+
+SMALL = {
+    "size": 36, "crop": 32, "width": 4, "blocks": 1, "discriminator_layers": 2, "epochs": 1, "decay_epochs": 0,
+    "seed": 3, "precision": "fp32", "device": "cpu", "log": "none",
+}  # fmt: skip
+UNTOUCHED = {"learning_rate": 1e-30, "epochs": 1}
+"""Steps that move no weight: what is in the model afterwards is what was taken."""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("images")
+    source = np.random.default_rng(0)
+    for name, tint in (("day", (255, 220, 160)), ("night", (60, 70, 120))):
+        (root / name).mkdir()
+        for n in range(6):
+            pixels = source.random((6, 6, 1)) * np.array(tint)
+            Image.fromarray(pixels.astype(np.uint8)).resize((48, 40)).save(root / name / f"{n:02}.png")
+    return root / "day", root / "night"
+
+
+@pytest.fixture(scope="module")
+def first(folders, tmp_path_factory):
+    out = tmp_path_factory.mktemp("first") / "run"
+    viceversa.train(*folders, out=out, **SMALL)
+    return out
+
+
+def newest(run):
+    return load_file(sorted((run / "checkpoint").glob("*.safetensors"))[-1])
+
+
+def of(tensors, prefix):
+    return {key.removeprefix(f"{prefix}."): value for key, value in tensors.items() if key.startswith(f"{prefix}.")}
+
+
+def same(one, other):
+    return one.keys() == other.keys() != set() and all(torch.allclose(one[k], other[k], atol=1e-12) for k in one)
+
+
+def test_a_run_gives_generators_and_discriminators(folders, first, tmp_path, capsys):
+    viceversa.train(*folders, out=tmp_path / "run", start=str(first), **SMALL | UNTOUCHED | {"seed": 9})
+    said = capsys.readouterr().out
+    assert "day -> night, night -> day, the judge of day, the judge of night" in said
+    assert "begun anew: optimizers, earlier fakes, the schedule" in said
+    before, after = newest(first), newest(tmp_path / "run")
+    assert all(same(of(before, name), of(after, name)) for name in ("ab", "ba", "disc_a", "disc_b"))
+
+
+def test_a_model_file_gives_generators_also_to_the_averages(folders, first, tmp_path, capsys):
+    file = shutil.copy(first / "model.safetensors", tmp_path / "model.safetensors")
+    viceversa.train(*folders, out=tmp_path / "run", start=file, ema=0.9, **SMALL | UNTOUCHED)
+    assert "begun anew: the judge of day, the judge of night, optimizers" in capsys.readouterr().out
+    before, after = load_file(file), newest(tmp_path / "run")
+    for name in ("ab", "average_ab"):
+        assert same(of(before, "ab"), of(after, name))
+
+
+def test_domains_the_other_way_round(folders, first, tmp_path):
+    viceversa.train(*folders[::-1], out=tmp_path / "run", start=str(first), **SMALL | UNTOUCHED)
+    before, after = newest(first), newest(tmp_path / "run")
+    for theirs, ours in (("ab", "ba"), ("ba", "ab"), ("disc_a", "disc_b"), ("disc_b", "disc_a")):
+        assert same(of(before, theirs), of(after, ours))
+
+
+def test_other_domains_are_said(folders, first, tmp_path, capsys):
+    names = {"names": ("summer", "winter")}
+    viceversa.train(*folders, out=tmp_path / "run", start=str(first), **SMALL | UNTOUCHED | names)
+    said = capsys.readouterr().out
+    assert f"day and night of {first}" in said and "are taken for summer and winter" in said
+
+
+def test_one_direction_and_other_discriminators(folders, first, tmp_path, capsys):
+    one = Generator(width=4, blocks=1).build()
+    save_model(tmp_path / "one.safetensors", Model({"ba": one}, ("day", "night")))
+    viceversa.train(*folders, out=tmp_path / "a", start=str(tmp_path / "one.safetensors"), **SMALL | UNTOUCHED)
+    assert "one.safetensors: night -> day\n" in (said := capsys.readouterr().out) and "begun anew: day -> night" in said
+    assert same(one.state_dict(), of(newest(tmp_path / "a"), "ba"))
+    layers = SMALL | UNTOUCHED | {"discriminator_layers": 1}
+    viceversa.train(*folders, out=tmp_path / "b", start=str(first), **layers)
+    assert "begun anew: the judge of day, the judge of night" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"width": 8}, "--width 4"),
+        ({"blocks": 2, "upsample": "nearest"}, "--blocks 1 --upsample transposed"),
+        ({"channels": (1, 3), "identity": 0}, "--channels 3 3"),
+        ({"generator": "unet", "size": 130, "crop": 128}, "--generator resnet"),
+    ],
+)
+def test_other_networks_are_refused_with_the_flags_that_fit(folders, first, tmp_path, settings, advice):
+    with pytest.raises(BadInput, match="it has other generators than this run; give") as told:
+        viceversa.train(*folders, out=tmp_path / "run", start=str(first), **SMALL | settings)
+    assert advice in str(told.value) and "\n" not in str(told.value)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_the_advice_can_be_followed(folders, first, tmp_path, capsys):
+    asked = {"width": 8, "blocks": 3, "upsample": "nearest", "channels": (1, 3), "identity": 0}
+    with pytest.raises(BadInput) as told:
+        viceversa.train(*folders, out=tmp_path / "run", start=str(first), **SMALL | asked)
+    flags = str(told.value).split("give ")[1].split()
+    small = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
+    assert (
+        main(["train", *map(str, folders), "--out", str(tmp_path / "run"), "--start", str(first), *small, *flags]) == 0
+    )
+
+
+def test_gray_to_colour_either_way_round(folders, tmp_path):
+    colour = Generator(channels_in=1, channels_out=3, width=4, blocks=1).build()
+    save_model(tmp_path / "m.safetensors", Model({"ab": colour}, ("gray", "colour")))
+    common = SMALL | UNTOUCHED | {"identity": 0, "start": str(tmp_path / "m.safetensors")}
+    viceversa.train(*folders, out=tmp_path / "a", names=("gray", "colour"), channels=(1, 3), **common)
+    viceversa.train(*folders, out=tmp_path / "b", names=("colour", "gray"), channels=(3, 1), **common)
+    with pytest.raises(BadInput, match="--channels 3 1"):
+        viceversa.train(*folders, out=tmp_path / "c", names=("colour", "gray"), channels=(1, 3), **common)
+
+
+def test_generators_that_no_setting_asks_for(folders, tmp_path):
+    cut = Generator(width=4, blocks=1, norm="instance-affine").build()
+    save_model(tmp_path / "cut.safetensors", Model({"ab": cut}, ("day", "night")))
+    with pytest.raises(BadInput, match="norm instance-affine, which no setting asks for"):
+        viceversa.train(*folders, out=tmp_path / "run", start=str(tmp_path / "cut.safetensors"), **SMALL)
+
+
+def test_what_is_no_model(folders, tmp_path):
+    (tmp_path / "G.pth").write_bytes(b"weights")
+    with pytest.raises(BadInput, match="viceversa import"):
+        viceversa.train(*folders, out=tmp_path / "run", start=str(tmp_path / "G.pth"), **SMALL)
+    with pytest.raises(BadInput, match="no model 'nowhere'"):
+        viceversa.train(*folders, out=tmp_path / "run", start="nowhere", **SMALL)
+
+
+def test_a_resumed_run_goes_on_without_asking_for_it(folders, first, tmp_path, capsys):
+    run = tmp_path / "run"
+    mine = Path(shutil.copytree(first, tmp_path / "first"))
+    viceversa.train(*folders, out=run, start=str(mine), **SMALL)
+    shutil.rmtree(mine)
+    capsys.readouterr()
+    viceversa.train(*folders, out=run, start=str(mine), **SMALL | {"epochs": 2})
+    said = capsys.readouterr().out
+    assert "going on after epoch 1" in said and "weights of" not in said
+    viceversa.train(*folders, out=run, **SMALL | {"epochs": 3})
+    assert json.loads((run / "config.json").read_text())["settings"]["epochs"] == 3
