@@ -91,7 +91,7 @@ def test_moving_average_follows_the_generators():
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_loss_that_is_no_number_changes_nothing(fused):
-    """Not a weight, not a moment: by what fused Adam looks at on the device; elsewhere (Apple) by a look at the loss."""
+    """Not a weight, not a moment: fused Adam looks at it on the device; elsewhere (Apple) the host does."""
     spec = Generator(width=2, blocks=1)
     model = build(spec, spec, lambda c: PatchDiscriminator(c, 2, 2), history=0, crop=16, seed=0)
     optimizers = adam(model, 2e-4)

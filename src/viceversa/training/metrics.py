@@ -3,7 +3,8 @@
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
@@ -104,15 +105,22 @@ class Metrics:
             writer.add_summary(Summary(value=[value]), step)
 
     def close(self) -> None:
-        self.file.close()
-        if self.board:
-            self.board.close()
+        with self.told():
+            self.file.close()
+            if self.board:
+                self.board.close()
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """A full disk in one line that names the file."""
+        try:
+            yield
+        except OSError as error:
+            raise Failed(f"cannot write {error.filename or self.path}: {error.strerror}") from None
 
     def write(self, step: int, epoch: int, seconds: float, **what: Any) -> None:
-        try:
+        with self.told():
             self.file.write(line({"step": step, "epoch": epoch, "seconds": seconds, **what}))
-        except OSError as error:
-            raise Failed(f"cannot write {self.path}: {error.strerror}") from None
         self.lines += 1
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
