@@ -86,7 +86,8 @@ class Metrics:
         """A sentence of the watch."""
         self.write(step, epoch, seconds, warning=text)
         if self.board:
-            self.board.add_text("warning", text, step)
+            with self.told("tensorboard"):
+                self.board.add_text("warning", text, step)
 
     def pictures(self, step: int, grids: Mapping[str, np.ndarray]) -> None:
         """The grids of `progress.Shown`, for TensorBoard only, as JPEG: a tenth of the bytes of PNG."""
@@ -102,7 +103,8 @@ class Metrics:
             value = Summary.Value(tag=f"progress/{self.tag(direction)}", image=image)
             writer = self.board.file_writer
             assert writer is not None  # until close
-            writer.add_summary(Summary(value=[value]), step)
+            with self.told("tensorboard"):
+                writer.add_summary(Summary(value=[value]), step)
 
     def close(self) -> None:
         with self.told():
@@ -111,12 +113,13 @@ class Metrics:
                 self.board.close()
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """A full disk in one line that names the file."""
+    def told(self, name: str = "metrics.jsonl") -> Iterator[None]:
+        """A full disk in one line that names the file (TensorBoard's writer tells later what its thread met)."""
         try:
             yield
         except OSError as error:
-            raise Failed(f"cannot write {error.filename or self.path}: {error.strerror}") from None
+            path = error.filename or self.path.with_name(name)
+            raise Failed(f"cannot write {path}: {error.strerror}; what was saved before is good") from None
 
     def write(self, step: int, epoch: int, seconds: float, **what: Any) -> None:
         with self.told():
@@ -125,8 +128,9 @@ class Metrics:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if self.board:
-            for tag, value in values.items():
-                self.board.add_scalar(tag, value, step)
+            with self.told("tensorboard"):
+                for tag, value in values.items():
+                    self.board.add_scalar(tag, value, step)
 
     def tag(self, key: str) -> str:
         """A key in the person's names: cycle/a -> cycle/day, adversarial/ab -> adversarial/day2night."""
