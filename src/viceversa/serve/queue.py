@@ -81,6 +81,10 @@ class Work:
         height, width = self.image.shape[:2] if isinstance(self.image, np.ndarray) else self.image.shape[-2:]
         return int(height) * int(width)
 
+    @property
+    def wish(self) -> tuple[object, ...]:
+        return self.to, self.size, self.strength
+
     def is_like(self, other: "Work") -> bool:
         """May both go through the network at once?"""
         mine, others = self.image, other.image
@@ -202,9 +206,8 @@ def translated(translator: Translator, images: list[Any], to: str, size: int | N
         torch.cuda.empty_cache()
     if len(images) > 1:
         half = len(images) // 2
-        return [
-            done for part in (images[:half], images[half:]) for done in translated(translator, part, to, size, strength)
-        ]
+        parts = images[:half], images[half:]
+        return [done for part in parts for done in translated(translator, part, to, size, strength)]
     return [by_tiles(translator, images[0], to, size, strength)]
 
 
