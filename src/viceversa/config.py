@@ -350,7 +350,9 @@ SMALL_COPY = {
     "projected": 0.7, "ema": 0.999, "resize": "short", "size": 256, "crop": 240,
 }  # fmt: skip
 """Colours, light and weather change, and everything stays where it is."""
-HIGH_RESOLUTION = SMALL_COPY | {"levels": 2, "projected": 1.0, "size": 480, "crop": 448, "identity": 2.0}
+HIGH_RESOLUTION = SMALL_COPY | {
+    "levels": 2, "projected": 0.8, "size": 480, "crop": 448, "zoom": 1.6, "identity": 2.0,
+}  # fmt: skip
 NEW_TEXTURE = {
     "upsample": "nearest", "width": 32, "blocks": 6, "projected": 1.0, "ema": 0.999, "size": 286, "crop": 256,
 }  # fmt: skip
@@ -362,8 +364,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paint": SMALL_COPY,
     "fast": NEW_TEXTURE | {"size": 143, "crop": 128},
     "demo": {
-        "minutes": 4.2, "epochs": 1, "decay_epochs": 1, "resize": "short", "size": 128, "crop": 96, "width": 24,
-        "blocks": 3, "discriminator_layers": 2, "upsample": "nearest", "learning_rate": 5e-4, "ema": 0.99, "seed": 1,
+        "minutes": 4.0, "epochs": 1, "decay_epochs": 1, "resize": "short", "size": 128, "crop": 96, "seed": 1,
+        "generator": "pyramid", "levels": 1, "upsample": "nearest", "width": 24, "blocks": 4, "discriminator_layers": 2,
+        "projected": 0.5, "identity": 2.0, "learning_rate": 5e-4, "ema": 0.99,
     },
     # What the articles name. Their pages in docs/recipes give the reasons, where a row is not one of the above.
     "drive": HIGH_RESOLUTION,

@@ -22,8 +22,7 @@ from .. import distributed
 from ..errors import BadInput, Failed
 from ..files import remove_leftovers, replacing, write_text
 from ..model.cyclegan import CycleGAN, Optimizers
-from ..model.file import Model, write_tensors
-from ..model.hub import MODEL, epoch_path
+from ..model.file import MODEL, Model, epoch_path, write_tensors
 
 FORMAT = 1
 KEPT = 2

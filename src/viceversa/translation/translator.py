@@ -17,9 +17,8 @@ from ..data import profiles
 from ..data.sixteen import to_8_bit
 from ..device import choose_device, choose_dtype, free, use_available_cores
 from ..errors import BadInput
-from ..model.file import Model, load_model, save_model
+from ..model.file import Model, load_model, resolve, save_model
 from ..model.frozen import shared
-from ..model.hub import resolve
 from ..model.networks import Generator
 from . import tiles
 from .detail import resize, with_detail
