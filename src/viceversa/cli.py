@@ -146,14 +146,14 @@ def run(command: Command) -> int:
             from .exchange.export import command_export
 
             return command_export(command)
-        case Serve():
-            from .serve.command import command_serve
-
-            return command_serve(command)
         case Models():
             from .exchange.models import command_models
 
             return command_models(command)
+        case Serve():
+            from .serve.command import command_serve
+
+            return command_serve(command)
         case Demo():
             from .demo import command_demo
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..config import Serve
 from ..errors import BadInput
-from ..model.hub import bundled, resolve
+from ..model.file import bundled, resolve
 from ..translation.translator import Translator, load
 from .queue import Refusal
 

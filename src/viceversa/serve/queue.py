@@ -73,6 +73,7 @@ class Work:
     image: Any
     to: str
     size: int | None = None
+    strength: float = 1.0
     future: "Future[Any]" = field(default_factory=Future)
 
     @property
@@ -80,13 +81,20 @@ class Work:
         height, width = self.image.shape[:2] if isinstance(self.image, np.ndarray) else self.image.shape[-2:]
         return int(height) * int(width)
 
+    @property
+    def wish(self) -> tuple[object, ...]:
+        return self.to, self.size, self.strength
+
     def is_like(self, other: "Work") -> bool:
         """May both go through the network at once?"""
         mine, others = self.image, other.image
         return (
             isinstance(mine, np.ndarray)
             and isinstance(others, np.ndarray)
-            and (self.translator is other.translator and (self.to, self.size) == (other.to, other.size))
+            and (
+                self.translator is other.translator
+                and (self.to, self.size, self.strength) == (other.to, other.size, other.strength)
+            )
             and (mine.shape == others.shape and mine.dtype == others.dtype)
         )
 
@@ -177,18 +185,18 @@ class Queue:
         first = batch[0]
         if self.on_cpu:
             torch.set_num_threads(self.cores if self.is_large(first) else 1)
-        return translated(first.translator, [work.image for work in batch], first.to, first.size)
+        return translated(first.translator, [work.image for work in batch], first.to, first.size, first.strength)
 
 
-def translated(translator: Translator, images: list[Any], to: str, size: int | None) -> list[Any]:
+def translated(translator: Translator, images: list[Any], to: str, size: int | None, strength: float) -> list[Any]:
     """Translate images that are alike; where the memory does not do, in smaller batches, then by tiles.
 
     Raises Refusal (507) where even that does not do.
     """
     try:
         if len(images) == 1:
-            return [translator(images[0], to=to, size=size)]
-        return list(translator(np.stack(images), to=to, size=size))
+            return [translator(images[0], to=to, size=size, strength=strength)]
+        return list(translator(np.stack(images), to=to, size=size, strength=strength))
     except BadInput as error:  # directions, sizes and channels were looked at before: it is too large even for tiles
         raise Refusal(507, f"too large for this server: {str(error).split(':')[0]}") from None
     except (RuntimeError, MemoryError) as error:
@@ -198,11 +206,12 @@ def translated(translator: Translator, images: list[Any], to: str, size: int | N
         torch.cuda.empty_cache()
     if len(images) > 1:
         half = len(images) // 2
-        return [done for part in (images[:half], images[half:]) for done in translated(translator, part, to, size)]
-    return [by_tiles(translator, images[0], to, size)]
+        parts = images[:half], images[half:]
+        return [done for part in parts for done in translated(translator, part, to, size, strength)]
+    return [by_tiles(translator, images[0], to, size, strength)]
 
 
-def by_tiles(translator: Translator, image: Any, to: str, size: int | None) -> Any:
+def by_tiles(translator: Translator, image: Any, to: str, size: int | None, strength: float) -> Any:
     """One image in half of the memory, in a quarter, ... Raises Refusal (507) where no plan is so small."""
     careful = copy.copy(translator)
     careful.networks = {key: copy.copy(network) for key, network in translator.networks.items()}
@@ -211,7 +220,7 @@ def by_tiles(translator: Translator, image: Any, to: str, size: int | None) -> A
         for network in careful.networks.values():
             network.memory = least / 2**halvings
         try:
-            return careful(image, to=to, size=size)
+            return careful(image, to=to, size=size, strength=strength)
         except BadInput:
             break
         except (RuntimeError, MemoryError) as error:
@@ -235,8 +244,8 @@ class InTurn(Translator):
         self.__dict__.update(translator.__dict__)
         self.translator, self.queue = translator, queue
 
-    def __call__(self, image: Any, to: str | None = None, *, size: int | None = None) -> Any:
+    def __call__(self, image: Any, to: str | None = None, *, size: int | None = None, strength: float = 1.0) -> Any:
         if isinstance(image, np.ndarray) and image.ndim == 4:
-            return np.stack([self(one, to, size=size) for one in image])
+            return np.stack([self(one, to, size=size, strength=strength) for one in image])
         domain = self.domains[self.model.direction(to) == "ab"]
-        return self.queue.put(Work(self.translator, image, domain, size)).result()
+        return self.queue.put(Work(self.translator, image, domain, size, strength)).result()
