@@ -1,5 +1,5 @@
-"""The pictures of the README, computed from models: python docs/figures.py earth runs/earth
-python docs/figures.py photo runs/day2night --to night"""
+"""The pictures of the README, computed from models: python docs/figures.py cities day2night
+python docs/figures.py earth runs/demo/earth"""
 
 import argparse
 from pathlib import Path
@@ -8,42 +8,56 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import viceversa
-from viceversa.demo import ROWS, STRIP, earth, translate_strip
+from viceversa.demo import PHOTOS, ROWS, STRIP, photo, translate_strip
 
 DOCS = Path(__file__).parent
-LABEL = 34
+LABEL, PANEL = 34, 560
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("earth", "photo"))
+    parser.add_argument("what", choices=("cities", "earth"))
     parser.add_argument("model")
-    parser.add_argument("--to", default="night")
-    parser.add_argument("--size", type=int, default=None)
     o = parser.parse_args()
     model = viceversa.load(o.model)
     if o.what == "earth":
-        day, night = earth("earth-blue-marble.jpg")[ROWS, STRIP], earth("earth-night.jpg")[ROWS, STRIP]
+        day, night = photo("earth-blue-marble.jpg")[ROWS, STRIP], photo("earth-night.jpg")[ROWS, STRIP]
         to_night, to_day = translate_strip(model, day, night)
         there = [("day", day), ("translated to night", to_night), ("the true night", night)]
         back = [("night", night), ("translated to day", to_day), ("the true day", day)]
-        save(DOCS / "earth.webp", there + back)
+        save(DOCS / "earth.webp", [there + back])
     else:
-        photo = earth("china.jpg")
-        save(DOCS / "photo.webp", [("by day", photo), (f"translated to {o.to}", model(photo, to=o.to, size=o.size))])
+        a, b = model.domains
+        rows = []
+        for name in PHOTOS:
+            given = photo(f"{name}.jpg")
+            there = model(given, to=b)
+            panels = {f"by {a}": given, f"translated to {b}": there, f"and back to {a}": model(there, to=a)}
+            rows.append([(words, fitted(pixels)) for words, pixels in panels.items()])
+        save(DOCS / f"{o.model}.webp", rows)
 
 
-def save(path: Path, panels: list[tuple[str, np.ndarray]]) -> None:
-    """The panels side by side, each with its name above."""
-    height, gap = panels[0][1].shape[0], 6
-    width = sum(pixels.shape[1] for _, pixels in panels) + gap * (len(panels) - 1)
-    sheet = Image.new("RGB", (width, height + LABEL), "white")
-    draw, left = ImageDraw.Draw(sheet), 0
-    for name, pixels in panels:
-        draw.text((left + 4, LABEL // 2), name, "#333", ImageFont.load_default(18), anchor="lm")
-        sheet.paste(Image.fromarray(pixels), (left, LABEL))
-        left += pixels.shape[1] + gap
-    sheet.save(path, quality=85, method=6)
+def fitted(pixels: np.ndarray) -> np.ndarray:
+    """At the width of a panel: rows of photos of different sizes are to line up."""
+    height = round(pixels.shape[0] * PANEL / pixels.shape[1])
+    return np.asarray(Image.fromarray(pixels).resize((PANEL, height), Image.Resampling.LANCZOS))
+
+
+def save(path: Path, rows: list[list[tuple[str, np.ndarray]]]) -> None:
+    """Rows of panels, the names of the first row above it."""
+    gap = 6
+    width = sum(pixels.shape[1] + gap for _, pixels in rows[0]) - gap
+    sheet = Image.new("RGB", (width, LABEL + sum(row[0][1].shape[0] + gap for row in rows) - gap), "white")
+    draw, top = ImageDraw.Draw(sheet), LABEL
+    for n, row in enumerate(rows):
+        left = 0
+        for name, pixels in row:
+            if n == 0:
+                draw.text((left + 4, LABEL // 2), name, "#333", ImageFont.load_default(18), anchor="lm")
+            sheet.paste(Image.fromarray(pixels), (left, top))
+            left += pixels.shape[1] + gap
+        top += row[0][1].shape[0] + gap
+    sheet.save(path, quality=82, method=6)
 
 
 if __name__ == "__main__":

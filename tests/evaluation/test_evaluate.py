@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import inception_layout
@@ -22,6 +25,7 @@ from viceversa.evaluation.evaluate import Images, evaluate
 from viceversa.evaluation.features import load_features
 from viceversa.evaluation.scores import frechet, kid, kid_subsets, psnr, ssim, structure
 from viceversa.model.file import Model, save_model
+from viceversa.translation import tiles
 
 HORSES = Path(__file__).parents[2] / "../shared/data/horse2zebra"
 WEIGHTS = Path(__file__).parents[2] / "../shared/weights"
@@ -247,8 +251,104 @@ def test_bad_folders(folders: Folders, ruler: str, tmp_path: Path, capsys: pytes
     one = pictures(tmp_path / "one", 1, DAY)
     assert f"{one}: one image only" in bad(capsys, "--fake", one, "--real", night, "--features", ruler)
     assert f"{one}: one image only" in bad(capsys, "--fake", day, "--real", one, "--features", ruler)
-    (night / "n000.png").write_bytes((night / "n001.png").read_bytes()[:200])
-    assert "n000.png: broken" in bad(capsys, "--fake", day, "--real", night, "--features", ruler)
+    for n in range(6):
+        (night / f"n00{n}.png").write_bytes((night / "n006.png").read_bytes()[:200])
+    told = bad(capsys, "--fake", day, "--real", night, "--features", ruler)
+    assert f"{night}: 1 of 7 images can be read: {night}/n000.png: broken" in told and "and 1 more" in told
+
+
+def test_broken_images_are_left_out_named_and_counted(folders: Folders, ruler: str, tmp_path: Path) -> None:
+    """What is left is measured as if the others had not been there."""
+    day, night = folders
+    path = model_file(tmp_path / "model.safetensors")
+    without = evaluate(path, day, night, features=ruler, device="cpu")
+    (day / "zz.png").write_bytes((day / "001.png").read_bytes()[:200])
+    (night / "aa.png").symlink_to(tmp_path / "nowhere.png")
+    (night / "photo.dng").write_bytes(b"of another kind")
+    found = evaluate(path, day, night, features=ruler, device="cpu")
+    for domain in ("night", "day"):
+        assert found[domain]["kid"] == without[domain]["kid"] and found[domain]["n_fake"] == without[domain]["n_fake"]
+        said = "\n".join(found[domain]["notes"])
+        assert f"{day}: 1 of 7 images left out: {day}/zz.png: broken" in said
+        assert f"{night}: 1 of 8 images left out: {night}/aa.png: No such file" in said
+        assert f"{night}: files of other kinds are left out: 1 .dng" in said
+    assert "zz.png" in str(found)
+
+
+def test_images_that_are_too_small_are_left_out(folders: Folders, ruler: str, tmp_path: Path) -> None:
+    day, night = folders
+    path = model_file(tmp_path / "model.safetensors", image={"size": 36, "crop": 36, "resize": "none"})
+    pictures(day, 7, DAY, side=30, prefix="small")
+    (note,) = (
+        n for n in evaluate(path, day, night, features=ruler)["night"]["notes"] if "left out" in n and "day" in n
+    )
+    assert "7 of 13 images left out" in note and "30x30 pixels are smaller than the crop of 36" in note
+    assert note.endswith("and 2 more")
+
+
+def test_pairs_with_a_broken_image(tmp_path: Path, ruler: str) -> None:
+    real, fake = pictures(tmp_path / "real", 4, DAY), pictures(tmp_path / "fake", 4, DAY, seed=3)
+    (real / "001.png").write_bytes(b"no image")
+    (fake / "002.png").write_bytes(b"no image")
+    found = evaluate(fake=fake, real=real, features=ruler)
+    assert list(found["paired"]["images"]) == ["000", "003"] and (found["n_fake"], found["n_real"]) == (3, 3)
+
+
+def test_a_home_that_cannot_be_written(
+    folders: Folders, ruler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only an optional measure needs the cache: it is left out, with what to do."""
+    (tmp_path / "file").write_text("in place of a folder")
+    monkeypatch.setenv("VICEVERSA_CACHE", str(tmp_path / "file" / "cache"))
+    notes = evaluate(model_file(tmp_path / "model.safetensors"), *folders, features=ruler)["night"]["notes"]
+    (note,) = (note for note in notes if note.startswith("LPIPS is left out"))
+    assert "cannot be written" in note and "set VICEVERSA_CACHE to a folder that can" in note
+
+
+def test_large_pictures_go_by_tiles_and_give_the_same(
+    tmp_path: Path, ruler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day, night = pictures(tmp_path / "d", 2, DAY, 200), pictures(tmp_path / "n", 2, NIGHT, 200, seed=1)
+    monkeypatch.setattr(tiles, "TILE", 1 << 12)
+    made = model()
+    need = tiles.whole_bytes(made.generators["ab"].spec, 200, 200, torch.float32, torch.device("cpu"))
+    whole, small = (viceversa.load(made, device="cpu", memory=memory) for memory in (need, need - 1))
+    asked: list[object] = []
+    choose = tiles.choose
+    monkeypatch.setattr(tiles, "choose", lambda *args: asked.append(choose(*args)) or asked[-1])
+    first = evaluate(whole, day, night, features=ruler, device="cpu", precision="fp32")
+    assert asked and not any(asked)
+    second = evaluate(small, day, night, features=ruler, device="cpu", precision="fp32")
+    assert any(asked)
+    for measure in ("kid", "frechet", "structure"):
+        assert second["night"][measure] == pytest.approx(first["night"][measure], rel=1e-2)
+
+
+def test_names_that_no_terminal_can_print(folders: Folders, ruler: str, tmp_path: Path) -> None:
+    """Also where standard output is ASCII, strictly."""
+    day, night = folders
+    name = os.fsencode(day) + b"/\xc4\xe3\xba\xc3.png"
+    os.rename(day / "001.png", name)
+    with open(name, "r+b") as file:
+        file.truncate(200)
+    for encoding in ("ascii:strict", "utf-8:strict", "cp1252:strict"):
+        command = [
+            sys.executable,
+            "-m",
+            "viceversa.cli",
+            "evaluate",
+            "--fake",
+            day,
+            "--real",
+            night,
+            "--features",
+            ruler,
+        ]
+        done = subprocess.run(
+            [*command, "--device", "cpu"], env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert rb"1 of 6 images left out" in done.stdout and rb"\udcc4\udce3" in done.stdout
 
 
 def test_bad_pairs(tmp_path: Path, ruler: str, capsys: pytest.CaptureFixture[str]) -> None:

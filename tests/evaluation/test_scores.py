@@ -100,6 +100,14 @@ def test_needs_two_images(tmp_path: Path) -> None:
         Scorer(one, one * 2, features=str(grid_ruler(tmp_path / "g.onnx")), kind="kid", device=CPU, dtype=torch.float32)
 
 
+def test_test_photos_are_not_held_at_full_size(tmp_path: Path) -> None:
+    """However many and large: what is kept of each is its crop, in an array of its own."""
+    paths = sorted(pictures(tmp_path / "large", 5, DAY, side=600).iterdir())
+    for resize in ("square", "short", "none"):
+        for taken in load_test(paths, channels=3, size=40, resize=resize, crop=32, count=99):
+            assert taken.shape == (32, 32, 3) and taken.base is None
+
+
 def test_sixteen_bit_images_are_scored_in_eight(tmp_path: Path) -> None:
     ruler = str(grid_ruler(tmp_path / "grid.onnx"))
     eight = [np.random.default_rng(n).integers(0, 256, (32, 32, 3), dtype=np.uint8) for n in range(3)]

@@ -1,5 +1,9 @@
 """Sets of pictures in which everything is known: what is a copy of what, and what is wrong."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from browser import opened
@@ -162,6 +166,84 @@ def test_broken_files(root, capsys):
     assert "0003.png" in advice.names[3]
     assert main(["data", str(root)]) == 0
     assert "cannot be read" in capsys.readouterr().out
+
+
+def test_what_is_left_out_or_changed_is_said(root, capsys):
+    """Files of other kinds by their ending; animations and cut-outs by name."""
+    for n in range(3):
+        (root / "trainA" / f"IMG_{n}.dng").write_bytes(b"of another kind")
+    frames = [scene(n) for n in (40, 41, 42)]
+    frames[0].save(root / "trainA" / "moving.gif", save_all=True, append_images=frames[1:])
+    for n in (50, 51):
+        cut = scene(n).convert("RGBA")
+        cut.putalpha(Image.new("L", cut.size, 0))
+        cut.save(root / "trainB" / f"cut{n}.png")
+    found = examine(str(root))
+    text = "\n".join(said(found, "care"))
+    assert f"{root}/trainA: files of other kinds are left out: 3 .dng." in text
+    assert "1 of 31 images of a, training: several pictures in one file, of which the first is taken." in text
+    assert "2 of 32 images of b, training: transparent, laid on white." in text
+    hidden = next(look for look in found.folders[1].looks if look.path.name == "cut50.png")
+    assert hidden.flat and mean_colour(hidden.colours[None])[0] == pytest.approx(100, abs=1)  # white, as is trained on
+    assert main(["data", str(root)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "3 .dng" in told and "moving.gif" in told and "cut50.png" in told
+
+
+@pytest.mark.parametrize("encoding", ["ascii:strict", "utf-8:strict", "cp1252:strict"])
+def test_names_that_no_terminal_can_print(root, encoding):
+    """22 names in the bytes of GBK, one of them broken; the standard output goes to a file."""
+    for n in range(22):
+        os.rename(root / "trainA" / f"{n:04d}.png", os.fsencode(root) + b"/trainA/\xc4\xe3\xba\xc3%d.png" % n)
+    with open(os.fsencode(root) + b"/trainA/\xc4\xe3\xba\xc30.png", "r+b") as file:
+        file.truncate(100)
+    out = root / "é.html"
+    command = [sys.executable, "-m", "viceversa.cli", "data", root, "-o", out]
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert rb"\udcc4\udce3\udcba\udcc30.png" in b"".join(done.stdout.split())  # lines are folded
+    assert r"trainA/\udcc4\udce3" in out.read_text(encoding="utf-8")
+
+
+def test_a_plain_install_will_do(root):
+    """Without any of the extras."""
+    code = "import sys; sys.modules |= dict.fromkeys(['imagehash', 'torchmetrics', 'scipy', 'onnx']); "
+    code += f"from viceversa.cli import main; sys.exit(main(['data', {str(root)!r}]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "No picture is there twice" in done.stdout, done.stderr
+
+
+def test_near_equal_frames_are_compared_with_one_of_them_only(monkeypatch):
+    """6,000 frames of 50 scenes: 50 heads each is compared with, and one block of them with itself."""
+    random = np.random.default_rng(2)
+    scenes = random.integers(0, 2, (50, 256)).astype(bool)
+    prints = np.repeat(scenes, 120, axis=0)
+    prints ^= random.random(prints.shape) < 0.01
+    order = random.permutation(len(prints))
+    compared = 0
+    real = inspect.distances
+
+    def counted(some, others):
+        nonlocal compared
+        compared += len(some) * len(others)
+        return real(some, others)
+
+    monkeypatch.setattr(inspect, "distances", counted)
+    done = []
+    labels = groups(prints[order], inspect.NEAR, done.append)
+    assert len(set(labels)) == 50 and sum(done) == 6000
+    assert compared < inspect.ROWS**2 + 60 * len(prints) < len(prints) ** 2 / 10
+
+
+def test_the_folder_that_holds_all_is_found_once(root, monkeypatch):
+    for n in range(10):
+        scene(n).save(root / "trainA" / f"again{n}.png")
+    found = examine(str(root))
+    calls = []
+    real = os.path.commonpath
+    monkeypatch.setattr(os.path, "commonpath", lambda paths: calls.append(1) or real(paths))
+    assert len(advise(facts(found))) > 5 and len(found.copies) == 10
+    assert len(calls) == 1
 
 
 def test_unequal_folders_and_alike_colours(tmp_path):

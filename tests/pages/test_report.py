@@ -4,7 +4,10 @@ import base64
 import io
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 import time
 from dataclasses import asdict
 
@@ -157,6 +160,15 @@ def test_several_runs_side_by_side(tmp_path):
     assert text.count("large, epoch 4") == 5  # the same five pictures, found although twice as large
     assert text.count("begun was not shown this picture") == 5
     assert not (runs[0] / "report.html").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii:strict", "cp1252:strict"])
+def test_names_that_no_terminal_can_print(tmp_path, encoding):
+    run = make_run(tmp_path / os.fsdecode(b"\xc4\xe3\xba\xc3"), epochs=1)
+    command = [sys.executable, "-m", "viceversa.cli", "report", run]
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True)
+    assert done.returncode == 0 and rb"\udcc4\udce3" in done.stdout, done.stderr
+    assert (run / "report.html").stat().st_size > 1000
 
 
 def test_two_runs_of_one_name_are_told_apart(tmp_path):

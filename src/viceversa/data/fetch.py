@@ -56,11 +56,15 @@ def fetch(wanted: Download, *, alternative: str = "", timeout: float = 30.0) -> 
     file there whose checksum is wrong.
     """
     path = cache_folder() / "weights" / wanted.name
+    instead = f", or use {alternative}" if alternative else ""
     try:
         return retrieve(wanted, path, timeout)
     except Failed as failed:
-        by_hand = f"put {wanted.url} at {path}{f', or use {alternative}' if alternative else ''}"
-        raise BadInput(f"{failed}: {by_hand}") from None
+        raise BadInput(f"{failed}: put {wanted.url} at {path}{instead}") from None
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be written ({error.strerror}): set VICEVERSA_CACHE to a folder that can{instead}"
+        ) from None
 
 
 def retrieve(wanted: Download, path: Path, timeout: float = 30.0) -> Path:

@@ -81,7 +81,7 @@ class Store:
         `budget`: bytes that may be taken on the device or in memory, by default a part of what is free there;
         beyond it, the pixels go into a file in `folder` that vanishes with the process. `on_progress(done,
         all)` may raise, to stop. Raises BadInput when an image is smaller than the crop, and when more than
-        one in ten cannot be read.
+        one in ten (and more than one) cannot be read.
         """
         if resize != "none" and crop > size:
             raise BadInput(f"--crop {crop} is larger than --size {size}: lower it, or raise --size")
@@ -108,7 +108,7 @@ class Store:
                 raise BadImage(f"{path}: changed while it was read")
             rows = image.reshape(-1, channels)
             pixels[starts[n] : starts[n + 1]] = torch.from_numpy(rows.view(np.int16) if dtype == np.uint16 else rows)
-            return starts[n], height, width, _notes(picture)
+            return starts[n], height, width, notes_of(picture)
 
         decoded = _each(decode, range(len(good)), on_progress)
         broken = _broken([*headers, *decoded], len(paths))
@@ -247,24 +247,25 @@ def load_test(
     none: the centre of the native size. Broken ones are left out; raises BadInput when none is left.
     """
     paths = spread(paths, count)
-
-    def prepare(path: Path) -> tuple[int, int, np.ndarray | None]:
-        """Height and width, and what is left of it where that is large enough: no more is held of any."""
-        image = images.on_white(images.read(path, channels))
-        height, width = _shape(image.shape[0], image.shape[1], crop, resize)
-        top, left = (height - crop) // 2, (width - crop) // 2
-        small = min(height, width) < crop
-        cut = None if small else _resized(image, (height, width))[top : top + crop, left : left + crop].copy()
-        return image.shape[0], image.shape[1], cut
-
-    chosen = _each(prepare, paths)
-    good = [(path, image) for path, image in zip(paths, chosen, strict=True) if not isinstance(image, BadImage)]
-    shapes = [_shape(height, width, crop, resize) for _, (height, width, _) in good]
-    _check_sizes([(path, height, width) for path, (height, width, _) in good], shapes, crop)
-    pictures = [cut for _, (_, _, cut) in good if cut is not None]
+    headers = zip(paths, _each(images.header, paths), strict=True)
+    sizes = [(path, header.height, header.width) for path, header in headers if not isinstance(header, BadImage)]
+    _check_sizes(sizes, [_shape(height, width, crop, resize) for _, height, width in sizes], crop)
+    taken = _each(lambda path: as_tested(path, channels=channels, resize=resize, crop=crop), paths)
+    pictures = [picture for picture in taken if not isinstance(picture, BadImage)]
     if not pictures:
-        raise BadInput(f"no test image can be read: {chosen[0] if chosen else 'there is none'}")
+        raise BadInput(f"no test image can be read: {taken[0] if taken else 'there is none'}")
     return pictures
+
+
+def as_tested(path: Path, *, channels: Literal[1, 3], resize: Resize, crop: int) -> np.ndarray:
+    """One picture as the network is to see it (see `load_test`); nothing larger is kept. Raises BadImage, also for
+    one that is smaller than the crop."""
+    image = images.on_white(images.read(path, channels))
+    height, width = _shape(image.shape[0], image.shape[1], crop, resize)
+    if min(height, width) < crop:
+        raise BadImage(f"{path}: {width}x{height} pixels are smaller than the crop of {crop}")
+    top, left = (height - crop) // 2, (width - crop) // 2
+    return _resized(image, (height, width))[top : top + crop, left : left + crop].copy()
 
 
 def _shape(height: int, width: int, size: int, resize: Resize) -> tuple[int, int]:
@@ -296,7 +297,8 @@ def _in(dtype: type[np.uint8] | type[np.uint16], image: np.ndarray) -> np.ndarra
     return image if image.dtype == dtype else image.astype(np.uint16) * np.uint16(257)
 
 
-def _notes(picture: images.Picture) -> tuple[str, ...]:
+def notes_of(picture: images.Picture) -> tuple[str, ...]:
+    """What is changed or left out of a picture that is trained on, in words."""
     hidden = picture.alpha is not None and bool((picture.alpha < np.iinfo(picture.alpha.dtype).max).any())
     return (*picture.notes, TRANSPARENT) if hidden else picture.notes
 
@@ -317,10 +319,11 @@ def _check_sizes(sizes: Sequence[tuple[Path, int, int]], shapes: Sequence[tuple[
 
 
 def _broken(results: Sequence[object], count: int) -> list[str]:
-    """What is said of each broken image. Raises BadInput when that is more than one in ten of `count`."""
+    """What is said of each broken image. Raises BadInput where it is more than one, and more than one in ten, of
+    `count`, or all."""
     broken = [str(result) for result in results if isinstance(result, BadImage)]
-    if 10 * len(broken) > count:
-        raise BadInput(f"{len(broken)} of {count} images cannot be read: {'; '.join(broken[:3])}")
+    if len(broken) > max(1, count // 10) or len(broken) == count:
+        raise BadInput(f"{len(broken)} of {words(count, 'image')} cannot be read: {'; '.join(broken[:3])}")
     return broken
 
 

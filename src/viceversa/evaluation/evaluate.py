@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, TypeVar
@@ -20,14 +20,14 @@ from rich.text import Text
 
 from ..config import Evaluate, make
 from ..data.fetch import cache_folder, sha256
-from ..data.folders import find
-from ..data.pictures import read, to_tensor
-from ..data.store import load_test
+from ..data.folders import find, left_out_line
+from ..data.pictures import BadImage, on_white, read, to_tensor
+from ..data.store import as_tested
 from ..device import choose_device
 from ..errors import BadInput
 from ..files import replacing
 from ..model.file import Model, load_model, resolve
-from ..terminal import progress_bar
+from ..terminal import progress_bar, say, words
 from ..threads import ordered
 from ..translation.translator import Translator
 from .features import Features, Lpips, Pixels, SqueezeNet, Vectors, load_features, load_lpips
@@ -104,7 +104,7 @@ def command_evaluate(choices: Evaluate) -> int:
         raise BadInput(f"evaluate: {USAGE}")
     folders = [choices.fake or "", choices.real or ""] if by_folder else list(choices.inputs[-2:])
     result = measure(choices, choices.inputs[:-2], folders, follow=show)
-    print(result.json() if choices.json else result)
+    say(result.json() if choices.json else str(result))
     return 0
 
 
@@ -137,22 +137,47 @@ class Images:
     preparation: Preparation | None = None
     """None: at their own size."""
     channels: Literal[1, 3] = 3
+    broken: dict[Path, str] = field(default_factory=dict)
+    """Those that were left out so far, and why."""
 
     @property
     def how(self) -> str:
         """How they are brought to size, in words."""
         return f"{self.preparation or 'own size'}{', gray' if self.channels == 1 else ''}"
 
-    def load(self, path: Path) -> Pixels:
-        """(H, W, C) uint8. Raises BadImage."""
-        if (p := self.preparation) is None:
-            return eight_bit(read(path, self.channels).pixels)
-        (image,) = load_test([path], channels=self.channels, size=p.size, resize=p.resize, crop=p.crop, count=1)
-        return eight_bit(image)
+    def load(self, path: Path) -> Pixels | None:
+        """(H, W, C) uint8; None for one that cannot be read or is too small, which is noted among the `broken`."""
+        try:
+            if (p := self.preparation) is None:
+                return eight_bit(on_white(read(path, self.channels)))
+            return eight_bit(as_tested(path, channels=self.channels, resize=p.resize, crop=p.crop))
+        except BadImage as broken:
+            self.broken[path] = str(broken)
+            return None
 
     def each(self) -> Iterator[tuple[Path, Pixels]]:
-        """Loaded by threads, ahead of what is done with them."""
-        return ordered(lambda path: (path, self.load(path)), self.paths)
+        """Loaded by threads, ahead of what is done with them; without those that are left out.
+
+        Raises BadInput when fewer than two are left.
+        """
+        good = 0
+        for path, image in ordered(lambda path: (path, self.load(path)), self.paths):
+            if image is not None:
+                good += 1
+                yield path, image
+        if good < 2:
+            raise BadInput(f"{self.source}: {good} of {words(len(self.paths), 'image')} can be read: {self.left_out()}")
+
+    def left_out(self) -> str:
+        """The broken ones: the first five by name, then how many more."""
+        reasons = [self.broken[path] for path in self.paths if path in self.broken]
+        more = f" and {len(reasons) - 5:,} more" if len(reasons) > 5 else ""
+        return "; ".join(reasons[:5]) + more
+
+    def notes(self) -> list[str]:
+        if not self.broken:
+            return []
+        return [f"{self.source}: {len(self.broken)} of {words(len(self.paths), 'image')} left out: {self.left_out()}"]
 
 
 @dataclass(frozen=True)
@@ -176,25 +201,23 @@ def measure(
     if choices.protocol == "cut" and (choices.features, choices.resizing) != ("inception", "legacy"):
         raise BadInput("--protocol cut means --features inception --resizing legacy: leave both out")
     device = choose_device(choices.device)
-    models = {
-        name: Translator(model, device=choices.device, precision=choices.precision)
-        for name, model in named_models(given).items()
-    }
+    models = named_models(given, choices)
     fixed = CUT if choices.protocol == "cut" else None
-    first, second = (find_images(folder) for folder in folders)
+    (first, notes), (second, more_notes) = (find_images(folder) for folder in folders)
+    notes += more_notes
     pairs = find_pairs(first, second, choices.paired)
     features = load_features(choices.features, choices.resizing, device)
-    lpips, notes = None, []
+    lpips = None
     if pairs or any(len(model.model.generators) == 2 for model in models.values()):
         try:
             lpips = load_lpips(choices.lpips, device)
         except BadInput as missing:
             if choices.lpips is not None:  # a folder that was named must hold it
                 raise
-            notes = [f"LPIPS is left out: {missing}"]
+            notes.append(f"LPIPS is left out: {missing}")
     tools = Tools(features, lpips, choices.paired, follow)
     if not models:
-        first, second = (Images(images.source, images.paths, fixed) for images in (first, second))
+        first, second = (replace(images, preparation=fixed, broken={}) for images in (first, second))
         return Evaluation(noted(compare_folders(tools, first, second, pairs), notes))
     prepared = {name: fixed or preparation(model.model) for name, model in models.items()}
     if len(set(map(str, prepared.values()))) > 1:
@@ -209,16 +232,17 @@ def measure(
     return Evaluation(results if len(models) > 1 else next(iter(results.values())))
 
 
-def named_models(given: Sequence[Any]) -> dict[str, Model]:
+def named_models(given: Sequence[Any], choices: Evaluate) -> dict[str, Translator]:
     """By what the person calls them; a Model or Translator has no name but its number."""
-    models: dict[str, Model] = {}
+    models: dict[str, Translator] = {}
     for number, one in enumerate(given, start=1):
         held = one if isinstance(one, Model) else getattr(one, "model", None)  # of a Translator
         place = str(getattr(one, "folder", one))  # a Run has a folder
         name = f"model {number}" if isinstance(held, Model) else place
         if name in models:
             raise BadInput(f"{name} is given twice")
-        models[name] = held if isinstance(held, Model) else load_model(resolve(place))
+        model, memory = held if isinstance(held, Model) else load_model(resolve(place)), getattr(one, "memory", None)
+        models[name] = Translator(model, device=choices.device, precision=choices.precision, memory=memory)
     return models
 
 
@@ -228,11 +252,12 @@ def preparation(model: Model) -> Preparation | None:
     return Preparation(image["size"], image["crop"], image["resize"]) if image else None
 
 
-def find_images(folder: Source) -> Images:
-    paths = find(folder).paths
-    if len(paths) < 2:
+def find_images(folder: Source) -> tuple[Images, list[str]]:
+    """The images that `folder` names, and what is to be said of its other files."""
+    found = find(folder)
+    if len(found.paths) < 2:
         raise BadInput(f"{folder}: one image only; sets are compared, which takes two and better a hundred")
-    return Images(str(folder), paths)
+    return Images(str(folder), found.paths), [*filter(None, [left_out_line(found)])]
 
 
 Pairs = dict[Path, tuple[str, Path]]
@@ -278,7 +303,7 @@ def compare_folders(tools: Tools, fake: Images, real: Images, pairs: Pairs) -> N
 
     vectors = tools.features.of(images())
     numbers = compare_sets(tools.features, vectors, reference(tools.features, real)) | {"prepared": fake.how}
-    return numbers | found.numbers() | {"notes": [*set_notes(numbers, tools.features), *found.notes]}
+    return numbers | found.numbers() | {"notes": remarks(numbers, tools.features, fake, real, found)}
 
 
 def compare_model(
@@ -292,7 +317,7 @@ def compare_model(
     gray = {direction[0] for direction, spec in specs.items() if spec.channels_in == 1}
     gray |= {direction[1] for direction, spec in specs.items() if spec.channels_out == 1}
     a, b = (
-        Images(folder.source, folder.paths, how, 1 if side in gray else 3)
+        replace(folder, preparation=how, channels=1 if side in gray else 3, broken={})
         for folder, side in zip(folders, "ab", strict=True)
     )
     back = {partner: (name, path) for path, (name, partner) in pairs.items()}
@@ -332,7 +357,7 @@ def compare_translations(
         numbers["diversity"] = spread(vectors) / of_inputs
     if means:
         numbers["round_trip"] = means
-    return numbers | found.numbers() | {"notes": [*set_notes(numbers, tools.features), *found.notes]}
+    return numbers | found.numbers() | {"notes": remarks(numbers, tools.features, source, target, found)}
 
 
 def compare_sets(features: Features, fake: Vectors, real: Vectors) -> Numbers:
@@ -347,15 +372,14 @@ def compare_sets(features: Features, fake: Vectors, real: Vectors) -> Numbers:
     }
 
 
-def set_notes(numbers: Numbers, features: Features) -> list[str]:
-    """The covariance of N vectors has rank N - 1 at most."""
+def remarks(numbers: Numbers, features: Features, source: Images, target: Images, pairs: "Paired") -> list[str]:
+    """What is to be known of the numbers: what was left out, and what they cannot tell."""
     fewest = min(numbers["n_fake"], numbers["n_real"])
-    if fewest > features.size:
-        return []
-    return [
+    too_few = (
         f"Frechet distance: {fewest} images are fewer than the covariance of {features.size} features needs; it "
         "depends on the number of images then: compare by KID"
-    ]
+    )  # the covariance of N vectors has rank N - 1 at most
+    return [*source.notes(), *target.notes(), *([too_few] if fewest <= features.size else []), *pairs.notes]
 
 
 def perceptual(lpips: Lpips | None, x: Any, y: Any) -> dict[str, float]:
@@ -374,7 +398,10 @@ class Paired:
 
     def add(self, name: str, path: Path, fake: Any) -> None:
         """The translation of what `path` shows."""
-        real = to_tensor(self.truth.load(path))
+        pixels = self.truth.load(path)
+        if pixels is None:
+            return
+        real = to_tensor(pixels)
         if fake.shape == real.shape and min(fake.shape[-2:]) >= SSIM_WINDOW:
             row = {"psnr": psnr(fake, real), "ssim": float(ssim(fake, real))}
             self.images[name] = row | perceptual(self.tools.lpips, fake, real)
@@ -401,7 +428,7 @@ def reference(features: Features, images: Images) -> Vectors:
     """Features of real images: kept in the cache, filed under what the files hold (not their names) and how they
     are loaded, and read from there the next time.
     """
-    held = [features.key, images.how, *(sha256(path) for path in images.paths)]
+    held = [features.key, images.how, *(sha256(path) if path.is_file() else "" for path in images.paths)]
     name = hashlib.sha256("\n".join(held).encode()).hexdigest()
     kept = cache_folder() / "references" / f"{name}.npy"
     with suppress(OSError, ValueError, EOFError):  # not there, or spoilt: computed (again)
@@ -409,8 +436,9 @@ def reference(features: Features, images: Images) -> Vectors:
         if vectors.shape == (len(images.paths), features.size):
             return vectors.astype(np.float64)  # type: ignore[no-any-return]
     vectors = features.of((str(path), image) for path, image in images.each())
-    with suppress(OSError), replacing(kept) as temporary:  # a cache that cannot be written is no reason to fail
-        np.save(temporary, vectors)
+    if not images.broken:
+        with suppress(OSError), replacing(kept) as temporary:  # a cache that cannot be written is no reason to fail
+            np.save(temporary, vectors)
     return vectors
 
 

@@ -126,12 +126,12 @@ def legacy(image: Pixels) -> Tensor:
 
 
 def clean(image: Pixels) -> Tensor:
-    """As clean-fid: Pillow's (antialiased) bicubic on each channel in float, neither rounded nor clipped."""
+    """As clean-fid 0.1.35: Pillow's (antialiased) bicubic on each channel in float, clipped but not rounded."""
     channels = [
         np.asarray(Image.fromarray(image[:, :, c].astype(np.float32)).resize((299, 299), Image.Resampling.BICUBIC))
         for c in range(3)
     ]
-    return (torch.from_numpy(np.stack(channels)) - 128) / 128
+    return (torch.from_numpy(np.stack(channels).clip(0, 255)) - 128) / 128
 
 
 Convolutions = Mapping[str, tuple[Tensor, Tensor]]

@@ -20,6 +20,7 @@ from torch import nn
 
 from ..errors import BadInput, Failed
 from ..files import replacing
+from .losses import wide
 from .networks import Generator
 
 FORMAT = 1
@@ -133,7 +134,9 @@ def load_model(path: Path) -> Model:
         try:
             with torch.device("meta"):
                 network = Generator(**spec).build()
-            network.load_state_dict(tensors[direction], assign=True)
+            # Models that ship are in bf16.
+            weights = {n: wide(v) if v.dtype.itemsize == 2 else v for n, v in tensors[direction].items()}
+            network.load_state_dict(weights, assign=True)
         except TypeError as error:  # a field of the future
             raise BadInput(f"{path} holds a generator that this viceversa does not know ({error}): upgrade") from None
         except RuntimeError as error:

@@ -19,7 +19,7 @@ from ..data import pictures as images
 from ..data.folders import spread
 from ..errors import BadInput
 from ..files import write_text
-from ..terminal import words
+from ..terminal import say, words
 from .inspect import Colours, Copies, Findings, Folder, Known, as_image, examine
 from .report import data_uri, figures, render
 
@@ -43,8 +43,9 @@ WIDE = 1.2
 """From this ratio of the sides on, a square resize squeezes a picture visibly."""
 
 Level = Literal["wrong", "care", "fine"]
-Scope = Literal["set", "folder", "training", "test"]
-"""What a sentence is about: both domains, a folder, the training pictures of a domain, its test pictures."""
+Scope = Literal["set", "warning", "folder", "note", "training", "test"]
+"""What a sentence is about: both domains, what was found on the way to the files, a folder, a kind of its pictures,
+the training pictures of a domain, its test pictures."""
 
 
 def command_data(command: Data) -> int:
@@ -53,12 +54,14 @@ def command_data(command: Data) -> int:
     found = examine(command.a, command.b, command.test_a, command.test_b)
     advice = advise(facts(found))
     console = Console(highlight=False, emoji=False)
-    tell(found, advice, console)
-    if command.out is None:
-        console.print(Text(f"{CLOSING} See them side by side with -o data.html.", "dim"))
-    else:
+    with console.capture() as told:
+        tell(found, advice, console)
+        if command.out is None:
+            console.print(Text(f"{CLOSING} See them side by side with -o data.html.", "dim"))
+    say(told.get().rstrip("\n"))
+    if command.out is not None:
         write_text(command.out, page(found, advice))
-        print(command.out)
+        say(str(command.out))
     return 0
 
 
@@ -97,6 +100,8 @@ TABLE: tuple[Row, ...] = (
     ("care", "folder", lambda f: 0 < 10 * f.broken <= f.count,
      "{broken} of {count:image} of {name} cannot be read. Training leaves them out.", "broken_files"),
     ("fine", "set", lambda s: not s.broken, "Every image can be read.", ""),
+    ("care", "warning", lambda w: True, "{text}.", ""),
+    ("care", "note", lambda n: True, "{pictures} of {count:image} of {name}: {note}.", "files"),
     # how many
     ("wrong", "set", lambda s: s.fewest < VERY_FEW,
      "{counted}. That is too few: discriminators learn so few by heart, and the results fall apart. Collect some "
@@ -201,6 +206,14 @@ def facts(found: Findings) -> Iterator[tuple[Scope, dict[str, Any]]]:
     for folder in found.folders:
         broken = {"broken": len(folder.broken), "broken_files": list(map(str, folder.broken))}
         yield "folder", {"name": folder.name, "count": folder.count, **broken}
+        for note in dict.fromkeys(note for look in folder.looks for note in look.notes):
+            noted = [found.short(look.path) for look in folder.looks if note in look.notes]
+            yield "note", {
+                "name": folder.name, "count": folder.count, "pictures": len(noted), "note": note, "files": noted,
+            }  # fmt: skip
+    for text in found.warnings:
+        if "in both" not in text and "trained on too" not in text:  # those are told with their names, below
+            yield "warning", {"text": text}
     for folder in found.training:
         inside = [c for c in found.copies if c.domains == {folder.domain} and c.repeats(folder)]
         extra = sum(c.repeats(folder) for c in inside)

@@ -22,6 +22,7 @@ from PIL import Image, ImageCms
 from ..data import pictures as images
 from ..data.folders import Sources, find_sources
 from ..data.pictures import BadImage
+from ..data.store import notes_of
 from ..errors import BadInput
 from ..terminal import progress_bar
 from ..threads import ordered
@@ -64,6 +65,8 @@ class Look:
     """(256,) bool, see `fingerprint`."""
     colours: np.ndarray
     """(3, 256): how often each value of L*, a*, b* occurs, of 4096 points."""
+    notes: tuple[str, ...]
+    """What is changed or left out of it where it is trained on, in words."""
 
     @property
     def short(self) -> int:
@@ -77,7 +80,7 @@ class Look:
 def look(path: Path) -> Look:
     """Decode and measure. Raises BadImage."""
     picture = images.read(path, None)
-    pixels = picture.pixels
+    pixels = images.on_white(picture)
     height, width, channels = pixels.shape
     small = as_image(pixels)
     small.thumbnail((SMALL, SMALL), Image.Resampling.BOX)
@@ -92,6 +95,7 @@ def look(path: Path) -> Look:
         content=hashlib.blake2b(str(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest(),
         print=fingerprint(small),
         colours=lab_histogram(small.convert("RGB")),
+        notes=notes_of(picture),
     )
 
 
@@ -241,9 +245,7 @@ def examine(a: str, b: str | None = None, test_a: str | None = None, test_b: str
     for folder in folders[:2]:
         if not folder.looks:
             raise BadInput(f"none of the {folder.count} images of {folder.domain} can be read: {folder.broken[0]}")
-    total = 2 * sum(len(folder.looks) for folder in folders)
-    with progress_bar("comparing images", total) as update:
-        return compare(folders, sources.warnings, update)
+    return compare(folders, sources.warnings)
 
 
 def look_at(sources: Sources) -> list[Folder]:
@@ -273,25 +275,29 @@ def look_at(sources: Sources) -> list[Folder]:
     return [folder for folder in folders if folder.count]
 
 
-def compare(folders: Sequence[Folder], warnings: Sequence[str], update: Callable[[int], object]) -> Findings:
-    """Compare everything with everything. `update` is told how many of twice the pictures are done."""
+def compare(folders: Sequence[Folder], warnings: Sequence[str]) -> Findings:
+    """Compare everything with everything, under a bar of its own."""
     training = [folder for folder in folders if folder.part == "training"]
     tests = [folder for folder in folders if folder.part == "test"]
+    total = sum(len(folder.looks) for folder in (*folders, *training))
     done = 0
+    with progress_bar("comparing images", total) as update:
 
-    def step(count: int) -> None:
-        nonlocal done
-        done += count
-        update(done)
+        def step(count: int) -> None:
+            nonlocal done
+            done += count
+            update(done)
 
-    return Findings(
-        folders=list(folders),
-        copies=find_copies(folders, step),
-        scenes={folder.domain: count_scenes(folder.looks, step) for folder in training},
-        known=[find_known(test, train) for test in tests for train in training if test.domain == train.domain],
-        colours=find_colours(training[0].looks, training[1].looks),
-        warnings=list(warnings),
-    )
+        found = Findings(
+            folders=list(folders),
+            copies=find_copies(folders, step),
+            scenes={folder.domain: count_scenes(folder.looks, step) for folder in training},
+            known=[find_known(test, train) for test in tests for train in training if test.domain == train.domain],
+            colours=find_colours(training[0].looks, training[1].looks),
+            warnings=list(warnings),
+        )
+        update(total)  # flat ones and exact copies are not compared
+    return found
 
 
 def find_copies(folders: Sequence[Folder], step: Callable[[int], None] = lambda count: None) -> list[Copies]:

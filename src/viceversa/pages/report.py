@@ -22,7 +22,7 @@ from PIL import Image
 from .. import __version__, config
 from ..errors import BadInput
 from ..files import write_text
-from ..terminal import clock, count, words
+from ..terminal import clock, count, say, words
 from ..training import progress
 from ..training.metrics import Run, Scored, differing, read_runs, recipe, settings
 
@@ -53,7 +53,8 @@ def render(template: str, **values: Any) -> str:
     )
     pages.filters.update(clock=clock, count=count, figures=figures, percent=percent, sentence=sentence, words=words)
     pages.globals.update(zip=zip, asset=asset)
-    return pages.get_template(template).render(version=__version__, today=date.today().isoformat(), **values)
+    html = pages.get_template(template).render(version=__version__, today=date.today().isoformat(), **values)
+    return html.encode("utf-8", "backslashreplace").decode("utf-8")  # names of files may be anything
 
 
 def asset(name: str) -> Markup:
@@ -115,7 +116,7 @@ Extra = Sequence[Section]
 
 
 def command_report(command: config.Report) -> int:
-    print(write_report(command.runs, command.out))
+    say(str(write_report(command.runs, command.out)))
     return 0
 
 

@@ -1,0 +1,93 @@
+"""Make of a finished run a model that ships: weights in bf16 and a card, whose figures this measures.
+
+    python benchmarks/bundle.py RUN NAME ROOT --data "..." --fails "..." [--licence "..."] [--features lite0 squeezenet]
+        [--lpips FOLDER] [--epoch N]
+
+Writes src/viceversa/assets/models/NAME.safetensors and NAME.json. ROOT has the testA and testB that scores are measured
+on. The card holds what was trained on, the recipe and the command, seed, time and machine, the scores by each ruler
+beside those of the untranslated pictures, and what the model fails at, which a person has to look for.
+"""
+
+import argparse
+import json
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import viceversa
+from viceversa.config import RECIPES, Train, make
+from viceversa.model.file import BUNDLED, load_model, resolve, save_model
+from viceversa.training.metrics import read_run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--fails", required=True)
+    parser.add_argument("--licence", default="Apache-2.0")
+    parser.add_argument("--features", nargs="+", default=["lite0", "squeezenet"])
+    parser.add_argument("--lpips", type=Path)
+    parser.add_argument("--epoch", type=int)
+    o = parser.parse_args()
+
+    run, model = read_run(o.run), load_model(resolve(o.run, o.epoch))
+    first, second = model.domains
+    test_a, test_b = o.root / "testA", o.root / "testB"
+    scores: dict[str, Any] = {}
+    for ruler in o.features:
+        found = viceversa.evaluate(model, test_a, test_b, features=ruler, lpips=o.lpips)
+        untranslated = viceversa.evaluate(fake=test_a, real=test_b, features=ruler, lpips=o.lpips)
+        scores[f"kid, {ruler}"] = {
+            **{f"to {domain}": round(found[domain]["kid"], 4) for domain in (second, first)},
+            "untranslated": round(untranslated["kid"], 4),
+        }
+    scores["structure kept"] = {f"to {d}": round(found[d]["structure"], 4) for d in (second, first)}
+    card = {
+        "domains": [first, second],
+        "data": o.data,
+        "recipe": run.settings.get("recipe", "paper"),
+        "command": command(run.settings),
+        "seed": run.config["seed"],
+        "minutes": round(model.info["training"]["seconds"] / 60),
+        "steps": model.info["training"]["step"],
+        "machine": run.config["device"],
+        "scores": scores,
+        "scored on": f"{len(list(test_a.iterdir()))} and {len(list(test_b.iterdir()))} test pictures; lower is better"
+        " for KID; the features named lite0 took part in training, so the other ruler counts",
+        "fails": o.fails,
+        "licence": o.licence,
+    }
+    for generator in model.generators.values():
+        generator.to(torch.bfloat16)
+    model.info["scores"] = scores
+    save_model(BUNDLED / f"{o.name}.safetensors", model)
+    (BUNDLED / f"{o.name}.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(json.dumps(card, indent=1, ensure_ascii=False))
+
+
+def command(settings: dict[str, Any]) -> str:
+    """The command that trains such a model, with what differs from its recipe alone."""
+    recipe = settings.get("recipe", "paper")
+    beneath = asdict(make(Train, a="ROOT", recipe=recipe)) if recipe in RECIPES else {}
+    left_out = {"a", "b", "out", "test_a", "test_b", "seed", "device", "recipe", "score", "log", "keep"}
+    words = ["viceversa", "train", "ROOT", "--recipe", recipe]
+    for name, value in settings.items():
+        known = beneath.get(name)
+        if name in left_out or value is None or value == (list(known) if isinstance(known, tuple) else known):
+            continue
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(words)
+
+
+if __name__ == "__main__":
+    main()
