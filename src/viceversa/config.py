@@ -228,7 +228,7 @@ class Evaluate:
     paired: bool = False
     """Same name means same scene: also PSNR, SSIM and LPIPS. On by itself where all names are the same."""
     lpips: Path | None = None
-    """Folder with the SqueezeNet and LPIPS weight files, for --features squeezenet too. Default: fetched on first use."""
+    """Folder with the weight files of SqueezeNet and LPIPS. Default: fetched on first use."""
     json: bool = False
     """Print one JSON object instead of a table."""
     device: Device = "auto"
