@@ -1,6 +1,7 @@
 """Files are complete or absent, whatever happens in between, and whatever they are called."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -29,6 +30,12 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
 def test_names_of_any_length_and_bytes(tmp_path, name):
     write_bytes(tmp_path / name, b"whole")
     assert os.listdir(tmp_path) == [name]
+
+
+def test_names_that_are_no_text_can_be_written_into_text(tmp_path):
+    name = os.fsdecode("夜".encode("gbk") + b".png")
+    write_text(tmp_path / "x.json", json.dumps({"name": name}, ensure_ascii=False))
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"name": name}
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

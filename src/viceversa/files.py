@@ -64,8 +64,9 @@ def remove_leftovers(folder: Path) -> int:
 
 
 def write_text(path: Path, text: str) -> None:
+    """In UTF-8; of file names that are not, the odd bytes as \\udcxx, which is what JSON reads back."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from viceversa.data.folders import find, left_out_line, lies_inside
+from viceversa.data.folders import find, find_sources, left_out_line, lies_inside
 from viceversa.errors import BadInput
 
 
@@ -137,5 +137,9 @@ def test_names_in_any_bytes_and_of_any_length(tmp_path):
     assert find(tmp_path).paths == find(tmp_path / "list.txt").paths == [tmp_path / name]
     with pytest.raises(BadInput, match="no such file"):
         find("x" * 300)
+    with pytest.raises(BadInput, match="no such folder"):
+        find_sources("x" * 300)
+    with pytest.raises(BadInput, match="no images match"):
+        find("*" * 300)
     with pytest.raises(BadInput, match="no such file"):
         find("a\0b")

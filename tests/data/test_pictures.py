@@ -506,6 +506,18 @@ def test_smaller_copies_and_masks_are_no_pages():
     assert page.notes == () and page.pixels.shape == (40, 60, 3)
 
 
+def test_what_lies_behind_the_only_page_does_no_harm():
+    """A pointer to a next directory that is none."""
+    page = noise(5, 6, 1, np.uint16)
+    data = bytearray(tiff_of([page]))
+    (start,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, start)
+    for place in (3, len(data) - 1, 2**31):
+        struct.pack_into("<I", data, start + 2 + 12 * entries, place)
+        picture = images.read(bytes(data), channels=1)
+        assert np.array_equal(picture.pixels, page) and picture.notes == ()
+
+
 def test_a_place_on_earth_is_kept():
     place = {
         33550: (10.0, 10.0, 0.0),

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from glob import glob, has_magic
@@ -21,7 +22,7 @@ PICTURES = images.SUFFIXES
 NOT_IN_FILE_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
 TOLD = 5
 """Endings that are told apart where files are left out."""
-LOOKED_AT, PIECE, WHOLE = 10_000, 1 << 12, 1 << 30
+LOOKED_AT, PIECE, WHOLE = 2_000, 1 << 12, 1 << 30
 """Files of which it is found out whether they are in the other folder too; bytes of a piece of one, and bytes of
 all files that are read whole for it: a start must not read a million pictures."""
 
@@ -248,10 +249,10 @@ def spread(items: Sequence[T], count: int) -> list[T]:
 
 
 def _inside(root: Path, test_a: str | None, test_b: str | None) -> tuple[str, str, str | None, str | None]:
-    if not root.exists():
+    if not os.path.exists(root):
         raise BadInput(f"{root}: no such folder")
     for name in ("trainA", "trainB"):
-        if not (root / name).is_dir():
+        if not os.path.isdir(root / name):
             raise BadInput(f"{root}: has no folder {name}; give two folders, or one with trainA and trainB")
 
     def there(name: str) -> str | None:
@@ -297,18 +298,18 @@ def _shared(first: list[Path], second: list[Path]) -> tuple[int, int]:
     Nothing is read of files that have a size of their own. Of others three small pieces, and the whole only
     where these are the same, up to WHOLE bytes in all; of a million alike in size, LOOKED_AT.
     """
-    sizes_first, sizes_second = _sizes(first), _sizes(second)
-    there = set(sizes_second.values()) - {0}
-    alike = [path for path in first if sizes_first[path] in there]
+    sizes = {path: _size(path) for path in {*first, *second}}
+    there = {sizes[path] for path in second} - {0}
+    alike = [path for path in first if sizes[path] in there]
     looked_at = spread(alike, LOOKED_AT)
-    wanted = {sizes_first[path] for path in looked_at}
-    known: dict[tuple[int, bytes], list[Path]] = defaultdict(list)
-    for path in spread([path for path in second if sizes_second[path] in wanted], LOOKED_AT):
-        known[sizes_second[path], _pieces(path, sizes_second[path])].append(path)
+    wanted = {sizes[path] for path in looked_at}
+    known: dict[bytes, list[Path]] = defaultdict(list)
+    for path in spread([path for path in second if sizes[path] in wanted], LOOKED_AT):
+        known[_pieces(path, sizes[path])].append(path)
     count, room = 0, WHOLE
     for path in looked_at:
-        size = sizes_first[path]
-        for other in known.get((size, _pieces(path, size)), ()):
+        size = sizes[path]
+        for other in known.get(_pieces(path, size), ()):
             room -= 2 * size
             if size <= 3 * PIECE or room < 0 or _same(path, other):
                 count += 1
@@ -316,12 +317,8 @@ def _shared(first: list[Path], second: list[Path]) -> tuple[int, int]:
     return count, len(first) - len(alike) + len(looked_at)
 
 
-def _sizes(paths: Iterable[Path]) -> dict[Path, int]:
-    """0 for a link whose file is gone: who reads it tells of it."""
-    return {path: _size(path) for path in paths}
-
-
 def _size(path: Path) -> int:
+    """0 for a link whose file is gone: who reads it tells of it."""
     try:
         return path.stat().st_size
     except OSError:
@@ -329,31 +326,30 @@ def _size(path: Path) -> int:
 
 
 def _pieces(path: Path, size: int) -> bytes:
-    """Digest of the whole of a small file, and of a large one's beginning, middle and end."""
-    try:
-        with open(path, "rb") as file:
-            pieces = []
-            for place in (0,) if size <= 3 * PIECE else (0, size // 2, size - PIECE):
-                file.seek(place)
-                pieces.append(file.read(3 * PIECE if size <= 3 * PIECE else PIECE))
-    except OSError:
-        return os.fsencode(path)  # like no other
-    return hashlib.blake2b(b"".join(pieces)).digest()
+    """Size, and digest of a file's beginning, middle and end, or of all of a small one."""
+    pieces = []
+    with suppress(OSError), open(path, "rb") as file:
+        for place in (0, size // 2, size - PIECE) if size > 3 * PIECE else (0,):
+            file.seek(place)
+            pieces.append(file.read(PIECE if size > 3 * PIECE else size))
+    return b"%d %s" % (size, hashlib.blake2b(b"".join(pieces)).digest())
 
 
 def _same(one: Path, other: Path) -> bool:
-    try:
+    with suppress(OSError):
         return os.path.samefile(one, other) or filecmp.cmp(one, other, shallow=False)
-    except OSError:
-        return False
+    return False
 
 
 def digest(paths: Sequence[Path]) -> str:
     """Of the names, below the folder that holds them all, and sizes: whether pictures are still the same ones,
     wherever they lie now, without reading them. In one Unicode form, which file systems may change."""
-    root = os.path.commonpath([path.absolute().parent for path in paths]) if paths else ""
+    split = [os.path.split(path) for path in paths]
+    folders = {folder: os.path.abspath(folder) for folder in {folder for folder, _ in split}}
+    root = os.path.commonpath(folders.values()) if folders else ""
     total = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        name = unicodedata.normalize("NFC", os.path.relpath(path.absolute(), root).replace(os.sep, "/"))
-        total.update(f"{name}\0{_size(path)}\n".encode(errors="surrogateescape"))
+    for path, (folder, name) in zip(paths, split, strict=True):
+        below = f"{folders[folder][len(root) :]}/{name}".replace(os.sep, "/")
+        line = f"{unicodedata.normalize('NFC', below)}\0{_size(path)}\n"
+        total.update(line.encode(errors="surrogateescape"))
     return total.hexdigest()

@@ -129,8 +129,8 @@ def _read(source: Path | bytes, channels: int | None, all_pages: bool) -> list[P
             several = len(frames) > 1
             pictures = [Picture(frame, notes=notes) for frame in (frames if all_pages else frames[:1])]
         else:
-            with _opened(io.BytesIO(data)) as image:
-                pages = _pages(image)
+            with _opened(data) as image:
+                pages = _pages(image, data)
                 several = len(pages) > 1 or (image.format in MOVING and getattr(image, "is_animated", False))
                 pictures = [_decode(image, data, page) for page in (pages if all_pages else pages[:1])]
         if several and len(pictures) == 1:
@@ -188,38 +188,33 @@ def _encoded(picture: Picture | Sequence[Picture], quality: int) -> tuple[bytes,
         raise BadInput(f"{first.format} holds at most {longest} pixels a side, not {width}x{height}; choose PNG")
     if len(pages) > 1 and first.format != "TIFF":
         raise BadInput(f"{first.format} holds one picture, not {len(pages)}; choose TIFF")
-    pages, notes = [_fitting(page) for page in pages], _losses(first)
+    fitting, notes = zip(*map(_fitting, pages), strict=True)
     try:
-        return _by_format(pages, quality), notes
+        return _by_format(fitting, quality), notes[0]
     except Exception:  # metadata of others may hold anything; if it is not that, it comes again
-        if all(page.exif is None for page in pages):
+        if all(page.exif is None for page in fitting):
             raise
-        bare = [replace(page, exif=None) for page in pages]
-        return _by_format(bare, quality), (*notes, f"metadata that {first.format} cannot hold, left out")
+        bare = [replace(page, exif=None) for page in fitting]
+        return _by_format(bare, quality), (*notes[0], f"metadata that {first.format} cannot hold, left out")
 
 
-def _losses(picture: Picture) -> tuple[str, ...]:
-    """What the picture's format cannot hold, in words."""
-    format, exif, notes = picture.format, picture.exif or b"", []
+def _fitting(picture: Picture) -> tuple[Picture, tuple[str, ...]]:
+    """Without what its format cannot hold, and what that is. (Rounding is done in writing.)"""
+    format, notes = picture.format, []
     if picture.alpha is not None and format in WITHOUT_ALPHA:
         notes.append(f"transparency, which {format} does not hold, left out")
+        picture = replace(picture, alpha=None)
     if picture.pixels.dtype == np.uint16 and format not in ("PNG", "TIFF"):
         notes.append(f"16 bits, rounded to the 8 of {format}")
-    if exif and format not in WITH_EXIF:
-        notes.append(f"metadata, which {format} does not hold, left out")
-    elif len(exif) > LONGEST_EXIF.get(format, len(exif)):
-        notes.append(f"metadata of more than {LONGEST_EXIF[format] // 1000} kB, which {format} does not hold, left out")
-    return tuple(notes)
+    longest = LONGEST_EXIF.get(format, 2**32) if format in WITH_EXIF else 0
+    if picture.exif and len(picture.exif) > longest:
+        size = f" of more than {longest // 1000} kB" if longest else ""
+        notes.append(f"metadata{size}, which {format} does not hold, left out")
+        picture = replace(picture, exif=None)
+    return picture, tuple(notes)
 
 
-def _fitting(picture: Picture) -> Picture:
-    """Without what its format cannot hold."""
-    held = picture.format in WITH_EXIF and len(picture.exif or b"") <= LONGEST_EXIF.get(picture.format, 2**32)
-    alpha = None if picture.format in WITHOUT_ALPHA else picture.alpha
-    return replace(picture, exif=picture.exif if held else None, alpha=alpha)
-
-
-def _by_format(pages: list[Picture], quality: int) -> bytes:
+def _by_format(pages: Sequence[Picture], quality: int) -> bytes:
     picture, profile = pages[0], _profile(pages[0])
     if picture.format == "TIFF":
         return sixteen.encode_tiff([_tiff_page(page) for page in pages])
@@ -246,7 +241,7 @@ def on_white(picture: Picture) -> np.ndarray:
     if picture.alpha is None:
         return picture.pixels
     most = np.iinfo(picture.pixels.dtype).max
-    alpha = picture.alpha[..., None].astype(np.uint64)
+    alpha = picture.alpha[..., None].astype(np.uint32)  # which holds 65535 squared, and a half more
     mixed: np.ndarray = (picture.pixels * alpha + most * (most - alpha) + most // 2) // most
     return mixed.astype(picture.pixels.dtype)
 
@@ -344,39 +339,45 @@ def _telling(source: Path | bytes) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(file: Path | io.BytesIO) -> Iterator[Image.Image]:
+def _opened(source: Path | bytes) -> Iterator[Image.Image]:
     """By Pillow, or by pillow-heif, which turns the picture upright itself."""
-    try:
-        image: Image.Image = Image.open(file, formats=FORMATS)
-    except UnidentifiedImageError:
-        with open(file, "rb") if isinstance(file, Path) else file as stream:
-            stream.seek(0)
-            head = stream.read(32)
-            if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-                raise ValueError("a TIFF of another layout; save it with 8 or 16 bits, without signs") from None
-            if head[4:8] != b"ftyp" or not {head[n : n + 4] for n in range(8, 32, 4)} & {b"heic", b"heix", b"mif1"}:
-                raise
+    with open(source, "rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+        head = file.read(32)
+        file.seek(0)
+        brands = {head[n : n + 4] for n in range(8, 32, 4)} if head[4:8] == b"ftyp" else set()
+        if brands & {b"heic", b"heix", b"mif1"} and not brands & {b"avif", b"avis"}:  # ISO 23008-12, 10.2
             if not OTHERS["HEIF"][1]:
-                raise BadInput(f"HEIC is read by pillow-heif: {OTHERS['HEIF'][0]}") from None
-            import pillow_heif
+                raise BadInput(f"HEIC is read by pillow-heif: {OTHERS['HEIF'][0]}")
+            from pillow_heif import HeifImageFile
 
-            stream.seek(0)
-            image = pillow_heif.open_heif(stream).to_pillow()
-            image.format = "HEIF"
-    with image:
-        yield image
+            image: Image.Image = HeifImageFile(file)
+            if image.width * image.height > LARGEST:
+                raise Image.DecompressionBombError
+        else:
+            try:
+                image = Image.open(file, formats=FORMATS)
+            except UnidentifiedImageError:
+                if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+                    raise ValueError("a TIFF of another layout; save it with 8 or 16 bits, without signs") from None
+                raise
+        with image:
+            yield image
 
 
-def _pages(image: Image.Image) -> list[int]:
+def _pages(image: Image.Image, data: bytes) -> list[int]:
     """The numbers of the pictures in a TIFF: not of smaller copies and masks (NewSubfileType, TIFF 6.0)."""
-    if image.format != "TIFF":
-        return [0]
-    pages = []
-    with suppress(EOFError):
-        for number in range(2**16):
-            image.seek(number)
-            if not int(image.tag_v2.get(NEW_SUBFILE_TYPE, 0)) & 0b101:  # type: ignore[attr-defined]
-                pages.append(number)
+    pages: list[int] = []
+    if image.format == "TIFF":
+        with Image.open(io.BytesIO(data), formats=["TIFF"]) as again:
+            for number in range(2**16):
+                try:
+                    again.seek(number)
+                except Exception as error:
+                    if isinstance(error, EOFError) or len(pages) < 2:
+                        break  # the end, or behind the only picture something that is none
+                    raise
+                if not int(again.tag_v2.get(NEW_SUBFILE_TYPE, 0)) & 0b101:  # type: ignore[attr-defined]
+                    pages.append(number)
     return pages or [0]
 
 

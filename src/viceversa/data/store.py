@@ -81,7 +81,7 @@ class Store:
         `budget`: bytes that may be taken on the device or in memory, by default a part of what is free there;
         beyond it, the pixels go into a file in `folder` that vanishes with the process. `on_progress(done,
         all)` may raise, to stop. Raises BadInput when an image is smaller than the crop, and when more than
-        one in ten cannot be read.
+        one in ten (and more than one) cannot be read.
         """
         if resize != "none" and crop > size:
             raise BadInput(f"--crop {crop} is larger than --size {size}: lower it, or raise --size")
@@ -319,10 +319,11 @@ def _check_sizes(sizes: Sequence[tuple[Path, int, int]], shapes: Sequence[tuple[
 
 
 def _broken(results: Sequence[object], count: int) -> list[str]:
-    """What is said of each broken image. Raises BadInput when that is more than one in ten of `count`."""
+    """What is said of each broken image. Raises BadInput where it is more than one, and more than one in ten, of
+    `count`, or all."""
     broken = [str(result) for result in results if isinstance(result, BadImage)]
-    if 10 * len(broken) > count:
-        raise BadInput(f"{len(broken)} of {count} images cannot be read: {'; '.join(broken[:3])}")
+    if len(broken) > max(1, count // 10) or len(broken) == count:
+        raise BadInput(f"{len(broken)} of {words(count, 'image')} cannot be read: {'; '.join(broken[:3])}")
     return broken
 
 

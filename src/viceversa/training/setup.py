@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from .. import __version__, distributed
 from ..config import Train
-from ..data.folders import Sources, find_sources
+from ..data.folders import Sources, find_sources, spread
+from ..data.statistics import COLOURFUL, in_colour
 from ..data.store import Draws, Store, steps_per_epoch
 from ..device import (
     Graphed,
@@ -45,9 +46,11 @@ from . import checkpoint
 from .checkpoint import Position, Saved
 
 FOLDERS = ("a", "b", "test_a", "test_b")
+CPU_A_DAY = 4e16
+"""Multiply-adds that a small machine trains through in a day."""
 FREE = frozenset(
-    ("recipe", "start", "out", "epochs", "decay_epochs", "minutes", "score", "score_every", "patience", "features",
-     "keep", "images", "device", "checkpoint_activations", "log", *FOLDERS)
+    ("recipe", "start", "keep_lightness", "out", "epochs", "decay_epochs", "minutes", "score", "score_every",
+     "patience", "features", "keep", "images", "device", "checkpoint_activations", "log", *FOLDERS)
 )  # fmt: skip
 """What may change midway without a word: it does not change what is trained, or how."""
 TOLD = frozenset(("learning_rate", "batch", "precision", "cycle", "identity", "projected", "adversarial"))
@@ -463,6 +466,17 @@ def load_images(s: Train, sources: Sources, device: torch.device, say: Say, sile
     return stores[0], stores[1]
 
 
+def colour_words(s: Train, sources: Sources, known: dict[str, Any]) -> list[str]:
+    """Colours that are not trained on, and channels that hold none: said, since a recipe may have chosen them."""
+    said = []
+    for name, paths, channels in zip(sources.names, (sources.a, sources.b), s.channels, strict=True):
+        if channels == 1 and any(map(in_colour, spread(paths, 8))):
+            said.append(f"images of {name} are in colour, and are taken as gray (--channels)")
+        if channels == 3 and name in known and known[name]["ranges"]["colour"][1] < COLOURFUL:
+            said.append(f"all images of {name} are gray: --channels with 1 for it would learn them as such")
+    return said
+
+
 # Networks, and the step
 
 
@@ -476,6 +490,11 @@ def choose(s: Train, device: torch.device, sources: Sources, config: dict[str, A
     if how is None:
         compiled = False
         seconds = None if s.minutes is None else 60 * s.minutes
+        if device.type == "cpu" and seconds is None and (days := work(s, sources) / CPU_A_DAY) > 1:
+            say(
+                f"this takes some {days:.0f} days on a CPU; --recipe photo --minutes 30 (or paint, for styles) gives "
+                "pictures in half an hour"
+            )
         if worth_compiling(device, seconds=seconds, operations=work(s, sources)):
             reason = why_not_compile(device)
             compiled = reason is None
@@ -490,7 +509,8 @@ def choose(s: Train, device: torch.device, sources: Sources, config: dict[str, A
 
 def work(s: Train, sources: Sources) -> float:
     """Multiply-adds of the whole run, roughly: 1.1e12 a step at 256 px, width 64, 9 blocks (recipe, "Cost")."""
-    a_step = 1.1e12 * (s.crop / 256) ** 2 * (s.width / 64) ** 2 * (s.blocks + 4) / 13 * s.batch
+    side = s.crop / (2**s.levels if s.generator == "pyramid" else 1)
+    a_step = 1.1e12 * (side / 256) ** 2 * (s.width / 64) ** 2 * (s.blocks + 4) / 13 * s.batch
     steps = steps_per_epoch(len(sources.a), len(sources.b), s.batch) * (s.epochs + s.decay_epochs)
     return float(a_step * steps)
 
