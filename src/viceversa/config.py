@@ -316,8 +316,45 @@ class Export:
     """The file to write; its ending chooses the format: .onnx or .pt2."""
     half: bool = False
     """Weights and arithmetic in half precision."""
+    page: Path | None = None
+    """Write a folder for any static host instead: a page that translates in the visitor's browser, both ways."""
     overwrite: bool = False
     """Replace what exists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Serve models in the browser, and to programs: a page, and an API that holds up.
+
+    viceversa serve [MODEL...]
+    """
+
+    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL...")] = ()
+    """Model files, run folders, names of bundled models, or hf://owner/name. Default: the bundled models."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Default: this machine alone; 0.0.0.0 is all of the network: then give --auth, too."""
+    port: Annotated[int, Within(least=0, most=65535)] = 7860
+    """Port to listen on; 0 takes a free one."""
+    auth: str | None = None
+    """USER:PASSWORD wanted of everybody. Default: $VICEVERSA_AUTH, which other users of this machine cannot see."""
+    allow_origin: tuple[str, ...] = ()
+    """Other sites whose pages may call, such as https://photos.example; a proxy's own address belongs here, too."""
+    open: bool = False
+    """Open the page in this machine's browser."""
+    queue: Count = 64
+    """Pictures that may wait for the network; more are told to come back (503)."""
+    seconds: Above0 = 60.0
+    """Time limit of a picture, waiting included, and of the orderly stop."""
+    megapixels: Above0 = 50.0
+    """Largest picture that is taken."""
+    megabytes: Above0 = 64.0
+    """Largest upload of a picture; films and archives may have eight times that."""
+    memory: str | None = None
+    """Memory for the network, such as 4GB; larger images go by tiles. Default: from what is free."""
+    device: Device = "auto"
+    """auto, cpu, cuda, cuda:1, ..., mps."""
+    precision: Precision = "auto"
+    """auto: bf16 where the chip has it, fp32 elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,17 +380,9 @@ class Demo:
 DATA_FETCH = "data fetch"
 """Two words on the command line; `viceversa data ./fetch DAY` looks at a folder of that name."""
 Command = (
-    Train
-    | Translate
-    | Evaluate
-    | Report
-    | Data
-    | Annotated[Fetch, subcommand(DATA_FETCH)]
-    | Import
-    | Export
-    | Models
-    | Demo
-)
+    Train | Translate | Evaluate | Report | Data | Annotated[Fetch, subcommand(DATA_FETCH)] | Import | Export | Models
+    | Serve | Demo
+)  # fmt: skip
 Settings = TypeVar("Settings")
 LONGEST_NAME = 255
 """Bytes of a file's name, on all common file systems."""

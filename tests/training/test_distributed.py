@@ -1,6 +1,8 @@
 """Several processes make the run that one would make; a lost one is replaced; what differs is said, not waited for."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,8 +120,22 @@ def test_a_run_goes_on_with_another_number_of_processes(folders, tmp_path):  # n
     assert process.returncode == 0, output
     alone = [sys.executable, *(x for x in training(folders, run) if x != "--"), "--epochs", "2", "--decay-epochs", "1"]
     result = subprocess.run(list(map(str, alone)), capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0 and "going on with 1 processes instead of 2" in result.stdout, result.stderr
+    assert result.returncode == 0 and "going on with 1 process instead of 2" in result.stdout, result.stderr
     assert (run / "progress" / "epoch_0003.webp").exists()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if line.get("end_of_epoch")] == [1, 2, 3]
+    assert [line["step"] for line in lines if line.get("end_of_epoch")] == [4, 8, 16]
+
+
+def test_processes_that_see_other_images_say_which(folders, tmp_path):  # noqa: F811
+    for rank in (0, 1):
+        shutil.copytree(folders[0], tmp_path / str(rank) / "day")
+    (tmp_path / "1" / "day" / "05.png").rename(tmp_path / "1" / "day" / "05 again.png")
+    process = torchrun(2, HERE / "worker.py", "images", tmp_path / "run", tmp_path, folders[1])
+    output = ended(process, seconds=240)
+    said = [line for line in output.splitlines() if "said: the processes see different images: first number" in line]
+    assert len(said) == 2 and all("05.png" in line and "05 again.png" in line for line in said), output
+    assert not (tmp_path / "run").exists()
 
 
 def test_buckets_hold_at_most_their_size_and_every_tensor_once():

@@ -52,5 +52,16 @@ def other_settings(out: str, day: str, night: str) -> None:
         sys.exit(2)
 
 
+def other_images(out: str, days: str, night: str) -> None:
+    """Every rank has a folder of its own."""
+    distributed.init("cpu")
+    day = f"{days}/{distributed.rank()}/day"
+    try:
+        viceversa.train(day, night, out=out, size=36, crop=32, width=4, blocks=1, device="cpu")
+    except viceversa.BadInput as wrong:
+        print(f"said: {wrong}", flush=True)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    {"steps": some_steps, "settings": other_settings}[sys.argv[1]](*sys.argv[2:])
+    {"steps": some_steps, "settings": other_settings, "images": other_images}[sys.argv[1]](*sys.argv[2:])

@@ -22,8 +22,7 @@ from ..data.store import draw, load_test
 from ..device import as_it_was, autocast, choose_device, compile_parts, describe, uncompiled
 from ..errors import Failed, Interrupted
 from ..model.cyclegan import CycleGAN, adam, set_learning_rate
-from ..model.file import Model, save_model
-from ..model.hub import BEST, MODEL
+from ..model.file import BEST, MODEL, Model, save_model
 from ..model.networks import describe as describe_network
 from . import checkpoint, setup
 from .checkpoint import Position
