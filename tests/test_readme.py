@@ -96,7 +96,8 @@ def serves(words, place):
     command = [sys.executable, "-m", "viceversa.cli", *words, "--port", "0"]
     with subprocess.Popen(command, cwd=place, env=environment(place), stdout=subprocess.PIPE, text=True) as server:
         try:
-            address = next(found[0] for line in server.stdout if (found := re.search(r"http://[\w.:]+", line)))
+            lines = (re.search(r"http://[\w.:]+", line) for line in server.stdout)
+            address = next(found[0] for found in lines if found)
             with urllib.request.urlopen(f"{address}/healthz", timeout=60) as answer:
                 assert answer.status == 200
         finally:
