@@ -19,8 +19,7 @@ import torch
 
 import viceversa
 from viceversa.config import RECIPES, Train, make
-from viceversa.model.file import load_model, save_model
-from viceversa.model.hub import BUNDLED, resolve
+from viceversa.model.file import BUNDLED, load_model, resolve, save_model
 from viceversa.training.metrics import read_run
 
 

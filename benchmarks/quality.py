@@ -28,7 +28,7 @@ from viceversa.device import describe
 from viceversa.model.cyclegan import build
 from viceversa.model.file import Model, load_model, save_model
 from viceversa.model.networks import PatchDiscriminator
-from viceversa.training.setup import generators, learning_rate
+from viceversa.training.setup import generators, schedule_of
 
 
 def main() -> None:
@@ -94,18 +94,19 @@ def train_plain(root: Path, folder: Path, minutes: float, seed: int) -> None:
     target = folder / "model.safetensors"
     if target.exists():
         return
-    s = make(Train, a=root, seed=seed)
+    s = make(Train, a=root, seed=seed, minutes=minutes)
     sources = find_sources(s.a)
     stores = [
         Store.load(p, channels=3, size=s.size, resize=s.resize, crop=s.crop, device=torch.device("cpu"))
         for p in (sources.a, sources.b)
     ]
-    counts = [len(store.paths) for store in stores]
+    counts = len(stores[0].paths), len(stores[1].paths)
+    schedule = schedule_of(s, counts, 1)
     model = build(*generators(s), lambda c: PatchDiscriminator(c, s.width), history=s.history, crop=s.crop, seed=seed)
     reference = Reference(model)
     began, step, seconds = time.monotonic(), 0, 0.0
     while seconds < 60 * minutes:
-        rate = learning_rate(1 + 200 * seconds / (60 * minutes), s.epochs, s.decay_epochs, s.learning_rate)
+        rate = schedule.learning_rate(step, seconds)
         for optimizer in (reference.adam_g, reference.adam_d):
             optimizer.param_groups[0]["lr"] = rate
         d = draw(seed, step, *counts, 1)

@@ -258,9 +258,10 @@ def test_devices_and_formats_that_are_not_there_are_named():
 
 def test_importing_leaves_the_process_as_it_was():
     code = """
-import torch, viceversa
+import warnings, torch, viceversa
+from PIL import Image
 def settings():
-    return torch.get_num_threads(), torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
+    return torch.get_num_threads(), torch.backends.cudnn.benchmark, len(warnings.filters), Image.MAX_IMAGE_PIXELS
 before = settings()
 from viceversa import Translator, evaluate, load, train
 after = settings()

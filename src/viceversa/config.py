@@ -131,6 +131,9 @@ class Train(Networks):
     the native size, for high-resolution photos."""
     channels: tuple[Literal[1, 3], Literal[1, 3]] = (3, 3)
     """Channels of each domain: 3 colour, 1 gray."""
+    keep_lightness: bool = False
+    """Of a model that colours gray pictures (--channels 1 3): in use it gives the colours alone, and the lightness of
+    each picture stays exactly as it is."""
 
     cycle: Weight = 10.0
     """Weight of the cycle loss (lambda, equation 3)."""
@@ -313,8 +316,45 @@ class Export:
     """The file to write; its ending chooses the format: .onnx or .pt2."""
     half: bool = False
     """Weights and arithmetic in half precision."""
+    page: Path | None = None
+    """Write a folder for any static host instead: a page that translates in the visitor's browser, both ways."""
     overwrite: bool = False
     """Replace what exists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Serve models in the browser, and to programs: a page, and an API that holds up.
+
+    viceversa serve [MODEL...]
+    """
+
+    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL...")] = ()
+    """Model files, run folders, names of bundled models, or hf://owner/name. Default: the bundled models."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Default: this machine alone; 0.0.0.0 is all of the network: then give --auth, too."""
+    port: Annotated[int, Within(least=0, most=65535)] = 7860
+    """Port to listen on; 0 takes a free one."""
+    auth: str | None = None
+    """USER:PASSWORD wanted of everybody. Default: $VICEVERSA_AUTH, which other users of this machine cannot see."""
+    allow_origin: tuple[str, ...] = ()
+    """Other sites whose pages may call, such as https://photos.example; a proxy's own address belongs here, too."""
+    open: bool = False
+    """Open the page in this machine's browser."""
+    queue: Count = 64
+    """Pictures that may wait for the network; more are told to come back (503)."""
+    seconds: Above0 = 60.0
+    """Time limit of a picture, waiting included, and of the orderly stop."""
+    megapixels: Above0 = 50.0
+    """Largest picture that is taken."""
+    megabytes: Above0 = 64.0
+    """Largest upload of a picture; films and archives may have eight times that."""
+    memory: str | None = None
+    """Memory for the network, such as 4GB; larger images go by tiles. Default: from what is free."""
+    device: Device = "auto"
+    """auto, cpu, cuda, cuda:1, ..., mps."""
+    precision: Precision = "auto"
+    """auto: bf16 where the chip has it, fp32 elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,17 +380,9 @@ class Demo:
 DATA_FETCH = "data fetch"
 """Two words on the command line; `viceversa data ./fetch DAY` looks at a folder of that name."""
 Command = (
-    Train
-    | Translate
-    | Evaluate
-    | Report
-    | Data
-    | Annotated[Fetch, subcommand(DATA_FETCH)]
-    | Import
-    | Export
-    | Models
-    | Demo
-)
+    Train | Translate | Evaluate | Report | Data | Annotated[Fetch, subcommand(DATA_FETCH)] | Import | Export | Models
+    | Serve | Demo
+)  # fmt: skip
 Settings = TypeVar("Settings")
 LONGEST_NAME = 255
 """Bytes of a file's name, on all common file systems."""
@@ -360,7 +392,9 @@ SMALL_COPY = {
     "projected": 0.7, "ema": 0.999, "resize": "short", "size": 256, "crop": 240,
 }  # fmt: skip
 """Colours, light and weather change, and everything stays where it is."""
-HIGH_RESOLUTION = SMALL_COPY | {"levels": 2, "projected": 1.0, "size": 480, "crop": 448, "identity": 2.0}
+HIGH_RESOLUTION = SMALL_COPY | {
+    "levels": 2, "projected": 0.8, "size": 480, "crop": 448, "zoom": 1.6, "identity": 2.0,
+}  # fmt: skip
 NEW_TEXTURE = {
     "upsample": "nearest", "width": 32, "blocks": 6, "projected": 1.0, "ema": 0.999, "size": 286, "crop": 256,
 }  # fmt: skip
@@ -372,8 +406,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paint": SMALL_COPY,
     "fast": NEW_TEXTURE | {"size": 143, "crop": 128},
     "demo": {
-        "minutes": 4.2, "epochs": 1, "decay_epochs": 1, "resize": "short", "size": 128, "crop": 96, "width": 24,
-        "blocks": 3, "discriminator_layers": 2, "upsample": "nearest", "learning_rate": 5e-4, "ema": 0.99, "seed": 1,
+        "minutes": 4.0, "epochs": 1, "decay_epochs": 1, "resize": "short", "size": 128, "crop": 96, "seed": 1,
+        "generator": "pyramid", "levels": 1, "upsample": "nearest", "width": 24, "blocks": 4, "discriminator_layers": 2,
+        "projected": 0.5, "identity": 2.0, "learning_rate": 5e-4, "ema": 0.99,
     },
     # What the articles name. Their pages in docs/recipes give the reasons, where a row is not one of the above.
     "drive": HIGH_RESOLUTION,
@@ -386,7 +421,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "map": NEW_TEXTURE | {"identity": 0.0},
     "face": NEW_TEXTURE | {"size": 143, "crop": 128, "identity": 0.0, "cycle": 5.0},  # shapes may change
     "avatar": NEW_TEXTURE | {"identity": 0.0, "cycle": 5.0},
-    "colour": NEW_TEXTURE | {"channels": (1, 3), "identity": 0.0},  # which needs equal channels
+    "colour": NEW_TEXTURE | {"channels": (1, 3), "keep_lightness": True, "identity": 0.0},  # which needs equal channels
     # The frozen network knows photos in colour, 8 bit: it has no say here.
     "medical": NEW_TEXTURE | {"channels": (1, 1), "resize": "short", "projected": 0.0, "identity": 0.0},
 }  # fmt: skip

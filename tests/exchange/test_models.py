@@ -5,7 +5,7 @@ import json
 import pytest
 
 from viceversa.cli import main
-from viceversa.model import hub
+from viceversa.model import file
 from viceversa.model.file import Model, save_model
 from viceversa.model.networks import Generator
 
@@ -21,7 +21,7 @@ CARD = {
 
 @pytest.fixture
 def shipped(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "BUNDLED", tmp_path)
+    monkeypatch.setattr(file, "BUNDLED", tmp_path)
     network = Generator(width=2, blocks=1).build()
     save_model(tmp_path / "day2night.safetensors", Model({"ab": network, "ba": network}, ("day", "night")))
     (tmp_path / "day2night.json").write_text(json.dumps(CARD), encoding="utf-8")
@@ -56,6 +56,6 @@ def test_what_is_not_there_is_told(shipped, capsys, monkeypatch):
     (shipped / "maps.json").write_text("{")
     assert main(["models", "maps"]) == 2
     assert "maps.json: this model's card is no JSON object" in capsys.readouterr().err
-    monkeypatch.setattr(hub, "BUNDLED", shipped / "none")
+    monkeypatch.setattr(file, "BUNDLED", shipped / "none")
     assert main(["models"]) == 0
     assert capsys.readouterr().out == "no models come with this installation\n"

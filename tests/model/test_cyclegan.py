@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from viceversa.model.cyclegan import CycleGAN, Weights, adam, step
+from viceversa.model.cyclegan import CycleGAN, Weights, adam, build, step
 from viceversa.model.history import History
 from viceversa.model.losses import least_squares, log_likelihood
 from viceversa.model.networks import Generator, InstanceNorm, PatchDiscriminator
@@ -87,3 +87,28 @@ def test_moving_average_follows_the_generators():
         model.update_average()
     assert torch.allclose(average, now, atol=1e-5)
     assert model.generators()["ab"] is model.average_ab
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_loss_that_is_no_number_changes_nothing(fused):
+    """Not a weight, not a moment: fused Adam looks at it on the device; elsewhere (Apple) the host does."""
+    spec = Generator(width=2, blocks=1)
+    model = build(spec, spec, lambda c: PatchDiscriminator(c, 2, 2), history=0, crop=16, seed=0)
+    optimizers = adam(model, 2e-4)
+    if not fused:
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["fused"] = False
+    good, chance = torch.rand(2, 1, 3, 16, 16), torch.zeros(2, 1, 2)
+    step(model, *good, *chance, optimizers, Weights(), nullcontext)
+    states = [optimizer.state[p] for optimizer in optimizers for p in optimizer.param_groups[0]["params"]]
+
+    def held():
+        return [value.clone() for state in (model.state_dict(), *states) for value in state.values()]
+
+    before = held()
+    losses = step(model, good[0] * torch.nan, good[1], *chance, optimizers, Weights(), nullcontext)
+    assert losses["cycle/a"].isnan()
+    assert all(map(torch.equal, before, held()))
+    step(model, *good, *chance, optimizers, Weights(), nullcontext)
+    after = held()
+    assert all(value.isfinite().all() for value in after) and not all(map(torch.equal, before, after))

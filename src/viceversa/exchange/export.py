@@ -37,9 +37,8 @@ from .. import __version__
 from ..config import Export
 from ..errors import BadInput, Failed
 from ..files import replacing
-from ..model.file import Model, load_model
+from ..model.file import Model, load_model, resolve
 from ..model.frozen import Frozen, looked_at
-from ..model.hub import resolve
 from ..model.networks import Generator
 
 Translate = Callable[[Tensor], Tensor]

@@ -9,21 +9,18 @@ with its running statistics. Nothing is unpickled but tensors and plain containe
 """
 
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, zip_longest
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..config import Import
 from ..errors import BadInput
-from ..model.file import Model, save_model
+from ..model.file import Model, read_weights, save_model
 from ..model.networks import Generator, Norm, ResnetGenerator, UnetGenerator, describe
 from ..model.pyramid import PyramidGenerator
 
@@ -85,31 +82,6 @@ class Unfit(BadInput):
 
 class IsDiscriminator(Unfit):
     """These weights judge images; they make none."""
-
-
-def read_weights(file: Path) -> Any:
-    """What a .pth or .safetensors file holds: tensors in dictionaries, plain values. Runs nothing in it."""
-    if not file.is_file():
-        raise BadInput(f"no file {file}")
-    try:
-        with safe_open(file, "pt") as opened:
-            if "viceversa" in (opened.metadata() or {}):
-                raise BadInput(f"{file} is a model of viceversa already: use it as it is")
-            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except SafetensorError:
-        pass
-    try:
-        with warnings.catch_warnings(action="ignore"):  # about the version of the pickle
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        found = re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error))
-        held = f"it wants to run {found[1]}" if found else "something else, or damaged"
-        raise BadInput(
-            f"{file} is not plain weights ({held}): refused, and nothing in it was run; save a state_dict()"
-        ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise BadInput(f"{file} is no file of PyTorch weights, or was cut short ({reason})") from None
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from typing import Any
 
 from ..config import Models
 from ..errors import BadInput
-from ..model.file import load_model
-from ..model.hub import bundled
+from ..model.file import bundled, load_model
 from ..model.networks import describe
 from ..terminal import say
 

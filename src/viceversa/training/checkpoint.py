@@ -22,11 +22,11 @@ from .. import distributed
 from ..errors import BadInput, Failed
 from ..files import remove_leftovers, replacing, write_text
 from ..model.cyclegan import CycleGAN, Optimizers
-from ..model.file import Model, write_tensors
-from ..model.hub import MODEL, epoch_path
+from ..model.file import MODEL, Model, epoch_path, write_tensors
 
 FORMAT = 1
 KEPT = 2
+GOOD = "what was saved before is good"
 
 
 @dataclass(kw_only=True)
@@ -75,9 +75,10 @@ def save(run: Path, model: CycleGAN, optimizers: Optimizers, at: Position, shown
         averages = {way: f"average_{way}" for way in shown.generators} if model.ema else {}
         write_tensors(path, model.state_dict() | histories | optimizer_tensors(optimizers), shown, averages)
         mark(run, at)
-    except (OSError, Failed) as error:
-        why = getattr(error, "strerror", None) or error
-        raise Failed(f"cannot write the checkpoint {path}: {why}; what was saved before is good") from None
+    except OSError as error:
+        raise Failed(f"cannot write {error.filename or path}: {error.strerror}; {GOOD}") from None
+    except Failed as failure:
+        raise Failed(f"{failure}; {GOOD}") from None
     for old in found(run)[:-KEPT]:
         for one in (old.with_suffix(".json"), old):
             with suppress(OSError):

@@ -3,7 +3,8 @@
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
@@ -85,7 +86,8 @@ class Metrics:
         """A sentence of the watch."""
         self.write(step, epoch, seconds, warning=text)
         if self.board:
-            self.board.add_text("warning", text, step)
+            with self.told("tensorboard"):
+                self.board.add_text("warning", text, step)
 
     def pictures(self, step: int, grids: Mapping[str, np.ndarray]) -> None:
         """The grids of `progress.Shown`, for TensorBoard only, as JPEG: a tenth of the bytes of PNG."""
@@ -101,24 +103,34 @@ class Metrics:
             value = Summary.Value(tag=f"progress/{self.tag(direction)}", image=image)
             writer = self.board.file_writer
             assert writer is not None  # until close
-            writer.add_summary(Summary(value=[value]), step)
+            with self.told("tensorboard"):
+                writer.add_summary(Summary(value=[value]), step)
 
     def close(self) -> None:
-        self.file.close()
-        if self.board:
-            self.board.close()
+        with self.told():
+            self.file.close()
+            if self.board:
+                self.board.close()
+
+    @contextmanager
+    def told(self, name: str = "metrics.jsonl") -> Iterator[None]:
+        """A full disk in one line that names the file (TensorBoard's writer tells later what its thread met)."""
+        try:
+            yield
+        except OSError as error:
+            path = error.filename or self.path.with_name(name)
+            raise Failed(f"cannot write {path}: {error.strerror}; what was saved before is good") from None
 
     def write(self, step: int, epoch: int, seconds: float, **what: Any) -> None:
-        try:
+        with self.told():
             self.file.write(line({"step": step, "epoch": epoch, "seconds": seconds, **what}))
-        except OSError as error:
-            raise Failed(f"cannot write {self.path}: {error.strerror}") from None
         self.lines += 1
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if self.board:
-            for tag, value in values.items():
-                self.board.add_scalar(tag, value, step)
+            with self.told("tensorboard"):
+                for tag, value in values.items():
+                    self.board.add_scalar(tag, value, step)
 
     def tag(self, key: str) -> str:
         """A key in the person's names: cycle/a -> cycle/day, adversarial/ab -> adversarial/day2night."""

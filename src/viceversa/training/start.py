@@ -9,8 +9,7 @@ from torch import Tensor
 from ..config import Train
 from ..errors import BadInput
 from ..model.cyclegan import CycleGAN
-from ..model.file import load_model
-from ..model.hub import resolve
+from ..model.file import load_model, resolve
 from . import checkpoint
 from .setup import Say, flag, generators
 

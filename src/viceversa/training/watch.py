@@ -30,17 +30,20 @@ class Alarm:
         return rings
 
 
+# What helps from here on comes first; networks and seed cannot change midway, so these are for a new run.
 WON = (
     "the discriminator of {target} has won (its loss stays near 0), so the generator learns little from it. "
-    "What helps: more images of {target}, fewer --discriminator-layers, or a smaller --learning-rate."
+    "What helps: a smaller --learning-rate, or more images of {target} (--images changed); or a new run with fewer "
+    "--discriminator-layers."
 )
 COLLAPSED = (
     "{source} to {target} has collapsed: different pictures of {source} become nearly the same {target}. "
-    "What helps: more images, a larger --cycle, fewer --discriminator-layers, or another --seed."
+    "What helps: more images (--images changed), or a larger --cycle; or a new run with fewer --discriminator-layers "
+    "or another --seed."
 )
 INVERTED = (
     "{source} to {target} looks inverted: bright becomes dark and dark bright. Unless the two domains differ "
-    "in just this, start again with another --seed; --identity 5 or more keeps it from happening."
+    "in just this, begin a new run with another --seed; --identity 5 or more keeps it from happening."
 )
 
 

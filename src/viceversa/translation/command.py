@@ -126,7 +126,7 @@ def command_translate(t: Translate) -> int:
     """Translate what is not there yet, and tell of what failed. Raises BadInput, Failed and Interrupted."""
     check_wishes(t)
     planned, lines = ([], []) if t.watch else plan(t)
-    translator = load(t.model, device=t.device, precision=t.precision, memory=t.memory)
+    translator = load(t.model, epoch=t.epoch, device=t.device, precision=t.precision, memory=t.memory)
     there = translator.model.direction(t.to)
     if t.round_trip:
         translator.model.direction(translator.domains[there == "ba"])  # which must be there

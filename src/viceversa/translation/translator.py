@@ -18,9 +18,8 @@ from ..data import profiles
 from ..data.sixteen import to_8_bit
 from ..device import choose_device, choose_dtype, free, use_available_cores
 from ..errors import BadInput
-from ..model.file import Model, load_model, save_model
+from ..model.file import Model, load_model, resolve, save_model
 from ..model.frozen import Seeing, shared
-from ..model.hub import resolve
 from ..model.networks import Generator
 from . import tiles
 from .detail import resize, with_detail
@@ -37,13 +36,17 @@ class Direction(Protocol):
     def __call__(self, image: Any, *, size: int | None = None, strength: float = 1.0) -> Any: ...
 
 
-def load(model: Any, *, device: str = "auto", precision: str = "auto", memory: str | int | None = None) -> "Translator":
+def load(
+    model: Any, *, epoch: int | None = None, device: str = "auto", precision: str = "auto",
+    memory: str | int | None = None,
+) -> "Translator":  # fmt: skip
     """The translator of a model: a file, a run folder, hf://owner/name, what `train` returned, or a `Model`.
 
-    `memory`, such as "4GB", is what the network may take; larger images go by tiles. Raises BadInput.
+    `epoch`: of a run, instead of its best or last. `memory`, such as "4GB", is what the network may take; larger
+    images go by tiles. Raises BadInput.
     """
     if not isinstance(model, Model):
-        model = load_model(resolve(getattr(model, "folder", model)))
+        model = load_model(resolve(getattr(model, "folder", model), epoch))
     return Translator(model, device=device, precision=precision, memory=memory)
 
 

@@ -2,16 +2,19 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from viceversa.errors import BadInput
-from viceversa.model import hub as hub_module
-from viceversa.model.hub import bundled, resolve
+from viceversa.model import file
+from viceversa.model.file import bundled, load_model, resolve
 
 
 def write(path, text="weights"):
@@ -135,8 +138,7 @@ def hub(tmp_path):
 ASK = """
 import sys
 from viceversa.errors import BadInput
-from viceversa.model import hub as hub_module
-from viceversa.model.hub import bundled, resolve
+from viceversa.model.file import resolve
 for name in sys.argv[1:]:
     try:
         print(resolve(name).read_text())
@@ -200,7 +202,7 @@ def test_what_the_hub_does_not_have_is_said_in_one_line(hub, tmp_path):
 @pytest.fixture
 def shipped(tmp_path, monkeypatch):
     """Two models that come with the package."""
-    monkeypatch.setattr(hub_module, "BUNDLED", tmp_path / "assets")
+    monkeypatch.setattr(file, "BUNDLED", tmp_path / "assets")
     return {name: write(tmp_path / f"assets/{name}.safetensors") for name in ("day2night", "maps")}
 
 
@@ -218,3 +220,23 @@ def test_a_bundled_name_is_a_model(shipped, tmp_path, monkeypatch):
 def test_an_exported_file_is_no_model(tmp_path, ending):
     with pytest.raises(BadInput, match="for other programs, and cannot be trained through: give the model"):
         resolve(write(tmp_path / f"night.{ending}"))
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ("{", "its description cannot be read"),
+        ("[]", "its description cannot be read"),
+        ("{}", "its description cannot be read"),
+        ('{"format": 99}', "written by a newer viceversa (format 99): upgrade"),
+        (
+            '{"format": 1, "domains": ["a", "b"], "generators": {"ab": {"kind": "resnet", "wings": 2}}}',
+            "does not know (Generator.__init__() got an unexpected keyword argument 'wings'): upgrade",
+        ),
+        ('{"format": 1, "domains": ["a", "b"], "generators": {"ab": {"width": 2}}}', "do not fit its description"),
+    ],
+)
+def test_a_description_that_makes_no_sense_is_one_line(tmp_path, head, words):
+    save_file({"ab.x": torch.zeros(1)}, tmp_path / "odd.safetensors", {"viceversa": head})
+    with pytest.raises(BadInput, match=re.escape(words)):
+        load_model(tmp_path / "odd.safetensors")

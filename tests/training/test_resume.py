@@ -1,0 +1,335 @@
+"""A run goes on where it was, with what may change, and refuses what would lose or spoil it; nothing is silent."""
+
+import fcntl
+import json
+import os
+import re
+import resource
+import shutil
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from test_train import PYTHON, folders, made, start, until  # noqa: F401 (a fixture)
+
+import viceversa
+from viceversa.errors import BadInput, Failed
+from viceversa.model.file import Model, resolve, save_model
+from viceversa.model.networks import Generator
+from viceversa.training.checkpoint import keep_epoch
+from viceversa.training.metrics import Metrics, read
+
+SHORT = {**PYTHON, "epochs": 2, "decay_epochs": 0}
+
+
+def go(folders, run, **choices):  # noqa: F811
+    return viceversa.train(*folders, out=run, **{**SHORT, **choices})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def two_epochs(folders, tmp_path_factory):  # noqa: F811
+    run = tmp_path_factory.mktemp("short") / "run"
+    go(folders, run)
+    return run
+
+
+@pytest.fixture
+def run(two_epochs, tmp_path):
+    """A finished run of two epochs, to be spoilt or trained on."""
+    return Path(shutil.copytree(two_epochs, tmp_path / "run"))
+
+
+# Checkpoints
+
+
+def heads(run):
+    return sorted((run / "checkpoint").glob("*.json"))
+
+
+@pytest.mark.parametrize("spoil", ["tensors", "heads", "gone"])
+def test_where_no_checkpoint_can_be_read_nothing_begins_anew(folders, run, spoil):  # noqa: F811
+    for head in heads(run):
+        if spoil == "tensors":
+            file = head.with_suffix(".safetensors")
+            file.write_bytes(b"\xff" * file.stat().st_size)
+        elif spoil == "heads":
+            head.write_text("{")
+    if spoil == "gone":
+        shutil.rmtree(run / "checkpoint")
+    before = contents(run)
+    with pytest.raises(BadInput, match="step_0000000" if spoil != "gone" else "no checkpoint to go on from"):
+        go(folders, run, epochs=3)
+    assert contents(run) == before
+
+
+def test_what_a_newer_version_adds_is_left_out_and_what_it_changes_is_refused(folders, run):  # noqa: F811
+    for head in heads(run):
+        head.write_text(json.dumps({**json.loads(head.read_text()), "mood": "good"}))
+    assert go(folders, run, epochs=3).epoch == 3
+    for head in heads(run):
+        head.write_text(json.dumps({**json.loads(head.read_text()), "format": 2}))
+    before = contents(run)
+    with pytest.raises(BadInput, match="newer viceversa"):
+        go(folders, run, epochs=4)
+    assert contents(run) == before
+
+
+def test_the_end_of_an_epoch_that_a_kill_cut_off_is_made_up_for(folders, run):  # noqa: F811
+    """Checkpoints are saved first; pictures, scores and models can be made again."""
+    before, whole = contents(run), made(run)
+    head = heads(run)[-1]
+    told = json.loads(head.read_text())
+    head.write_text(json.dumps({**told, "due": True}))
+    for name in (
+        "model.safetensors",
+        "progress/epoch_0002.webp",
+        "progress/day2night.gif",
+        "epochs/epoch_0002.safetensors",
+    ):
+        (run / name).unlink()
+    assert go(folders, run).epoch == 2
+    after = contents(run)
+    assert after.keys() == before.keys() and made(run) == whole
+    assert all(after[name] == before[name] for name in before if name.startswith("progress/"))
+    assert after["metrics.jsonl"] == before["metrics.jsonl"]
+
+
+# One process at a time
+
+
+def test_a_second_process_is_refused_and_the_first_goes_on(folders, tmp_path):  # noqa: F811
+    process = start(folders, tmp_path / "run")
+    until(process, tmp_path / "run", "config.json")
+    with pytest.raises(BadInput, match=rf"is being trained by process {process.pid} on {socket.gethostname()} since"):
+        viceversa.train(*folders, out=tmp_path / "run", **PYTHON)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    ends = [line["epoch"] for line in read(tmp_path / "run") if line.get("end_of_epoch")]
+    assert ends == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_dead_processes_left_is_taken_over_and_removed(folders, run):  # noqa: F811
+    (run / ".holder.json").write_text(json.dumps({"host": "elsewhere", "process": 1, "since": "yesterday"}))
+    left = (".config.77.partial.json", "progress/.epoch_0001.77.partial.webp", "checkpoint/.1a2b3c4d.partial")
+    for name in left:
+        (run / name).write_bytes(b"RIFF")
+    go(folders, run)
+    assert not [p for p in run.rglob(".*") if p.name != ".lock"]
+
+
+def test_where_a_file_system_has_no_locks_that_is_said(folders, tmp_path, monkeypatch, capsys):  # noqa: F811
+    def flock(fd, how):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    go(folders, tmp_path / "run", epochs=1)
+    assert "this file system has no locks" in capsys.readouterr().out
+
+
+def test_a_folder_that_comes_to_nothing_is_not_left(folders, tmp_path):  # noqa: F811
+    with pytest.raises(BadInput):
+        go((folders[0], tmp_path / "nowhere"), tmp_path / "a" / "b" / "run")
+    assert not (tmp_path / "a").exists()
+
+
+# What may change
+
+
+def test_what_changes_no_meaning_changes_without_a_word(folders, run, capsys):  # noqa: F811
+    go(folders, run, epochs=3, checkpoint_activations=True, log="tensorboard", patience=3, keep=5)
+    assert "from here on" not in capsys.readouterr().out
+    assert json.loads((run / "config.json").read_text())["changes"] == []
+
+
+def test_advice_can_be_followed_and_is_kept(folders, run, capsys):  # noqa: F811
+    lines = read(run)
+    go(folders, run, epochs=4, learning_rate=1e-4, batch=2, cycle=5.0, precision="auto")
+    said = capsys.readouterr().out
+    for words in ("--learning-rate is 0.0001, it was 0.0002", "--batch is 2, it was 1", "--cycle is 5.0, it was 10.0"):
+        assert f"from here on {words}" in said
+    (change,) = json.loads((run / "config.json").read_text())["changes"]
+    assert change["epochs"] == 2 and change["learning_rate"] == [2e-4, 1e-4] and change["batch"] == [1, 2]
+    after = read(run)
+    assert after[: len(lines)] == lines  # none is lost, though an epoch has half as many steps now
+    assert [line["step"] for line in after if line.get("end_of_epoch")] == [8, 16, 20, 24]
+    assert [line["epoch"] for line in after if line.get("end_of_epoch")] == [1, 2, 3, 4]
+    go(
+        folders, run, epochs=5, learning_rate=1e-4, batch=2, cycle=5.0, precision="auto"
+    )  # from the newest, not the highest
+    assert read(run)[: len(after)] == after and "from here on" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("choices", "named"),
+    [({"width": 8}, "--width is 8 but was 4"), ({"seed": 4}, "--seed"), ({"names": ("x", "y")}, "--names"),
+     ({"crop": 28}, "--crop"), ({"projected": 1.0}, "--projected"), ({"ema": 0.5}, "--ema")],
+)  # fmt: skip
+def test_what_cannot_change_is_named(folders, run, choices, named):  # noqa: F811
+    before = contents(run)
+    with pytest.raises(BadInput, match=named):
+        go(folders, run, epochs=3, **choices)
+    assert contents(run) == before
+
+
+# Images
+
+
+@pytest.fixture
+def moved(folders, run, tmp_path):  # noqa: F811
+    """The same photos and the same run, elsewhere, under other names."""
+    there = [Path(shutil.copytree(folder, tmp_path / f"archive-{folder.name}")) for folder in folders]
+    return there, Path(shutil.copytree(run, tmp_path / "moved"))
+
+
+def test_moved_photos_and_a_moved_run_go_on(moved):
+    photos, run = moved
+    went_on = go(photos, run, epochs=3)
+    assert went_on.epoch == 3 and went_on.domains == ("day", "night")
+
+
+def test_other_photos_are_noticed_in_numbers_and_gone_on_with_when_asked(moved, capsys):
+    photos, run = moved
+    held = set(json.loads((run / "config.json").read_text())["kept_out"]["a"])
+    in_training = sorted(path for path in photos[0].iterdir() if path.name not in held)
+    in_training[0].unlink()
+    Image.new("RGB", (48, 40), "red").save(in_training[1])  # another picture under the same name
+    for n in range(3):
+        Image.new("RGB", (48, 40), (n, 0, 0)).save(photos[1] / f"new{n}.png")
+    before = contents(run)
+    with pytest.raises(
+        BadInput, match=r"day: 1 new or changed, 2 missing; night: 3 new or changed, 0 missing.*--images"
+    ):
+        go(photos, run, epochs=3)
+    assert contents(run) == before
+    assert go(photos, run, epochs=3, images="changed").epoch == 3
+    config = json.loads((run / "config.json").read_text())
+    assert config["images"] == {"a": 7, "b": 11, "test_a": 4, "test_b": 4}
+    assert set(config["kept_out"]["a"]) == held  # what was never trained on still is not
+    capsys.readouterr()
+    assert go(photos, run, epochs=4).epoch == 4  # the list is the new one now
+
+
+def test_tests_that_come_later_are_taken_and_said(folders, tmp_path, capsys):  # noqa: F811
+    root, run = tmp_path / "root", tmp_path / "run"
+    for folder, name in zip(folders, ("trainA", "trainB"), strict=True):
+        shutil.copytree(folder, root / name)
+    viceversa.train(root, out=run, **SHORT)
+    before = json.loads((run / "config.json").read_text())
+    for side in "AB":
+        (root / f"test{side}").mkdir()
+        for n in range(2):
+            Image.new("RGB", (48, 40), (9, n, 9)).save(root / f"test{side}" / f"{n}.png")
+    capsys.readouterr()
+    viceversa.train(root, out=run, **{**SHORT, "epochs": 3})
+    said = capsys.readouterr().out
+    assert said.count("2 test images of") == 2 and "the 4 that were kept out of training stay out of it" in said
+    after = json.loads((run / "config.json").read_text())
+    assert after["images"] == {"a": 8, "b": 8, "test_a": 2, "test_b": 2}
+    assert after["kept_out"] == before["kept_out"]
+
+
+@pytest.mark.parametrize("where", ["day", "day/deep/run", "night/run"])
+def test_a_run_among_its_images_is_refused(folders, tmp_path, where):  # noqa: F811
+    day, night = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in folders)
+    before = contents(tmp_path)
+    with pytest.raises(BadInput, match="--out"):
+        go((day, night), tmp_path / where)
+    assert contents(tmp_path) == before
+
+
+# Models of earlier epochs
+
+
+def test_models_of_epochs_are_kept_and_used(folders, tmp_path):  # noqa: F811
+    run = go(folders, tmp_path / "run", epochs=2, ema=0.9)
+    image = Image.open(sorted(folders[0].iterdir())[0])
+    kept = sorted(path.name for path in (run.folder / "epochs").iterdir())
+    assert kept[0] == "epoch_0001.safetensors" and kept[-1] == "epoch_0002.safetensors"
+    first, last = (viceversa.load(run, epoch=epoch) for epoch in (1, 2))
+    assert first.model.info["training"]["epoch"] == 1
+    made_by = [np.asarray(model(image, to="night")) for model in (first, last, viceversa.load(run))]
+    assert not np.array_equal(made_by[0], made_by[1]) and np.array_equal(made_by[1], made_by[2])
+    with pytest.raises(BadInput, match=r"epoch 7 .*is not kept; those kept are 1, 2"):
+        viceversa.load(run, epoch=7)
+    with pytest.raises(BadInput, match="run folder"):
+        viceversa.load(run.folder / "model.safetensors", epoch=1)
+    # A checkpoint is a model too: the moving average, as everywhere.
+    newest = heads(run.folder)[-1].with_suffix(".safetensors")
+    assert resolve(run.folder / "checkpoint") == newest
+    for model in (newest, run.folder / "checkpoint"):
+        assert np.array_equal(np.asarray(viceversa.load(model)(image, to="night")), made_by[1])
+
+
+def test_so_many_models_are_kept_evenly_spread(tmp_path):
+    for epoch in range(1, 101):
+        (tmp_path / "model.safetensors").unlink(missing_ok=True)
+        (tmp_path / "model.safetensors").write_text(f"of epoch {epoch}")
+        keep_epoch(tmp_path, epoch, keep=10)
+        kept = sorted((tmp_path / "epochs").iterdir())
+        assert len(kept) <= 10 and (epoch < 2 or len(kept) >= min(epoch, 5))
+    assert [path.name for path in kept] == [f"epoch_{epoch:04}.safetensors" for epoch in range(16, 101, 16)]
+    assert kept[0].read_text() == "of epoch 16"
+    keep_epoch(tmp_path, 101, keep=0)
+    assert not list((tmp_path / "epochs").iterdir())
+
+
+# A full disk
+
+
+@pytest.mark.parametrize("what", ["model.safetensors", "metrics.jsonl"])
+def test_a_full_disk_is_told_in_one_line_with_the_name_of_the_file(tmp_path, what):
+    spec = Generator(width=4, blocks=1)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    metrics = Metrics(tmp_path, ("day", "night"), tensorboard=False)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limit[1]))
+    try:
+        with pytest.raises(Failed, match=rf"^cannot write {tmp_path / what}: \S.*") as told:
+            if what == "model.safetensors":
+                save_model(tmp_path / what, Model({"ab": spec.build()}, ("day", "night")))
+            else:
+                for step in range(100):
+                    metrics.losses(step, 1, 0.0, {"cycle/a": 1.0}, 2e-4, 1.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "\n" not in str(told.value) and not list(tmp_path.glob("*.safetensors"))
+
+
+# The caller's process
+
+
+def test_the_caller_is_left_as_it_was_and_hears_nothing_when_quiet(folders, run, capfd):  # noqa: F811
+    def state():
+        backends = torch.backends
+        flags = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32, backends.cudnn.benchmark
+        return torch.get_num_threads(), flags, torch.distributed.is_initialized(), Image.MAX_IMAGE_PIXELS, os.getcwd()
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)  # the run keeps to those that it began with
+    try:
+        before = state()
+        went_on = go(folders, run, epochs=3, quiet=True)
+        assert state() == before and capfd.readouterr() == ("", "")
+    finally:
+        torch.set_num_threads(threads)
+    assert re.fullmatch(r"Run\(.*, day <-> night, 3 epochs, [\d:]+\)", repr(went_on))
+
+
+def test_ends_of_epochs_take_little_of_the_time_but_the_last_is_always_shown(folders, tmp_path):  # noqa: F811
+    for side, folder in zip("ab", folders, strict=True):
+        (tmp_path / side).mkdir()
+        shutil.copy(folder / "00.png", tmp_path / side)
+    run = go((tmp_path / "a", tmp_path / "b"), tmp_path / "run", epochs=40)  # of one step each
+    shown = [epoch for epoch, _ in run.stills]
+    assert shown[0] == 1 and shown[-1] == 40 and len(shown) < 10
+    assert [line["epoch"] for line in run.losses if line.get("end_of_epoch")] == [*range(1, 41)]
+    weights = load_file(run.folder / "model.safetensors")
+    newest = load_file(heads(run.folder)[-1].with_suffix(".safetensors"))
+    assert all(torch.equal(weights[name], newest[name]) for name in weights)
