@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 import time
+import tracemalloc
 import unicodedata
 from pathlib import Path
 
