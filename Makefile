@@ -1,20 +1,20 @@
-# make demo: see it work. make test: lint, types, tests. make docs: the site.
+# make demo: see it work. make test: lint, types, tests; make test-all: the slow ones, too. make docs: the site.
 # Each makes .venv and installs what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test test-all lint docs bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/viceversa demo
 
-test: $(VENV)/installed-test
+test test-all: $(VENV)/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto $(if $(filter test,$@),-m "not slow")
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check --fix

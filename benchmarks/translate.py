@@ -3,12 +3,15 @@
     python benchmarks/translate.py photos [--photos 200] [--side 256] [--device cpu]
     python benchmarks/translate.py video [--frames 60]
     python benchmarks/translate.py tiles [--sides 3000 2000] [--memory 1GB]
+    python benchmarks/translate.py large [--sides 6000 4000] [--memory 4GB]
 
 photos: images a second of `viceversa translate` on a folder of JPEGs, planning and loading the model included,
 against a plain loop (open, float32, eager, batch 1, save), start-up apart, in turns in one process.
 video: frames a second of a film of 256x256 with sound, frame by frame and --steady.
 tiles: time, most resident memory, PSNR and difference along the borders of tiles against the whole image; each
 in a fresh process. A whole image that does not fit is left out.
+large: time and most resident memory of one photo by the generator of the recipe `photo` (a pyramid that sees), and by
+the paper's, by tiles; each in a fresh process.
 """
 
 import argparse
@@ -25,10 +28,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from viceversa.config import Translate
+from viceversa.config import Train, Translate, make
 from viceversa.device import free
 from viceversa.model.file import Model, load_model, save_model
-from viceversa.model.networks import Generator, initialise
+from viceversa.model.networks import initialise
+from viceversa.training.setup import generators
 from viceversa.translation.command import command_translate, translate_film
 from viceversa.translation.inference import BLOCK
 from viceversa.translation.tiles import whole_bytes
@@ -39,7 +43,7 @@ ROUNDS = 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("photos", "video", "tiles", "one"))
+    parser.add_argument("what", choices=("photos", "video", "tiles", "large", "one"))
     parser.add_argument("--photos", type=int, default=200)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--frames", type=int, default=60)
@@ -55,11 +59,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_model(folder / "model.safetensors")
-        {"photos": photos, "video": video, "tiles": tiles}[asked.what](asked, folder)
+        {"photos": photos, "video": video, "tiles": tiles, "large": large}[asked.what](asked, folder)
 
 
-def make_model(path: Path) -> None:
-    network = Generator().build().eval()
+def make_model(path: Path, recipe: str = "paper") -> None:
+    network = generators(make(Train, a="", recipe=recipe))[0].build().eval()
     initialise(network, torch.Generator().manual_seed(0))
     save_model(path, Model({"ab": network}, ("day", "night")))
 
@@ -137,26 +141,14 @@ def tiles(asked: argparse.Namespace, folder: Path) -> None:
     width, height = asked.sides
     Image.fromarray(picture(width, height)).save(folder / "in.png", compress_level=1)
     translator = load(folder / "model.safetensors", device=asked.device, precision=asked.precision)
-    spec = translator.spec("ab")
+    spec = translator.model.spec("ab")
     need = whole_bytes(spec, height, width, translator.dtype, translator.device)
     ways = {"by tiles": asked.memory}
     if need < 0.7 * free(translator.device):
         ways["whole"] = f"{need * 1.01:.0f}"
     results = {}
     for name, memory in ways.items():
-        command = [
-            sys.executable,
-            __file__,
-            "one",
-            "--folder",
-            folder,
-            "--memory",
-            memory,
-            "--precision",
-            asked.precision,
-        ]
-        done = subprocess.run([*command, "--device", asked.device], capture_output=True, text=True, check=True)
-        seconds, most = map(float, done.stdout.split())
+        seconds, most = apart(asked, folder, memory)
         results[name] = seconds, np.load(folder / "out.npy")
         print(f"{width}x{height} {name} (--memory {memory}): {seconds:.1f} s, {most:.2f} GB resident at most")
     if "whole" in results:
@@ -166,6 +158,24 @@ def tiles(asked: argparse.Namespace, folder: Path) -> None:
         psnr = 10 * np.log10(255**2 / max(np.square(difference).mean(), 1e-10))
         ratio = results["by tiles"][0] / results["whole"][0]
         print(f"{psnr:.1f} dB, {max(seams):.3f} of 255 along borders at most, {ratio:.2f} times the time")
+
+
+def large(asked: argparse.Namespace, folder: Path) -> None:
+    width, height = asked.sides
+    Image.fromarray(picture(width, height)).save(folder / "in.png", compress_level=1)
+    for recipe in ("photo", "paper"):
+        make_model(folder / "model.safetensors", recipe)
+        seconds, most = apart(asked, folder, asked.memory)
+        print(f"{width}x{height} by {recipe}: {seconds:.1f} s, {most:.2f} GB resident at most", flush=True)
+
+
+def apart(asked: argparse.Namespace, folder: Path, memory: str) -> tuple[float, float]:
+    """`one` in a fresh process: seconds, and most resident memory in GB."""
+    command = [sys.executable, __file__, "one", "--folder", folder, "--memory", memory]
+    command += ["--precision", asked.precision, "--device", asked.device]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds, most = map(float, done.stdout.split())
+    return seconds, most
 
 
 def one(asked: argparse.Namespace) -> None:

@@ -109,7 +109,9 @@ def test_flags_that_pages_name_are_there():
     """In commands and in text, on all pages but the peers' column of theirs."""
     known = {f"--{f.name.replace('_', '-')}" for kind in kinds() for f in dataclasses.fields(kind)}
     known |= {f"--no-{name[2:]}" for name in known} | {"--help", "--version"}
-    others = re.compile(r"torchrun|srun|SBATCH|python |bash |pip |--n(nodes|proc)|--rdzv|--max-restarts|docker|ray ")
+    others = re.compile(
+        r"torchrun|srun|SBATCH|--signal|python |bash |pip |--n(nodes|proc)|--rdzv|--max-restarts|docker|ray "
+    )
     for path in [*DOCS.rglob("*.md"), ROOT / "README.md"]:
         if path.parent.name == "reference":
             continue

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import av
@@ -70,13 +71,37 @@ def test_every_command_runs(place):
             # The shorter of the README's runs is the first; the second resumes it, with --minutes.
             words = [w for w in words if w not in ("--minutes", "30")] + SMALL
             words += ["--epochs", "1", "--decay-epochs", "1"]
+        if words[0] == "serve":
+            serves(words, place)
+            continue
         result = subprocess.run(
             [sys.executable, "-m", "viceversa.cli", *words],
             cwd=place, env=environment(place), capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
-    made = {"horse2zebra.safetensors", "night.onnx", "night.mp4", "runs/day2night/report.html", "translated/0.png"}
+    made = {
+        "horse2zebra.safetensors",
+        "night.onnx",
+        "night.mp4",
+        "evening.mp4",
+        "dusk.jpg",
+        "runs/day2night/report.html",
+        "translated/0.png",
+    }
     assert all((place / name).exists() for name in made)
+
+
+def serves(words, place):
+    """It says where, answers there, and ends when told to."""
+    command = [sys.executable, "-m", "viceversa.cli", *words, "--port", "0"]
+    with subprocess.Popen(command, cwd=place, env=environment(place), stdout=subprocess.PIPE, text=True) as server:
+        try:
+            lines = (re.search(r"http://[\w.:]+", line) for line in server.stdout)
+            address = next(found[0] for found in lines if found)
+            with urllib.request.urlopen(f"{address}/healthz", timeout=60) as answer:
+                assert answer.status == 200
+        finally:
+            server.terminate()
 
 
 def test_the_python_runs(place):

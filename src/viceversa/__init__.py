@@ -10,7 +10,7 @@ print(viceversa.evaluate(model, "photos/day_test", "photos/night_test"))
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["BadInput", "Failed", "Interrupted", "Translator", "__version__", "evaluate", "load", "train"]
 
 if TYPE_CHECKING:

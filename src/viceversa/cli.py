@@ -22,6 +22,7 @@ from .config import (
     Models,
     Networks,
     Report,
+    Serve,
     Train,
     Translate,
 )
@@ -137,6 +138,10 @@ def run(command: Command) -> int:
             from .exchange.importing import command_import
 
             return command_import(command)
+        case Export() if command.page is not None:
+            from .serve.static import command_page
+
+            return command_page(command)
         case Export():
             from .exchange.export import command_export
 
@@ -145,6 +150,10 @@ def run(command: Command) -> int:
             from .exchange.models import command_models
 
             return command_models(command)
+        case Serve():
+            from .serve.command import command_serve
+
+            return command_serve(command)
         case Demo():
             from .demo import command_demo
 

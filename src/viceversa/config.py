@@ -131,6 +131,9 @@ class Train(Networks):
     the native size, for high-resolution photos."""
     channels: tuple[Literal[1, 3], Literal[1, 3]] = (3, 3)
     """Channels of each domain: 3 colour, 1 gray."""
+    keep_lightness: bool = False
+    """Of a model that colours gray pictures (--channels 1 3): in use it gives the colours alone, and the lightness of
+    each picture stays exactly as it is."""
 
     cycle: Weight = 10.0
     """Weight of the cycle loss (lambda, equation 3)."""
@@ -189,6 +192,16 @@ class Translate:
     """Also write before and after side by side."""
     round_trip: bool = False
     """Also write the way there and back."""
+    strength: Annotated[float, Within(least=0, most=1)] = 1.0
+    """How much of the way to go: 1 the full translation, 0 the input."""
+    with_labels: bool = False
+    """A labelled set: also copy what is no image (YOLO, COCO, VOC ...), and never translate the pictures in
+    folders named masks, labels, annotations or SegmentationClass, but copy them."""
+    watch: bool = False
+    """Keep on translating what arrives; Ctrl-C ends it."""
+    seconds: Annotated[float, Within(least=0, most=3600)] | None = None
+    """How long the change takes where one photo becomes a film (-o evening.mp4; with this also .gif and .webp).
+    Default: 4."""
     size: Count | None = None
     """Translate with the short side at this, then return to the input's size, with the input's detail."""
     memory: str | None = None
@@ -303,8 +316,45 @@ class Export:
     """The file to write; its ending chooses the format: .onnx or .pt2."""
     half: bool = False
     """Weights and arithmetic in half precision."""
+    page: Path | None = None
+    """Write a folder for any static host instead: a page that translates in the visitor's browser, both ways."""
     overwrite: bool = False
     """Replace what exists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Serve models in the browser, and to programs: a page, and an API that holds up.
+
+    viceversa serve [MODEL...]
+    """
+
+    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL...")] = ()
+    """Model files, run folders, names of bundled models, or hf://owner/name. Default: the bundled models."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Default: this machine alone; 0.0.0.0 is all of the network: then give --auth, too."""
+    port: Annotated[int, Within(least=0, most=65535)] = 7860
+    """Port to listen on; 0 takes a free one."""
+    auth: str | None = None
+    """USER:PASSWORD wanted of everybody. Default: $VICEVERSA_AUTH, which other users of this machine cannot see."""
+    allow_origin: tuple[str, ...] = ()
+    """Other sites whose pages may call, such as https://photos.example; a proxy's own address belongs here, too."""
+    open: bool = False
+    """Open the page in this machine's browser."""
+    queue: Count = 64
+    """Pictures that may wait for the network; more are told to come back (503)."""
+    seconds: Above0 = 60.0
+    """Time limit of a picture, waiting included, and of the orderly stop."""
+    megapixels: Above0 = 50.0
+    """Largest picture that is taken."""
+    megabytes: Above0 = 64.0
+    """Largest upload of a picture; films and archives may have eight times that."""
+    memory: str | None = None
+    """Memory for the network, such as 4GB; larger images go by tiles. Default: from what is free."""
+    device: Device = "auto"
+    """auto, cpu, cuda, cuda:1, ..., mps."""
+    precision: Precision = "auto"
+    """auto: bf16 where the chip has it, fp32 elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,17 +380,9 @@ class Demo:
 DATA_FETCH = "data fetch"
 """Two words on the command line; `viceversa data ./fetch DAY` looks at a folder of that name."""
 Command = (
-    Train
-    | Translate
-    | Evaluate
-    | Report
-    | Data
-    | Annotated[Fetch, subcommand(DATA_FETCH)]
-    | Import
-    | Export
-    | Models
-    | Demo
-)
+    Train | Translate | Evaluate | Report | Data | Annotated[Fetch, subcommand(DATA_FETCH)] | Import | Export | Models
+    | Serve | Demo
+)  # fmt: skip
 Settings = TypeVar("Settings")
 LONGEST_NAME = 255
 """Bytes of a file's name, on all common file systems."""
@@ -379,7 +421,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "map": NEW_TEXTURE | {"identity": 0.0},
     "face": NEW_TEXTURE | {"size": 143, "crop": 128, "identity": 0.0, "cycle": 5.0},  # shapes may change
     "avatar": NEW_TEXTURE | {"identity": 0.0, "cycle": 5.0},
-    "colour": NEW_TEXTURE | {"channels": (1, 3), "identity": 0.0},  # which needs equal channels
+    "colour": NEW_TEXTURE | {"channels": (1, 3), "keep_lightness": True, "identity": 0.0},  # which needs equal channels
     # The frozen network knows photos in colour, 8 bit: it has no say here.
     "medical": NEW_TEXTURE | {"channels": (1, 1), "resize": "short", "projected": 0.0, "identity": 0.0},
 }  # fmt: skip

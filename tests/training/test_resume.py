@@ -18,8 +18,7 @@ from test_train import PYTHON, folders, made, start, until  # noqa: F401 (a fixt
 
 import viceversa
 from viceversa.errors import BadInput, Failed
-from viceversa.model.file import Model, save_model
-from viceversa.model.hub import resolve
+from viceversa.model.file import Model, resolve, save_model
 from viceversa.model.networks import Generator
 from viceversa.training.checkpoint import keep_epoch
 from viceversa.training.metrics import Metrics, read

@@ -8,13 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from viceversa.cli import main
 from viceversa.data import pictures as images
+from viceversa.data import statistics
 from viceversa.data.pictures import Picture
 from viceversa.model.file import Model, save_model
 from viceversa.model.networks import Generator, initialise
@@ -199,7 +201,20 @@ BAD = {
     "a file for a folder": (["MODEL", "in", "--to", "night", "-o", "in2/a.png/out"], "cannot be written to (File"),
     "two formats": (["MODEL", "in/a.png", "--to", "day", "-o", "b.png", "--format", "jpg"], "contradict"),
     "nameless input": (["MODEL", "-", "--to", "day", "-o", "out"], "give --out FILE"),
-    "a film for an image": (["MODEL", "in/a.png", "--to", "day", "-o", "out.mp4"], "no name for an image"),
+    "a film of a photo and back": (["MODEL", "in/a.png", "--to", "day", "-o", "x.mp4", "--round-trip"], "is a video"),
+    "seconds of an image": (["MODEL", "in/a.png", "--to", "day", "-o", "x.jpg", "--seconds", "2"], "--seconds 2"),
+    "seconds of a folder": (["MODEL", "in", "--to", "day", "-o", "out", "--seconds", "2"], "is for one photo"),
+    "labels of other names": (["MODEL", "in", "--to", "day", "--with-labels", "--format", "jpg"], "leave it out"),
+    "watch to a file": (["MODEL", "in", "--to", "day", "-o", "out.png", "--watch"], "name a folder"),
+    "strength": (["MODEL", "in", "--to", "day", "--strength", "1.5"], "--strength 1.5"),
+    "nowhere to write": (
+        ["MODEL", "in", "--to", "day", "-o", "/proc/here/out"],
+        "--out /proc/here/out: cannot be written",
+    ),
+    "a long model": (["m" * 300, "in", "--to", "day"], "m" * 50),
+    "a long input": (["MODEL", "i" * 300, "--to", "day"], "i" * 50),
+    "a long output": (["MODEL", "in", "--to", "day", "-o", "o" * 300], "300"),
+    "a long domain": (["MODEL", "in", "--to", "d" * 300], "d" * 50),
     "quality": (["MODEL", "in", "--to", "day", "--quality", "0"], "--quality 0"),
     "size": (["MODEL", "in/a.png", "--to", "day", "--size", "0"], "--size 0"),
     "memory": (["MODEL", "in", "--to", "day", "--memory", "much"], "--memory much"),
@@ -298,11 +313,13 @@ def test_videos_and_animations_are_handed_on(model, capsys):
 
 
 def test_pictures_of_one_size_go_together():
-    def work(height, dtype=np.uint8):
-        return Work(Job(Path("a"), Path("b")), Picture(np.zeros((height, 10, 3), dtype)))
+    def work(height, dtype=np.uint8, pages=1):
+        return Work(Job(Path("a"), Path("b")), (Picture(np.zeros((height, 10, 3), dtype)),) * pages)
 
     broken = Work(Job(Path("a"), Path("b")), error="broken")
     works = [work(10), work(10), work(10), work(20), work(20), broken, broken, work(20), work(20, np.uint16)]
+    stacks = [work(10), work(10, pages=3), work(10, pages=3), work(10)]
+    assert [len(batch) for batch in batches(stacks, 10**6)] == [1, 1, 1, 1]
     sizes = lambda pixels: [len(batch) for batch in batches(works, pixels)]  # noqa: E731
     assert sizes(10**6) == [3, 2, 1, 1, 1, 1]
     assert sizes(200) == [2, 1, 1, 1, 1, 1, 1, 1]
@@ -319,3 +336,244 @@ def test_a_batch_gives_what_single_pictures_give(model, monkeypatch):
     assert translate(model, "in", "--to", "night", "-o", "batch") == 0
     for name in files("single"):
         assert Path("single", name).read_bytes() == Path("batch", name).read_bytes()
+
+
+def told(capsys):
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    return err
+
+
+def test_every_page_of_a_stack_is_translated(model):
+    """As microscopes and scanners write them; smaller copies of the first page and masks are no pages."""
+    pages = [noise(20, 30, 3, seed=n) for n in range(5)]
+    frames = [Image.fromarray(page) for page in pages]
+    Path("in").mkdir()
+    frames[0].save("in/stack.tif", save_all=True, append_images=frames[1:])
+    deep = [Picture(noise(12, 14, 3, dtype=np.uint16, seed=n), format="TIFF") for n in range(2)]
+    images.write(Path("in/deep.tif"), deep)
+    assert translate(model, "in", "--to", "night", "-o", "out", "--compare") == 0
+    translator = load(model, device="cpu", precision="fp32")
+    made, both = images.read_all(Path("out/stack.tif")), images.read_all(Path("out/stack.compare.tif"))
+    assert len(made) == len(both) == 5
+    for page, after, beside in zip(pages, made, both, strict=True):
+        assert np.array_equal(after.pixels, translator(page, "night"))
+        assert np.array_equal(beside.pixels, np.concatenate([page, after.pixels], 1))
+    made = images.read_all(Path("out/deep.tif"))
+    assert [page.pixels.dtype for page in made] == [np.uint16] * 2
+    assert np.array_equal(made[1].pixels, translator(deep[1].pixels, "night"))
+
+
+def test_a_stack_does_not_fit_into_other_formats(model, capsys):
+    frames = [Image.fromarray(noise(8, 8, 3, seed=n)) for n in range(2)]
+    frames[0].save("stack.tif", save_all=True, append_images=frames[1:])
+    assert translate(model, "stack.tif", "--to", "night", "-o", "out", "--format", "jpg") == 2
+    assert "stack.tif" in (said := complaint(capsys)) and "holds one picture, not 2; choose TIFF" in said
+
+
+def test_a_place_on_earth_and_signs_stay(model, capsys):
+    """GeoTIFF's tags; and gray of 16 bit with a sign, of which the order of the values is kept."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[33550], tags[33922], tags[34735] = (
+        (10.0, 10.0, 0.0),
+        (0.0, 0.0, 0.0, 5e5, 4e6, 0.0),
+        (1, 1, 0, 1, 1024, 0, 1, 1),
+    )
+    tags.tagtype.update({33550: 12, 33922: 12, 34735: 3})
+    Image.fromarray(noise(9, 9, 3)).save("place.tif", tiffinfo=tags)
+    ramp = np.linspace(-1000, 2000, 64 * 64).astype(np.int16).reshape(64, 64)
+    levels = (ramp.astype(np.int32) + 32768).astype(np.uint16)[..., None]
+    images.write(Path("scan.tif"), Picture(levels, format="TIFF", signed=True))
+    assert translate(model, "place.tif", "scan.tif", "--to", "night", "-o", "out") == 0
+    assert "scan.tif" in (said := told(capsys)) and "signed values" in said
+    with Image.open("out/place.tif") as image:
+        for tag in (33550, 33922, 34735):
+            assert image.tag_v2[tag] == tags[tag]
+    half = images.read(Path("scan.tif"), 3)
+    after = images.read(Path("out/scan.tif"))
+    assert np.array_equal(after.pixels, load(model, precision="fp32")(half.pixels, "night"))
+
+
+def test_two_names_for_one_file_are_two_outputs_and_links_are_followed(model):
+    make("elsewhere/a.png")
+    Path("in/cam").mkdir(parents=True)
+    for name in ("in/one.png", "in/two.png"):
+        Path(name).symlink_to(Path("elsewhere/a.png").resolve())
+    Path("in/cam/front").symlink_to(Path("elsewhere").resolve())
+    Path("in/cam/round").symlink_to(Path("in").resolve())  # a circle
+    assert translate(model, "in", "--to", "day", "-o", "out") == 0
+    assert files("out") == ["cam/front/a.png", "one.png", "two.png"]
+
+
+def test_what_is_left_out_or_called_otherwise_is_said(model, capsys):
+    make("in/a.png")
+    Image.open("in/a.png").save("in/b.qoi")
+    for n in range(7):
+        Path(f"in/{n}.xyz").touch()
+    Path("in/notes.txt").touch()
+    assert translate(model, "in", "--to", "day", "-o", "out") == 0
+    said = told(capsys)
+    assert "7 .xyz, 1 .txt" in said and ".qoi becomes .png" in said
+    assert files("out") == ["a.png", "b.png"] and Image.open("out/b.png").format == "PNG"
+
+
+def test_whatever_goes_wrong_with_one_file_is_its_line_and_no_others(model, capsys, monkeypatch):
+    """A fault of ours, too: by name, with its kind and the file."""
+    for n in range(14):
+        make(f"in/{n:02}.png", seed=n)
+    for n in range(2, 14):
+        Path(f"in/{n:02}.png").write_bytes(b"broken")
+    Path("in/gone.png").symlink_to("/nonexistent/x.png")
+    encode = images.write
+
+    def faulty(path, pictures, quality):
+        if path.name == "01.png":
+            raise TypeError("unheard of\nsecond line")
+        return encode(path, pictures, quality)
+
+    monkeypatch.setattr(images, "write", faulty)
+    assert translate(model, "in", "--to", "day", "-o", "out") == 1
+    said = told(capsys)
+    assert files("out") == ["00.png"]
+    assert "in/01.png: a fault of viceversa, please report it (TypeError: unheard of)" in said
+    assert len([line for line in said.splitlines() if line.startswith("  in/")]) == 10
+    assert (
+        "and 4 more of this kind" in said
+        and "14 of 15 failed: 01.png" in said
+        and "and 4 more" in said.splitlines()[-1]
+    )
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="names that are not UTF-8")
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "cp1252", "ascii"])
+def test_odd_names_end_no_command(model, encoding):
+    odd = os.fsdecode("夜景".encode("gbk"))
+    for n in range(3):
+        make(f"in/{odd}{n}.png", seed=n)
+    Path(f"in/{odd}1.png").write_bytes(b"broken")
+    Path(f"in/{odd}\n.png").write_bytes(b"broken")
+    command = [sys.executable, "-m", "viceversa.cli", "translate", model, "in", "--to", "night", "-o", f"out{odd}"]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert done.returncode == 1 and b"Traceback" not in done.stderr, done.stderr
+    assert b"2 of 4 failed" in done.stderr
+    assert files(f"out{odd}") == [f"{odd}0.png", f"{odd}2.png"]
+
+
+def test_a_name_as_long_as_names_can_be(model):
+    make(f"in/{'n' * 251}.png")
+    frames = [Image.fromarray(noise(8, 8, 3, seed=n)) for n in range(3)]
+    frames[0].save(f"in/{'m' * 251}.gif", save_all=True, append_images=frames[1:], duration=50)
+    assert translate(model, "in", "--to", "day", "-o", "out") == 0
+    assert files("out") == files("in")
+
+
+def test_a_picture_unlike_those_that_were_trained_on_is_said(model, capsys):
+    rng = np.random.default_rng(0)
+    like = [np.clip(rng.normal(128 + 20 * n % 60, 40, (40, 40, 3)), 0, 255).astype(np.uint8) for n in range(-3, 4)]
+    known = load(model).model
+    known.info["statistics"] = {"day": statistics.describe(like)}
+    save_model(Path("known.safetensors"), known)
+    Path("in").mkdir()
+    Image.fromarray(like[2]).save("in/like.png")
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save("in/black.png")
+    assert translate("known.safetensors", "in", "--to", "night", "-o", "out") == 0
+    said = told(capsys)
+    assert "in/black.png" in said and "unlike all 7 images of day" in said and "like.png" not in said
+    assert files("out") == ["black.png", "like.png"]
+
+
+def test_part_of_the_way(model):
+    make("a.png", 16, 20)
+    assert translate(model, "a.png", "--to", "day", "-o", "half", "--strength", "0.5") == 0
+    assert translate(model, "a.png", "--to", "day", "-o", "none", "--strength", "0") == 0
+    assert translate(model, "a.png", "--to", "day", "-o", "full") == 0
+    before, half, none, full = (
+        np.asarray(Image.open(p)).astype(int) for p in ("a.png", "half/a.png", "none/a.png", "full/a.png")
+    )
+    assert np.array_equal(before, none)
+    assert np.abs(half - (before + full) / 2).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "more", [["evening.mp4"], ["evening.gif", "--seconds", "1"], ["evening.webp", "--seconds", "1"]]
+)
+def test_a_photo_becomes_a_film_of_the_change(model, more, capsys):
+    y, x = np.mgrid[:48, :64]
+    Image.fromarray(np.stack([4 * x, 5 * y, 255 - 4 * x], 2).astype(np.uint8)).save("a.png")
+    name, *seconds = more
+    assert translate(model, "a.png", "--to", "night", "-o", name, "--quality", "95", *seconds) == 0
+    if name.endswith("mp4"):
+        with av.open(name) as film:
+            assert abs(film.duration / 1e6 - 6) < 0.1
+            frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in film.decode(video=0)]
+    else:
+        with Image.open(name) as film:
+            frames = []
+            for n in range(film.n_frames):
+                film.seek(n)
+                frames.append(np.asarray(film.convert("RGB")).astype(int))
+    before = np.asarray(Image.open("a.png")).astype(int)
+    after = load(model, precision="fp32")(before.astype(np.uint8), "night").astype(int)
+    soft = lambda pixels: pixels.reshape(6, 8, 8, 8, 3).mean((1, 3, 4))  # noqa: E731  codecs hold this best
+    off = lambda one, other: np.abs(soft(one) - soft(other)).mean()  # noqa: E731
+    ways = [off(frame, before) for frame in frames]
+    assert ways[0] < 5 and off(frames[-1], after) < 5 and ways[-1] > 20
+    assert all(later > earlier - 1 for earlier, later in zip(ways, ways[1:], strict=False))
+
+
+def test_a_large_photo_becomes_a_film_that_players_can_show(model, capsys):
+    make("a.png", 100, 2400)
+    assert translate(model, "a.png", "--to", "night", "-o", "evening.mp4", "--seconds", "0") == 0
+    with av.open("evening.mp4") as film:
+        assert (film.streams.video[0].width, film.streams.video[0].height) == (1920, 80)
+    assert "2400x100 became 1920x80" in told(capsys)
+
+
+def test_a_labelled_set_keeps_its_labels(model, capsys):
+    make("set/images/a.png", seed=1)
+    make("set/masks/a.png", seed=2)
+    make("set/SegmentationClass/b.png", seed=3)
+    for name in ("labels/a.txt", "Annotations/a.xml", "coco.json", "README"):
+        Path("set", name).parent.mkdir(exist_ok=True)
+        Path("set", name).write_text(name)
+    assert translate(model, "set", "--to", "night", "-o", "out", "--with-labels") == 0
+    assert files("out") == files("set")
+    for name in files("set"):
+        same = Path("set", name).read_bytes() == Path("out", name).read_bytes()
+        assert same == (name != "images/a.png"), name
+    said = told(capsys)
+    assert "translated 1 and copied 6 labels to out" in said and "left out" not in said
+    assert translate(model, "set", "--to", "night", "-o", "out", "--with-labels") == 0
+    assert "7 were there already" in told(capsys)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_what_arrives_is_translated_until_ctrl_c(model):
+    """A file that still grows is waited for; one that failed is tried again when it has changed."""
+    Path("in").mkdir()
+    process = run_in_background(model, "--watch")
+    make("in/first.png", seed=1)
+    wait_for(lambda: Path("out/first.png").exists())
+    whole = make("slow.png", 60, 60, seed=2).read_bytes()
+    with open("in/slow.png", "wb") as slow:
+        place = 0
+        while not Path("out/second.png").exists():
+            slow.write(whole[place : place + 1])
+            slow.flush()
+            place = min(place + 1, len(whole) - 10)  # never whole as long as it grows
+            if place == 5:
+                make("in/second.png", seed=3)
+            time.sleep(0.05)
+        assert not Path("out/slow.png").exists()
+        slow.write(whole[place:])
+    broken = Path("in/broken.png")
+    broken.write_bytes(b"not yet")
+    wait_for(lambda: Path("out/slow.png").exists())
+    make("in/third.png", seed=4)
+    wait_for(lambda: Path("out/third.png").exists())
+    Path("in/broken.png").write_bytes(whole)
+    wait_for(lambda: Path("out/broken.png").exists())
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 0 and "Traceback" not in said, said
+    assert said.count("broken.png") == 1 and "no longer watching; 5 translated to out" in said

@@ -18,7 +18,7 @@ from viceversa.errors import BadInput
 from viceversa.model import networks
 from viceversa.model.file import Model
 from viceversa.translation.command import translate_film
-from viceversa.translation.films import CODECS, is_film, result_name
+from viceversa.translation.films import ANIMATIONS, CODECS, is_film, result_name
 from viceversa.translation.translator import Translator
 
 RATE = 25
@@ -30,7 +30,7 @@ class Through:
     def __init__(self, network: Callable[[Any], Any]):
         self.network = network
 
-    def frames(self, to: str | None = None, *, size: int | None = None, steady: bool = True) -> Callable[[Any], Any]:
+    def frames(self, to: str | None = None, **how: Any) -> Callable[[Any], Any]:
         return self.network
 
 
@@ -545,3 +545,54 @@ def test_the_same_as_picture_by_picture(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="night"):
         translate_film(translator, tmp_path / "in.mkv", tmp_path / "new" / "out.mkv", to="nigth")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_wide_pixels_are_turned_with_the_film(tmp_path: Path, turn: int) -> None:
+    """A phone's film of an anamorphic lens, held upright: what was wide is high, and is played so."""
+
+    def prepare(video: Any) -> None:
+        video.sample_aspect_ratio = Fraction(4, 3)
+        video.set_display_rotation(turn)
+
+    if not hasattr(av.video.stream.VideoStream, "set_display_rotation"):
+        pytest.skip("this PyAV cannot write rotations")
+    film(tmp_path / "in.mp4", frames=3, prepare=prepare)
+    translate(tmp_path / "in.mp4", tmp_path / "out.mp4")
+    with av.open(tmp_path / "out.mp4") as container:
+        video = container.streams.video[0]
+        upright = turn == 180
+        assert (video.width, video.height) == ((64, 48) if upright else (48, 64))
+        assert video.sample_aspect_ratio == (Fraction(4, 3) if upright else Fraction(3, 4))
+
+
+@pytest.mark.parametrize("ending", ["png", "apng", "avif"])
+def test_other_pictures_that_move_are_translated_as_they_move(tmp_path: Path, ending: str) -> None:
+    if f".{ending}" not in ANIMATIONS:
+        pytest.skip(f"this Pillow has no {ending}")
+    pictures = [Image.fromarray(picture(4 * index)) for index in range(4)]
+    options = {"loop": 2} if ending != "avif" else {"quality": 90}
+    source, target = tmp_path / f"in.{ending}", tmp_path / f"out.{ending}"
+    pictures[0].save(source, save_all=True, append_images=pictures[1:], duration=[40, 200, 70, 30], **options)
+    pictures[0].save(tmp_path / f"still.{ending}")
+    assert is_film(source) and not is_film(tmp_path / f"still.{ending}")
+    translate(source, target, quality=95)
+    frames, lengths, loop = played(target)
+    assert lengths == [40, 200, 70, 30] and loop == (2 if ending != "avif" else None)
+    for made, was in zip(frames, played(source)[0], strict=True):
+        assert off(np.asarray(made)[..., 2::-1], np.asarray(was)[..., :3]) < 6
+
+
+def test_the_picture_for_those_who_do_not_know_that_a_png_moves_is_no_frame(tmp_path: Path) -> None:
+    first, *others = (Image.fromarray(picture(4 * index)) for index in range(4))
+    first.save(tmp_path / "in.png", save_all=True, append_images=others, duration=50, default_image=True)
+    translate(tmp_path / "in.png", tmp_path / "out.png")
+    frames, _, _ = played(tmp_path / "out.png")
+    assert len(frames) == 3 and off(np.asarray(frames[0])[..., 2::-1], np.asarray(others[0])) == 0
+
+
+def test_a_name_as_long_as_names_can_be(tmp_path: Path) -> None:
+    """The name of what is not complete yet is never longer than names can be."""
+    target = tmp_path / f"{'n' * 251}.mp4"
+    translate(film(tmp_path / "in.mp4", frames=3), target)
+    assert target.exists() and len(list(tmp_path.iterdir())) == 2

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from viceversa.errors import BadInput
+from viceversa.model.frozen import shared
 from viceversa.model.networks import Generator, initialise
-from viceversa.translation import tiles
+from viceversa.translation import inference, tiles
 from viceversa.translation.inference import Moments, prepared
 
 CPU = torch.device("cpu")
@@ -22,6 +23,7 @@ KINDS = {
     "affine": Generator(width=4, blocks=1, norm="instance-affine"),
     "batch": Generator(width=4, blocks=1, norm="batch"),
     "gray to colour": Generator(width=4, blocks=1, channels_in=1),
+    "sees": Generator(width=4, blocks=1, sees=True),
 }
 
 
@@ -54,6 +56,11 @@ def picture(height, width, channels=3, dtype=torch.float32):
     return image.clamp(-2, 2).div(2).to(dtype, memory_format=torch.channels_last)
 
 
+def seen_in(spec, image):
+    """What a generator that sees is told; nothing for the others."""
+    return [shared(CPU).see(image.float())[0]] if spec.sees else []
+
+
 def decibels(a, b):
     return float(10 * torch.log10(4 / (a.double() - b.double()).square().mean().clamp(min=1e-30)))
 
@@ -66,10 +73,20 @@ def test_tiles_equal_the_whole(kind, most):
     made = network(spec, torch.float64)
     for height, width in ((300, 392), (8, 700), (264, 8)):
         image = picture(height, width, spec.channels_in, torch.float64)
-        whole = made(image)
-        tiled = tiles.translate(made.model, image, tiles.Plan(most, torch.float64, torch.float64))
+        seen = seen_in(spec, image)
+        whole = made(image, *seen)
+        tiled = tiles.translate(made, image, *seen, plan=tiles.Plan(most, torch.float64, torch.float64))
         assert tiled.shape == whole.shape
         assert (tiled - whole).abs().max() < 1e-12
+
+
+@torch.no_grad()
+def test_without_float64_as_on_apples_gpus(monkeypatch):
+    assert inference.precise(torch.device("mps")) == torch.float32
+    monkeypatch.setattr(inference, "precise", lambda device: torch.float32)
+    made, image = network(KINDS["paper"], torch.float32), picture(300, 392)
+    tiled = tiles.translate(made, image, plan=tiles.Plan(2.0, torch.float32, torch.float32))
+    assert decibels(tiled, made(image)) > 60
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -77,7 +94,7 @@ def test_tiles_equal_the_whole(kind, most):
 def test_in_the_formats_of_chips_too(dtype):
     made, image = network(KINDS["paper"], dtype), picture(520, 648, dtype=dtype)
     whole = made(image)
-    tiled = tiles.translate(made.model, image, tiles.Plan(2.0, dtype, dtype))
+    tiled = tiles.translate(made, image, plan=tiles.Plan(2.0, dtype, dtype))
     assert decibels(tiled, whole) > 50
     # No seam: along the borders of the tiles the two differ no more than 0.5 of 255 in the mean.
     difference = (tiled.float() - whole.float()).abs() * 127.5
@@ -89,7 +106,7 @@ def test_in_the_formats_of_chips_too(dtype):
 @torch.no_grad()
 def test_float16_keeps_float32_to_60_decibels():
     made, image = network(KINDS["paper"], torch.float32), picture(300, 392)
-    tiled = tiles.translate(made.model, image, tiles.Plan(2.0, torch.float16, torch.float32))
+    tiled = tiles.translate(made, image, plan=tiles.Plan(2.0, torch.float16, torch.float32))
     assert decibels(tiled, made(image)) > 60
 
 
@@ -131,7 +148,7 @@ def test_as_much_is_kept_as_fits():
 
 def test_a_unet_says_what_it_needs():
     made = network(Generator(kind="unet", width=4, halvings=5), torch.float32)
-    with pytest.raises(BadInput, match=r"cannot go by tiles.*raise --memory, or use --size"):
+    with pytest.raises(BadInput, match=r"a U-Net cannot go by tiles.*raise --memory, or use --size"):
         tiles.choose(made, 4096, 4096, torch.float32, CPU, 2e8)
 
 
@@ -166,7 +183,7 @@ image = torch.randn(1, 3, 1024, 1024).to(memory_format=torch.channels_last)
 plan = tiles.Plan(16.0, dtype, dtype)
 with torch.no_grad():
     made(image[:, :, :256, :256])
-    tiled = peak(lambda: tiles.translate(made.model, image, plan))
+    tiled = peak(lambda: tiles.translate(made, image, plan=plan))
     whole = peak(lambda: made(image))
 print(tiled, tiles.tiled_bytes(made.model, 1024, 1024, plan))
 print(whole, tiles.whole_bytes(made.spec, 1024, 1024, dtype, cpu))

@@ -1,18 +1,23 @@
 """`load` and `Translator`: every kind of input gives the same kind back, at its own size."""
 
+import copy
+import pickle
 import threading
+import unicodedata
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 import viceversa
 from viceversa.data import pictures as images
 from viceversa.errors import BadInput
 from viceversa.model.file import Model, load_model, save_model
-from viceversa.model.networks import Generator, initialise
+from viceversa.model.frozen import shared
+from viceversa.model.networks import Generator, ResnetGenerator, initialise
 from viceversa.translation import detail, tiles
 from viceversa.translation.detail import resize, with_detail
 from viceversa.translation.translator import Translator, bytes_of, load
@@ -134,6 +139,52 @@ def test_gray_models_give_gray():
     assert from_gray(Image.fromarray(noise(9, 9, 3))).mode == "RGB"
 
 
+def lightness(pixels):
+    """L of CIELAB, 0 to 100, of sRGB (..., 1 or 3), uint8 or uint16."""
+    x = pixels / np.iinfo(pixels.dtype).max
+    light = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+    y = light[..., 0] if x.shape[-1] == 1 else light @ (0.2126, 0.7152, 0.0722)
+    return np.where(y > (6 / 29) ** 3, 116 * np.cbrt(y) - 16, y * (29 / 3) ** 3)
+
+
+@pytest.mark.parametrize("strength", [1, 0.6])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colouring_keeps_lightness_where_the_model_says_so(dtype, strength):
+    given = model(channels_in=1, directions=("ab",))
+    free = load(given, precision="fp32")
+    coloured = load(Model(given.generators, given.domains, {"image": {"keep_lightness": True}}), precision="fp32")
+    levels = np.linspace(0, np.iinfo(dtype).max, 40 * 50).astype(dtype).reshape(40, 50, 1)
+    gray = np.stack([levels, noise(40, 50, 1, dtype=dtype)])
+    kept = coloured(gray, strength=strength)
+    assert np.abs(lightness(kept) - lightness(gray)).max() < 1
+    assert np.abs(lightness(free(gray, strength=strength)) - lightness(gray)).max() > 20
+    assert np.ptp(kept.astype(float), axis=-1).mean() > 0.05 * np.iinfo(dtype).max  # it is coloured
+    hue = lambda pixels: pixels.argmax(-1)[(pixels.max(-1) > pixels.min(-1) + 9)]  # noqa: E731
+    assert len(np.unique(hue(kept))) == 3
+
+
+def test_colour_to_colour_is_never_held_to_a_lightness():
+    told = Model(model().generators, ("day", "night"), {"image": {"keep_lightness": True}})
+    pixels = noise(16, 16, 3)
+    assert np.array_equal(load(told, precision="fp32")(pixels, "day"), load(model(), precision="fp32")(pixels, "day"))
+
+
+@pytest.mark.parametrize("channels", [(3, 3), (1, 3), (3, 1)])
+def test_part_of_the_way(channels):
+    given = load(model(channels_in=channels[0], channels_out=channels[1], directions=("ab",)))
+    pixels = noise(24, 32, channels[0])
+    full, half = given(pixels).astype(float), given(pixels, strength=0.5)
+    before = pixels.repeat(3, 2) if channels == (1, 3) else pixels
+    if channels == (3, 1):
+        before = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+    assert np.abs(half - (before + full) / 2).max() <= 2  # of a level; bf16 where the chip has it
+    assert np.abs(given(pixels, strength=0).astype(int) - before).max() <= (channels == (3, 1))
+    assert np.array_equal(given.to("night")(pixels, strength=1), full)
+    for wrong in (-0.1, 1.5):
+        with pytest.raises(BadInput, match="--strength"):
+            given(pixels, strength=wrong)
+
+
 def test_one_direction(translator):
     pixels = noise(8, 8, 3)
     assert translator.domains == ("day", "night")
@@ -181,6 +232,70 @@ def test_threads_share_one_translator():
         assert np.array_equal(result, alone(noise(20, 20, 3, seed=n), "day" if n % 2 else "night"))
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])  # noqa: S301
+def test_a_translator_can_be_copied_and_sent_to_other_processes(translator, copied):
+    pixels = noise(20, 30, 3)
+    expected = translator(pixels, "night")
+    again = copied(translator)
+    assert np.array_equal(again(pixels, "night"), expected) and again.domains == translator.domains
+    assert np.array_equal(copied(translator.to("night"))(pixels), expected)
+
+
+class Crowded(ResnetGenerator):
+    """A generator on a device that has less memory than it says: whole images of more than so many pixels fail."""
+
+    room = 0
+
+    def forward(self, x, seen=None):
+        if x.shape[2] * x.shape[3] > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return super().forward(x)
+
+
+def test_out_of_memory_it_is_tried_once_more_with_half_of_it(monkeypatch):
+    monkeypatch.setattr(tiles, "TILE", 1 << 14)
+    monkeypatch.setattr(tiles, "WORKING", 40 << 14)
+    given = model(width=16)
+    for direction, generator in given.generators.items():
+        crowded = Crowded(generator.spec).eval()
+        crowded.load_state_dict(generator.state_dict())
+        given.generators[direction] = crowded
+    pixels = noise(300, 400, 3)
+    whole = int(tiles.whole_bytes(given.spec("ab"), 300, 400, torch.float32, torch.device("cpu")))
+    tiled = load(given, device="cpu", precision="fp32", memory=whole + 1)(pixels, "night")
+    assert np.abs(tiled.astype(int) - load(model(width=16), precision="fp32")(pixels, "night")).max() <= 1
+    with pytest.raises(BadInput, match=r"image of 400x300 takes .* raise --memory, or use --size"):
+        load(given, device="cpu", precision="fp32", memory=whole // 4)(pixels, "night")
+    with pytest.raises(BadInput, match=r"out of memory at an image of 400x300: .*--memory"):
+        load(given, device="cpu", precision="fp32", memory=4 * whole)(pixels, "night")
+
+
+@pytest.mark.parametrize("kind", ["resnet", "pyramid"])
+def test_a_generator_that_sees_is_told_of_the_whole_picture(kind):
+    """In a batch, by tiles and padded as alone."""
+    seeing = load(model(kind=kind, levels=int(kind == "pyramid"), sees=True), precision="fp32")
+    pixels = noise(2, 60, 83, 3)
+    both = seeing(pixels, "night")
+    assert both.shape == pixels.shape and np.array_equal(both[1], seeing(pixels[1], "night"))
+    x = images.to_tensor(pixels[:1, :56, :80])
+    generator = seeing.model.generators["ab"]
+    with torch.no_grad():
+        told, other = (generator(x, shared(seeing.device).see(seen)[0]) for seen in (x, images.to_tensor(pixels[1:])))
+    torch.testing.assert_close(seeing(x, "night"), told, rtol=0, atol=1e-5)
+    assert (told - other).abs().max() > 1e-3
+
+
+def test_a_pyramid_keeps_the_detail_whatever_the_number_format():
+    """Its bands are carried over in float32, also where the network computes in bf16."""
+    given = model(kind="pyramid", levels=2)
+    deep = noise(64, 64, 3, dtype=np.uint16)
+    exact, quick = (load(given, precision=precision)(deep, "night").astype(int) for precision in ("fp32", "auto"))
+    assert np.array_equal(exact, quick)
+    fine = [load(given, precision=p)(images.to_tensor(deep), "night") for p in ("fp32", "auto")]
+    finest = [x - F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear") for x in fine]
+    assert (finest[0] - finest[1]).abs().mean() < 0.02 * finest[0].abs().mean()
+
+
 def test_large_images_by_tiles_are_the_same(monkeypatch):
     tiled = []
     original = tiles.translate
@@ -222,6 +337,16 @@ def test_unknown_domains_are_answered_with_those_there_are(translator):
         translator(noise(8, 8, 3))
     with pytest.raises(BadInput, match="no model"):
         load("no such model")
+
+
+def test_domains_are_compared_as_they_are_seen():
+    """An accent may be a part of its letter, or stand behind it, as names from Apple's file system do."""
+    composed, apart = unicodedata.normalize("NFC", "dé"), unicodedata.normalize("NFD", "dé")
+    assert composed != apart
+    pixels = noise(8, 8, 3)
+    for name, asked in ((composed, apart), (apart, composed), (apart, apart)):
+        named = Model(model().generators, (name, "night"))
+        assert load(named, precision="fp32")(pixels, asked).shape == pixels.shape
 
 
 @pytest.mark.parametrize("text, size", [("4GB", 4e9), ("1.5g", 1.5e9), ("2 GiB", 2**31), ("500MB", 5e8), ("1000", 1e3)])

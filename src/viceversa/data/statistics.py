@@ -4,6 +4,7 @@ Simple on purpose: they are kept in the model file, and no network must be at ha
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .folders import spread
+from .pictures import BadImage, read
 from .store import Store
 
 SIDE = 96
@@ -21,6 +23,8 @@ FAR = 1.5
 """Standard deviations beyond the lowest or highest of training, summed over all nine, from which it is said. On five
 sets: 0 to 3% of test images of the same domain; nights as days 72%, gray versions of colour sets and false
 colours 90 to 100%, line drawings 47 to 100% (docs/quality.md)."""
+COLOURFUL = 0.05
+"""What "colour" is of an image in which some is to be seen; scans and photographs in black and white are below."""
 WORDS = {
     "light": ("darker", "lighter"),
     "contrast": ("with less contrast", "with more contrast"),
@@ -74,6 +78,15 @@ def stored(store: Store, index: int) -> NDArray:
     start, height, width = store.layout[index].tolist()
     pixels = store.pixels[start : start + height * width].cpu().numpy().reshape(height, width, -1)
     return pixels.view(np.uint16) if pixels.dtype == np.int16 else pixels
+
+
+def in_colour(path: Path) -> bool:
+    """Is colour to be seen in this image? Not where it cannot be read, which is told elsewhere."""
+    try:
+        pixels = read(path, None).pixels
+    except BadImage:
+        return False
+    return pixels.shape[2] == 3 and bool(measure(pixels)[list(WORDS).index("colour")] > COLOURFUL)
 
 
 def misfit(image: NDArray, known: Mapping[str, Any]) -> str:

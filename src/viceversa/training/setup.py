@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from .. import __version__, distributed
 from ..config import Train
-from ..data.folders import Sources, find_sources
+from ..data.folders import Sources, find_sources, spread
+from ..data.statistics import COLOURFUL, in_colour
 from ..data.store import Draws, Store, steps_per_epoch
 from ..device import (
     Graphed,
@@ -48,8 +49,8 @@ FOLDERS = ("a", "b", "test_a", "test_b")
 CPU_A_DAY = 4e16
 """Multiply-adds that a small machine trains through in a day."""
 FREE = frozenset(
-    ("recipe", "start", "out", "epochs", "decay_epochs", "minutes", "score", "score_every", "patience", "features",
-     "keep", "images", "device", "checkpoint_activations", "log", *FOLDERS)
+    ("recipe", "start", "keep_lightness", "out", "epochs", "decay_epochs", "minutes", "score", "score_every",
+     "patience", "features", "keep", "images", "device", "checkpoint_activations", "log", *FOLDERS)
 )  # fmt: skip
 """What may change midway without a word: it does not change what is trained, or how."""
 TOLD = frozenset(("learning_rate", "batch", "precision", "cycle", "identity", "projected", "adversarial"))
@@ -463,6 +464,17 @@ def load_images(s: Train, sources: Sources, device: torch.device, say: Say, sile
         stores.append(store)
     distributed.must_agree("numbers of images", [len(store.paths) for store in stores])
     return stores[0], stores[1]
+
+
+def colour_words(s: Train, sources: Sources, known: dict[str, Any]) -> list[str]:
+    """Colours that are not trained on, and channels that hold none: said, since a recipe may have chosen them."""
+    said = []
+    for name, paths, channels in zip(sources.names, (sources.a, sources.b), s.channels, strict=True):
+        if channels == 1 and any(map(in_colour, spread(paths, 8))):
+            said.append(f"images of {name} are in colour, and are taken as gray (--channels)")
+        if channels == 3 and name in known and known[name]["ranges"]["colour"][1] < COLOURFUL:
+            said.append(f"all images of {name} are gray: --channels with 1 for it would learn them as such")
+    return said
 
 
 # Networks, and the step

@@ -118,7 +118,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
                 watch = Watch(names)
 
         # What is told, and what is written before the first step.
-        for line in (*sources.warnings, *said, *setup.in_words(changed)):
+        for line in (*sources.warnings, *said, *setup.in_words(changed), *setup.colour_words(s, sources, known)):
             say(line)
         if at.best is not None and not (same_tests and setup.same_ruler(s, config)):
             say("scores begin anew: test images, --score or --features are others than before")
@@ -260,8 +260,9 @@ def as_model(
     training = {"step": at.step, "epoch": epoch, "seconds": round(at.seconds, 1), "seed": s.seed, "recipe": s.recipe}
     if s.projected:
         training["features"] = "lite0"  # what it was trained against, which is no ruler for it
+    lightness = {"keep_lightness": True} if s.keep_lightness else {}
     info = {
-        "image": {"size": s.size, "crop": s.crop, "resize": s.resize},
+        "image": {"size": s.size, "crop": s.crop, "resize": s.resize} | lightness,
         "training": training,
         "scores": scores or {},
         "statistics": known,

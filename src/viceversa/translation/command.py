@@ -9,36 +9,49 @@ seconds of compiling eat up in anything but a night's work.
 
 import errno
 import os
+import shutil
 import signal
 import sys
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from itertools import chain, groupby, repeat, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ..config import Translate
-from ..data import folders
+from ..data import folders, statistics
 from ..data import pictures as images
 from ..data.pictures import Picture
+from ..data.sixteen import to_8_bit
 from ..errors import BadInput, Failed, Interrupted
-from ..terminal import Update, progress_bar
+from ..files import replacing
+from ..terminal import Update, ending_on_sigterm, progress_bar, words
 from ..threads import ordered
 from . import films
-from .films import Frame
+from .films import Clip, Frame
 from .translator import Network, Translator, load
 
 STDIO = Path("-")
 """Standard input as a source, standard output as a target."""
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "bmp": "BMP"}
-SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".gif": "GIF"} | {f".{f}": F for f, F in FORMATS.items()}
+"""What --format may be, and Pillow's names."""
+SUFFIXES = {end: name for name in images.WRITTEN for end in images.ENDINGS[name].split()}
+"""Endings that say how an image is written."""
+STAND_INS = {".dib": ".bmp", ".dcm": ".tif", ".dicom": ".tif"} | dict.fromkeys((".heic", ".heif", ".hif"), ".jpg")
+"""Endings of what is read but not written, and what is written instead; .png for others."""
 READ = images.SUFFIXES | films.FILMS
+MASKS = frozenset(("mask", "masks", "label", "labels", "annotations", "segmentationclass", "segmentationobject"))
+"""Folders in a labelled set, the pictures in which say what is where: they are never translated."""
 WORKERS = min(16, os.cpu_count() or 1)
 """Threads that decode, and threads that encode."""
 BATCH = 1 << 22
@@ -48,7 +61,13 @@ SMALL = 1 << 18
 machine as all cores on one picture after the other, and several times as quick on a busy one, where cores that
 share a picture wait for each other; decoders and encoders alone keep this one busy."""
 TOLD = 10
-"""Failures that are told one by one."""
+"""Failures, and notes, that are told one by one."""
+LOOK = 1.0
+"""Seconds between two looks at what has arrived."""
+RATE, BEFORE, AFTER = 25, 0.5, 1.5
+"""Of a photo's film: frames a second, and seconds for which its beginning and its end stand still."""
+LARGEST_FILM, LARGEST_ANIMATION = 1920, 800
+"""Long side of a photo's film, and of its GIF or WebP."""
 DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
@@ -58,7 +77,8 @@ class Job:
 
     source: Path
     target: Path
-    is_film: bool = False
+    kind: Literal["picture", "film", "change", "copy"] = "picture"
+    """change: a photo to a film of how it changes; copy: a label, which stays as it is."""
     format: str | None = None
     """Pillow's name, where another than the source's was asked for."""
     compare: bool = False
@@ -78,7 +98,12 @@ class Job:
         return [self.target, *[self.compared] * self.compare, *[self.returned] * self.round_trip]
 
     def is_done(self) -> bool:
-        return self.target != STDIO and all(target.exists() for target in self.targets)
+        return self.target != STDIO and all(map(os.path.exists, self.targets))
+
+
+def say(line: str) -> None:
+    """On standard error: standard output may be an image."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def beside(target: Path, what: str) -> Path:
@@ -87,21 +112,28 @@ def beside(target: Path, what: str) -> Path:
 
 @dataclass(frozen=True)
 class Work:
-    """A job on its way: what was read, what is to be written, or why it failed."""
+    """A job on its way: what was read, what is to be written, or why it failed; and what is to be said of it."""
 
     job: Job
-    picture: Picture | None = None
-    results: tuple[tuple[Path, Picture], ...] = ()
+    pages: tuple[Picture, ...] = ()
+    """One, but for a stack, as microscopes and scanners write them."""
+    results: tuple[tuple[Path, list[Picture]], ...] = ()
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def command_translate(t: Translate) -> int:
     """Translate what is not there yet, and tell of what failed. Raises BadInput, Failed and Interrupted."""
-    planned = plan(t)
+    check_wishes(t)
+    planned, lines = ([], []) if t.watch else plan(t)
     translator = load(t.model, epoch=t.epoch, device=t.device, precision=t.precision, memory=t.memory)
     there = translator.model.direction(t.to)
     if t.round_trip:
         translator.model.direction(translator.domains[there == "ba"])  # which must be there
+    if t.watch:
+        return watch(t, translator)
+    for line in lines:
+        say(line)
     todo = [job for job in planned if t.overwrite or not job.is_done()]
     finished: list[Work] = []
     try:
@@ -115,40 +147,111 @@ def command_translate(t: Translate) -> int:
     return 0
 
 
-def plan(t: Translate) -> list[Job]:
-    """The jobs of a command, in order. Raises BadInput for inputs and outputs that cannot be meant."""
+def watch(t: Translate, translator: Translator) -> int:
+    """Translate what is there and what arrives, until Ctrl-C. A file is taken when it is as it was a look before;
+    one that failed is tried again when it has changed."""
+    try_out(t.out)
+    say(f"watching {', '.join(t.inputs)}: what arrives is translated to {t.out}; Ctrl-C ends it")
+    before: dict[Path, tuple[int, int]] = {}
+    tried: dict[Path, tuple[int, int]] = {}
+    told: set[str] = set()
+    done = 0
+    with suppress(KeyboardInterrupt, SystemExit), ending_on_sigterm():
+        while True:
+            try:
+                jobs, lines = plan(t)
+            except BadInput as nothing:  # there yet, it may be
+                jobs, lines = [], [str(nothing)]
+            for line in lines:
+                if line not in told:
+                    say(line)
+            told.update(lines)
+            now = {job.source: stamp for job in jobs if not job.is_done() and (stamp := stamp_of(job.source))}
+            ready = [job for job in jobs if job.source in now and now[job.source] == before.get(job.source)]
+            ready = [job for job in ready if now[job.source] != tried.get(job.source)]
+            before = now
+            if ready:
+                tried |= {job.source: now[job.source] for job in ready}
+                finished = []
+                for work in translate(t, translator, ready):
+                    finished.append(work)
+                    done += work.error is None
+                tell(t, 0, finished)
+            time.sleep(LOOK)
+    say(f"no longer watching; {done} translated to {t.out}")
+    return 0
+
+
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """Size and time of the last change; None for what has gone, and for what is still empty."""
+    with suppress(OSError):
+        status = path.stat()
+        return (status.st_size, status.st_mtime_ns) if status.st_size else None
+    return None
+
+
+def check_wishes(t: Translate) -> None:
+    """Raise BadInput for what cannot be meant, whatever lies where."""
     if not t.inputs:
         raise BadInput("nothing to translate: give images, folders, quoted globs, videos, or - for standard input")
-    if not 1 <= t.quality <= 100:
-        raise BadInput(f"--quality {t.quality}: choose from 1 to 100")
-    found = [pair for given in t.inputs for pair in find(given, t.out)]
-    to_file = t.out == STDIO or (t.out.suffix.lower() in SUFFIXES.keys() | films.WRITTEN and not os.path.isdir(t.out))
+    if t.with_labels and t.format is not None:
+        raise BadInput(f"--format {t.format} would change the names that labels go by: leave it out with --with-labels")
+    if t.watch and is_file(t.out):
+        raise BadInput(f"--watch: name a folder to write to, not {t.out}")
+
+
+def is_file(out: Path) -> bool:
+    """Does --out name one file, rather than a folder?"""
+    return out == STDIO or (out.suffix.lower() in SUFFIXES.keys() | films.WRITTEN and not os.path.isdir(out))
+
+
+def plan(t: Translate) -> tuple[list[Job], list[str]]:
+    """The jobs of a command, in order, and what is to be said of them. Raises BadInput for inputs and outputs that
+    cannot be."""
+    lines: list[str] = []
+    found = [each for given in t.inputs for each in find(given, t, lines)]
+    to_file = is_file(t.out)
     if not to_file:
-        jobs = [to_folder(t, *pair) for pair in found]
-    elif len({os.path.realpath(source) for source, _ in found}) > 1:
+        jobs = [to_folder(t, *each) for each in found]
+    elif len({os.path.realpath(source) for source, _, _ in found}) > 1:
         raise BadInput(f"--out {t.out}: {len(found)} inputs cannot go to one place; name a folder")
     else:
         jobs = [to_one(t, found[0][0])]
     jobs = check(jobs)
+    if not to_file and t.format is None:
+        endings = Counter((job.source.suffix.lower(), job.target.suffix) for job in jobs if job.kind != "copy")
+        lines += [
+            f"{words(count, 'file')} of a kind that is not written: {old} becomes {new}"
+            for (old, new), count in sorted(endings.items())
+            if new.lower() != old
+        ]
     if t.out != STDIO:
         try_out(t.out.parent if to_file else t.out)
-    return jobs
+    return jobs, lines
 
 
-def find(given: str, out: Path) -> Iterator[tuple[Path, Path]]:
-    """The files that an input means, and where each belongs in the output folder: the tree below it is kept."""
+def find(given: str, t: Translate, lines: list[str]) -> Iterator[tuple[Path, Path, bool]]:
+    """The files that an input means, where each belongs in the output folder - the tree below it is kept -, and
+    whether it is a label, to be copied."""
     if given == str(STDIO):
-        if out.suffix.lower() not in SUFFIXES and out != STDIO:
+        if t.out.suffix.lower() not in SUFFIXES and t.out != STDIO:
             raise BadInput("- (standard input) has no name to keep: give --out FILE, or --out - for standard output")
-        yield STDIO, Path("stdin")
+        yield STDIO, Path("stdin"), False
         return
-    if out != STDIO and folders.lies_inside(out, given):
-        raise BadInput(f"--out {out} is inside the input folder {given}, where it would be read the next time: "
+    if t.out != STDIO and folders.lies_inside(t.out, given):
+        raise BadInput(f"--out {t.out} is inside the input folder {given}, where it would be read the next time: "
                        "name a folder outside")  # fmt: skip
     found = folders.find(given, READ)
-    if line := folders.left_out_line(found):
-        print(line, file=sys.stderr)
-    yield from ((path, found.place(path)) for path in found.paths)
+    labels = t.with_labels and os.path.isdir(given)
+    if not labels and (line := folders.left_out_line(found)):
+        lines.append(line)
+    for path in found.paths:
+        place = found.place(path)
+        yield path, place, labels and not MASKS.isdisjoint(part.lower() for part in place.parent.parts)
+    if labels and found.left_out:
+        with suppress(BadInput):  # only folders that cannot be read
+            others = folders.find(given, found.left_out)
+            yield from ((path, others.place(path), True) for path in others.paths)
 
 
 def to_one(t: Translate, source: Path) -> Job:
@@ -158,24 +261,44 @@ def to_one(t: Translate, source: Path) -> Job:
         if film or t.compare or t.round_trip:
             raise BadInput("--out -: standard output takes one image; name a file or a folder")
         return Job(source, STDIO, format=FORMATS.get(t.format or ""))
-    asked = SUFFIXES.get(t.out.suffix.lower())
-    if not film and asked is None:
+    ending = t.out.suffix.lower()
+    asked = SUFFIXES.get(ending)
+    change = asked is None or (ending in films.ANIMATIONS and t.seconds is not None)
+    if film or (change and ending in films.WRITTEN):
+        if t.round_trip:
+            raise BadInput(f"--round-trip is for images, and {source if film else t.out} is a video: leave it out")
+        if ending not in films.WRITTEN:
+            raise BadInput(
+                f"--out {t.out}: {source} is a video; videos are written as {' '.join(sorted(films.WRITTEN))}"
+            )
+        return Job(source, t.out, "film" if film else "change", None, t.compare)
+    if asked is None:
         raise BadInput(f"--out {t.out}: that is no name for an image ({' '.join(SUFFIXES)})")
-    if not film and t.format is not None and FORMATS[t.format] != asked:
+    if t.seconds is not None:
+        raise BadInput(f"--seconds {t.seconds:g} is for a film of the change: name one, such as -o evening.mp4")
+    if t.format is not None and FORMATS[t.format] != asked:
         raise BadInput(f"--out {t.out} and --format {t.format} contradict each other: leave one out")
-    return Job(source, t.out, film, None if film else asked, t.compare, t.round_trip and not film)
+    return Job(source, t.out, "picture", asked, t.compare, t.round_trip)
 
 
-def to_folder(t: Translate, source: Path, relative: Path) -> Job:
+def to_folder(t: Translate, source: Path, relative: Path, label: bool = False) -> Job:
     """The job of one of many inputs: its result has its name and its place in the tree."""
+    if label:
+        return Job(source, t.out / relative, "copy")
+    if t.seconds is not None:
+        raise BadInput(f"--seconds {t.seconds:g} is for one photo and its film: name it, such as -o evening.mp4")
     if films.is_film(source):
         if t.round_trip:
             raise BadInput(f"--round-trip is for images, and {source} is a video: translate it apart")
-        return Job(source, t.out / relative.with_name(films.result_name(source)), True, compare=t.compare)
+        return Job(source, t.out / relative.with_name(films.result_name(source)), "film", compare=t.compare)
     format = FORMATS.get(t.format or "")
-    if format is not None and SUFFIXES.get(relative.suffix.lower()) != format:
+    ending = relative.suffix.lower()
+    if format is not None and SUFFIXES.get(ending) != format:
         relative = relative.with_suffix(f".{t.format}")
-    return Job(source, t.out / relative, False, format, t.compare, t.round_trip)
+    elif ending not in SUFFIXES:
+        relative = relative.with_suffix(STAND_INS.get(ending, ".png"))
+        format = SUFFIXES[relative.suffix]
+    return Job(source, t.out / relative, "picture", format, t.compare, t.round_trip)
 
 
 def check(jobs: list[Job]) -> list[Job]:
@@ -185,7 +308,7 @@ def check(jobs: list[Job]) -> list[Job]:
     for job in jobs:
         for target in job.targets if job.target != STDIO else ():
             other = writers.setdefault(target, job)
-            if os.path.realpath(other.source) != os.path.realpath(job.source) or other.target != job.target:
+            if other.target != job.target or os.path.realpath(other.source) != os.path.realpath(job.source):
                 raise BadInput(f"{other.source} and {job.source} would both be written to {target}: "
                                "translate them one after the other, with another --out each")  # fmt: skip
             if os.path.realpath(target) in sources:
@@ -213,26 +336,29 @@ def try_out(folder: Path) -> None:
 
 def translate(t: Translate, translator: Translator, todo: list[Job]) -> Iterator[Work]:
     """Do the jobs, pictures first; yields each when it is done or has failed."""
-    pictures = [job for job in todo if not job.is_film]
+    pictures = [job for job in todo if job.kind == "picture"]
     if pictures:
         with progress_bar("translating", len(pictures)) as update:
             for done, work in enumerate(translate_pictures(t, translator, pictures), 1):
                 update(done)
                 yield work
     for job in todo:
-        if job.is_film:
+        if job.kind in ("film", "change"):
             with progress_bar(job.source.name) as update:
                 yield guarded(partial(do_film, t, translator, update), Work(job))
+    yield from (guarded(copy, Work(job)) for job in todo if job.kind == "copy")
 
 
 def translate_pictures(t: Translate, translator: Translator, todo: list[Job]) -> Iterator[Work]:
     """Read, translate and write, each in threads of its own; in the order of the jobs."""
     direction = translator.model.direction(t.to)
-    channels = translator.channels(direction)
-    there = partial(translator, to=t.to, size=t.size)
-    back = partial(translator, to=translator.domains[direction == "ba"], size=t.size)
+    source, target = translator.domains if direction == "ab" else translator.domains[::-1]
+    known = translator.model.info.get("statistics", {})
+    there = partial(translator, to=target, size=t.size, strength=t.strength)
+    back = partial(translator, to=source, size=t.size)
     apply = partial(translate_batch, there=there, back=back)
-    read = partial(guarded, partial(read_one, channels=channels))
+    unlike = partial(statistics.remark, statistics=known, domain=source, other=target)
+    read = partial(guarded, partial(read_one, channels=translator.channels(direction), unlike=unlike))
     write = partial(guarded, partial(write_one, quality=t.quality))
     with ExitStack() as stack:
         works = (Work(job) for job in todo)
@@ -288,13 +414,14 @@ def weigh_file(work: Work) -> int:
     return 0
 
 
-def read_one(work: Work, channels: int) -> Work:
+def read_one(work: Work, channels: int, unlike: Callable[[np.ndarray], str]) -> Work:
     source = sys.stdin.buffer.read() if work.job.source == STDIO else work.job.source
-    return replace(work, picture=images.read(source, channels=1 if channels == 1 else 3))
+    pages = images.read_all(source, channels=1 if channels == 1 else 3)
+    return replace(work, pages=tuple(pages), notes=(*pages[0].notes, *filter(None, [unlike(pages[0].pixels)])))
 
 
 def batches(works: Iterable[Work], pixels: int) -> Iterator[list[Work]]:
-    """Neighbours of one size and depth together, up to so many pixels; what has failed, alone."""
+    """Neighbours of one size and depth together, up to so many pixels; stacks and what has failed, alone."""
     batch: list[Work] = []
     for work in works:
         if batch and not (alike(batch[0], work) and (len(batch) + 1) * area(work) <= pixels):
@@ -306,48 +433,58 @@ def batches(works: Iterable[Work], pixels: int) -> Iterator[list[Work]]:
 
 
 def alike(one: Work, other: Work) -> bool:
-    if one.picture is None or other.picture is None:
+    if len(one.pages) != 1 or len(other.pages) != 1:
         return False
-    a, b = one.picture.pixels, other.picture.pixels
+    a, b = one.pages[0].pixels, other.pages[0].pixels
     return a.shape == b.shape and a.dtype == b.dtype
 
 
 def area(work: Work) -> int:
-    return 0 if work.picture is None else work.picture.pixels[..., 0].size
+    """Pixels of its largest page."""
+    return max((page.pixels[..., 0].size for page in work.pages), default=0)
 
 
 Way = Callable[[np.ndarray], np.ndarray]
-"""Arrays (N, H, W, C) to the other domain."""
+"""Arrays (H, W, C) or (N, H, W, C) to the other domain."""
 
 
 def translate_batch(batch: list[Work], there: Way, back: Way) -> list[Work]:
-    """Run the network on pictures of one size."""
+    """Run the network on pictures of one size, or on the pages of one stack."""
     if batch[0].error is not None:
         return batch
-    pixels = np.stack([work.picture.pixels for work in batch if work.picture is not None])
+    pages = [page.pixels for work in batch for page in work.pages]
     try:
-        translated = there(pixels)
-        returned = back(translated) if batch[0].job.round_trip else translated
+        translated = list(there(np.stack(pages))) if len(batch) > 1 else list(map(there, pages))
+        returned = list(map(back, translated)) if batch[0].job.round_trip else translated
     except Exception as error:
         if len(batch) == 1:
             return [failed(batch[0], error)]
         return [result for work in batch for result in translate_batch([work], there, back)]
-    return [results(work, after, again) for work, after, again in zip(batch, translated, returned, strict=True)]
+    if len(batch) == 1:
+        return [results(batch[0], translated, returned)]
+    return [results(work, [after], [again]) for work, after, again in zip(batch, translated, returned, strict=True)]
 
 
-def results(work: Work, translated: np.ndarray, returned: np.ndarray) -> Work:
-    """What is to be written of a picture: its translation, and what else was asked for."""
-    before = work.picture
-    assert before is not None
-    job, format = work.job, work.job.format or before.format
-    written = [(job.target, replace(before, pixels=translated, format=format))]
+def results(work: Work, translated: list[np.ndarray], returned: list[np.ndarray]) -> Work:
+    """What is to be written of a picture, or of a stack's pages: the translation, and what else was asked for."""
+    job, format = work.job, work.job.format or work.pages[0].format
+
+    def written(shown: Iterable[np.ndarray], twice: bool = False) -> list[Picture]:
+        return [
+            replace(
+                page, pixels=pixels, format=format,
+                alpha=np.concatenate([page.alpha] * 2, 1) if twice and page.alpha is not None else page.alpha,
+            )
+            for page, pixels in zip(work.pages, shown, strict=True)
+        ]  # fmt: skip
+
+    outputs = [(job.target, written(translated))]
     if job.compare:
-        both = side_by_side(before.pixels, translated)
-        alpha = None if before.alpha is None else np.concatenate([before.alpha, before.alpha], 1)
-        written.append((job.compared, replace(before, pixels=both, alpha=alpha, format=format)))
+        before = (page.pixels for page in work.pages)
+        outputs.append((job.compared, written(map(side_by_side, before, translated), twice=True)))
     if job.round_trip:
-        written.append((job.returned, replace(before, pixels=returned, format=format)))
-    return replace(work, picture=None, results=tuple(written))
+        outputs.append((job.returned, written(returned)))
+    return replace(work, pages=(), results=tuple(outputs))
 
 
 def side_by_side(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -357,26 +494,36 @@ def side_by_side(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def weigh_results(work: Work) -> int:
-    return sum(picture.pixels.nbytes for _, picture in work.results)
+    return sum(page.pixels.nbytes for _, pages in work.results for page in pages)
 
 
 def write_one(work: Work, quality: int) -> Work:
-    for path, picture in work.results:
+    notes: tuple[str, ...] = ()
+    for path, pages in work.results:
         if path == STDIO:
-            sys.stdout.buffer.write(images.encode(picture, quality))
+            sys.stdout.buffer.write(images.encode(pages, quality))
             sys.stdout.buffer.flush()
         else:
-            images.write(path, picture, quality)
-    return Work(work.job)
+            notes = images.write(path, pages, quality)
+    return Work(work.job, notes=work.notes + notes)
+
+
+def copy(work: Work) -> Work:
+    with replacing(work.job.target) as temporary:
+        shutil.copy2(work.job.source, temporary)
+    return work
 
 
 def do_film(t: Translate, translator: Translator, update: Update, work: Work) -> Work:
-    notes = translate_film(
-        translator, work.job.source, work.job.target, to=t.to, codec=t.codec, quality=t.quality, steady=t.steady,
-        size=t.size, compare=t.compare, on_progress=update,
-    )  # fmt: skip
+    source, target = work.job.source, work.job.target
+    options: dict[str, Any] = {"to": t.to, "size": t.size, "strength": t.strength, "codec": t.codec,
+                               "quality": t.quality, "compare": t.compare, "on_progress": update}  # fmt: skip
+    if work.job.kind == "film":
+        notes = translate_film(translator, source, target, steady=t.steady, **options)
+    else:
+        notes = show_change(translator, source, target, seconds=4.0 if t.seconds is None else t.seconds, **options)
     for note in notes:
-        print(note, file=sys.stderr)
+        say(note)
     return work
 
 
@@ -390,10 +537,11 @@ def translate_film(
     quality: int = 80,
     steady: bool = True,
     size: int | None = None,
+    strength: float = 1.0,
     compare: bool = False,
     on_progress: Update | None = None,
 ) -> list[str]:
-    """Translate a film, a GIF or a WebP into what the ending of `target` says. An existing target is replaced.
+    """Translate a film or an animation into what the ending of `target` says. An existing target is replaced.
 
     The times of the frames, the orientation and the sound are kept. `compare` also writes before and after
     side by side, as NAME.compare.mp4. `on_progress(done, total)` is called after each frame; the total is None
@@ -402,13 +550,72 @@ def translate_film(
     Raises BadInput before anything is written and Failed from then on. What was done until then, or until an
     interruption, is NAME.partial.mp4, and plays.
     """
+    translate = translator.frames(to, size=size, steady=steady, strength=strength)
+    with films.read(source) as clip:
+        notes = write_film(clip, translate, target, codec, quality, compare, on_progress)
+    damage = [f"{clip.damaged} damaged packets of {source} were left out"] if clip.damaged else []
+    return clip.notes + damage + notes
+
+
+def show_change(
+    translator: Translator,
+    source: Path,
+    target: Path,
+    *,
+    to: str | None = None,
+    seconds: float = 4.0,
+    codec: str = "h264",
+    quality: int = 80,
+    size: int | None = None,
+    strength: float = 1.0,
+    compare: bool = False,
+    on_progress: Update | None = None,
+) -> list[str]:
+    """A film of how a photo changes: it stands still for a moment, changes in so many seconds, and stands still.
+
+    From the photo to its translation, linearly in steps of its levels, slowly at first and at the end. The rest is
+    as for `translate_film`.
+    """
+    direction = translator.model.direction(to)
+    picture = images.read(source, 3)
+    before = images.on_white(picture)
+    given = before if translator.channels(direction) == 3 else images.read(source, 1).pixels
+    after = np.broadcast_to(translator(given, to, size=size, strength=strength), before.shape)
+    moving = target.suffix.lower() in films.ANIMATIONS
+    first, last = (shrunk(pixels, LARGEST_ANIMATION if moving else LARGEST_FILM) for pixels in (before, after))
+    rate = RATE // 2 if moving else RATE
+    still, change, end = (round(rate * part) for part in (BEFORE, seconds, AFTER))
+    part = np.clip((np.arange(still + change + end) - still) / max(1, change), 0, 1)
+    parts = iter(part * part * (3 - 2 * part))
+    length = Fraction(1, rate)
+    frames = (Frame(first, n * length, length) for n in range(still + change + end))
+    clip = Clip(frames=frames, total=still + change + end, rate=Fraction(rate), clock=length)
+    levels, way = first.astype(np.float32), last.astype(np.float32) - first
+
+    def mixed(_: np.ndarray) -> np.ndarray:
+        return np.asarray((levels + np.float32(next(parts)) * way).round().astype(np.uint8))
+
+    notes = write_film(clip, mixed, target, codec, quality, compare, on_progress)
+    (height, width), (high, wide) = before.shape[:2], first.shape[:2]
+    return notes + ([f"{target}: {width}x{height} became {wide}x{high}"] if (high, wide) != (height, width) else [])
+
+
+def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
+    """(H, W, 3) uint8 or uint16 -> uint8, the long side at most `side`."""
+    image = Image.fromarray(to_8_bit(np.ascontiguousarray(pixels)))
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def write_film(
+    clip: Clip, translate: Way, target: Path, codec: str, quality: int, compare: bool, on_progress: Update | None
+) -> list[str]:
+    """Translate and write the frames of a clip, and its sound; returns the writer's notes."""
     if target.suffix.lower() not in films.WRITTEN:
         raise BadInput(f"{target}: videos are written as {' '.join(sorted(films.WRITTEN))}")
     if not 1 <= quality <= 100:
         raise BadInput(f"--quality {quality}: choose from 1 to 100")
-    translate = translator.frames(to, size=size, steady=steady)
     with ExitStack() as stack:
-        clip = stack.enter_context(films.read(source))
         end: Any = object()
         decoded = stack.enter_context(closing(ordered(lambda _: next(clip.frames, end), repeat(None), workers=1)))
         pairs = (
@@ -419,7 +626,7 @@ def translate_film(
         while not begun or not isinstance(begun[-1], tuple):
             begun.append(next(pairs, None))
             if begun[-1] is None:
-                raise BadInput(f"{source}: {'no frame can be decoded' if clip.damaged else 'holds no frames'}")
+                raise BadInput(f"{clip.source}: {'no frame can be decoded' if clip.damaged else 'holds no frames'}")
         outputs: list[tuple[Path, Callable[[Pair], Frame]]] = [(target, lambda pair: pair[1])]
         if compare:
             outputs.append((beside(target, "compare"), both))
@@ -433,8 +640,7 @@ def translate_film(
             done += is_frame
             if is_frame and on_progress is not None:
                 on_progress(done, clip.total)
-    damage = [f"{clip.damaged} damaged packets of {source} were left out"] if clip.damaged else []
-    return clip.notes + damage + writers[0][0].notes
+    return writers[0][0].notes
 
 
 Pair = tuple[Frame, Frame]
@@ -462,12 +668,23 @@ def report(t: Translate, there_already: int, finished: list[Work]) -> None:
     errors = [work for work in finished if work.error is not None]
     if len(errors) == 1 and len(finished) == 1 and not there_already:
         raise BadInput(errors[0].error)
-    if t.out != STDIO:
-        kept = f"; {there_already} were there already (--overwrite does them again)" if there_already else ""
-        print(f"translated {len(finished) - len(errors)} to {t.out}{kept}", file=sys.stderr)
+    tell(t, there_already, finished)
     if errors:
-        for work in errors[:TOLD]:
-            print(f"  {work.error}", file=sys.stderr)
         names = ", ".join(work.job.source.name for work in errors[:TOLD])
         more = f" and {len(errors) - TOLD} more" if len(errors) > TOLD else ""
         raise Failed(f"{len(errors)} of {len(finished)} failed: {names}{more}")
+
+
+def tell(t: Translate, there_already: int, finished: list[Work]) -> None:
+    """Say what was done, what was left out or changed, and the first that failed."""
+    errors = [work.error for work in finished if work.error is not None]
+    copied = sum(work.job.kind == "copy" and work.error is None for work in finished)
+    if t.out != STDIO:
+        labels = f" and copied {words(copied, 'label')}" if copied else ""
+        kept = f"; {there_already} were there already (--overwrite does them again)" if there_already else ""
+        say(f"translated {len(finished) - len(errors) - copied}{labels} to {t.out}{kept}")
+    for lines in (images.told((work.job.source, work.notes) for work in finished), errors):
+        for line in lines[:TOLD]:
+            say(f"  {line}")
+        if len(lines) > TOLD:
+            say(f"  and {len(lines) - TOLD} more of this kind")

@@ -1,14 +1,17 @@
-"""Moving pictures in and out: films through FFmpeg (PyAV), with their sound; GIF, WebP and PNG through Pillow.
+"""Moving pictures in and out: films through FFmpeg (PyAV), with their sound; GIF, WebP, PNG and AVIF through Pillow.
 
 A clip is read frame by frame: upright, with times, what is transparent upon white. It is written under a name of its
 own, NAME.partial.mp4, which plays however far it got, and takes its own name when it is complete.
 """
 
 import os
+import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +21,7 @@ from av.bitstream import BitStreamFilterContext
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from PIL import Image, ImageSequence
 
+from ..data import pictures as images
 from ..errors import BadInput, Failed
 
 FILMS = frozenset(
@@ -26,7 +30,7 @@ FILMS = frozenset(
                    "ogv", "vob", "mxf")
 )  # fmt: skip
 """Endings of files that are taken for films."""
-ANIMATIONS = {".gif": "GIF", ".webp": "WEBP"}
+ANIMATIONS = {end: name for name in images.MOVING if name in images.WRITTEN for end in images.ENDINGS[name].split()}
 """Endings of pictures that may move, and Pillow's name for each."""
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"}
 """Endings of films that are written, and FFmpeg's name for each."""
@@ -41,6 +45,8 @@ UNSAID = 100
 """Milliseconds that browsers show a frame which names no length."""
 SHORTEST = Fraction(20, 1000)
 """Of a GIF's frames: browsers show those that are shorter for a tenth of a second."""
+LONGEST_NAME = 255
+"""Bytes of a file's name that file systems take."""
 os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder tells its life story on standard error else
 
 
@@ -63,6 +69,7 @@ class Clip:
     """What is read: the frames, with packets of sound between them, and what must be known to write them."""
 
     frames: Iterator[Frame | av.Packet]
+    source: Path | None = None
     total: int | None = None
     """Frames, where the file says so; an estimate."""
     rate: Fraction = Fraction(10)
@@ -83,12 +90,12 @@ class Clip:
 
 
 def is_film(path: Path) -> bool:
-    """A film by its ending, or a GIF or WebP that moves."""
+    """A film by its ending, or a picture that moves."""
     suffix = path.suffix.lower()
     if suffix not in ANIMATIONS:
         return suffix in FILMS
     try:
-        with Image.open(path, formats=[ANIMATIONS[suffix]]) as image:
+        with images.own_limits(), Image.open(path, formats=[ANIMATIONS[suffix]]) as image:
             return bool(getattr(image, "is_animated", False))
     except Exception:  # so broken that Pillow stumbles: read as a picture, it is told of
         return False
@@ -124,6 +131,7 @@ def read_film(source: Path) -> Iterator[Clip]:
         seconds = video.duration * video.time_base if video.duration else (container.duration or 0) / 10**6
         clip = Clip(
             frames=iter(()),
+            source=source,
             total=video.frames or round(seconds * rate) or None,
             rate=rate,
             clock=video.time_base or 1 / rate,
@@ -207,24 +215,28 @@ def upright(pixels: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.
 
 @contextmanager
 def read_animation(source: Path) -> Iterator[Clip]:
-    try:
-        image = Image.open(source, formats=list(ANIMATIONS.values()))
-    except OSError:
-        raise BadInput(f"{source}: not a GIF or WebP, or a broken one") from None
-    with image:
-        total = getattr(image, "n_frames", 1)
-        image.seek(0)
-        rate = Fraction(1000, image.info.get("duration") or UNSAID)
-        yield Clip(frames=decode_animation(source, image), total=total, rate=rate, loop=image.info.get("loop"))
+    with images.own_limits():
+        try:
+            image = Image.open(source, formats=sorted(set(ANIMATIONS.values())))
+        except (OSError, Image.DecompressionBombError):
+            raise BadInput(f"{source}: not an animation that can be read, or a broken one") from None
+        with image:
+            # Of a PNG, the first picture may be for those who do not know that it moves.
+            first = int(bool(getattr(image, "default_image", False)))
+            total = getattr(image, "n_frames", 1) - first
+            image.seek(first)
+            rate = 1000 / Fraction(image.info.get("duration") or UNSAID)
+            loop = image.info.get("loop")
+            yield Clip(frames=decode_animation(source, image, first), source=source, total=total, rate=rate, loop=loop)
 
 
-def decode_animation(source: Path, image: Image.Image) -> Iterator[Frame]:
+def decode_animation(source: Path, image: Image.Image, first: int) -> Iterator[Frame]:
     """The frames as they are shown, what is transparent upon white."""
     start = Fraction(0)
     try:
-        for picture in ImageSequence.Iterator(image):
+        for picture in islice(ImageSequence.Iterator(image), first, None):
             shown = picture.convert("RGBA")
-            length = Fraction(picture.info.get("duration") or UNSAID, 1000)
+            length = Fraction(picture.info.get("duration") or UNSAID) / 1000
             white = Image.new("RGBA", shown.size, "white")
             pixels = np.asarray(Image.alpha_composite(white, shown).convert("RGB"))
             alpha = np.asarray(shown.getchannel("A"))
@@ -248,13 +260,15 @@ def telling(partial: Path) -> Iterator[None]:
         raise Failed(f"{partial}: cannot be written any further ({said(wrong)})") from None
 
 
-class Writer:
+class Writer(ABC):
     """Writes one film. A context: left well, the file gets its name; left by an exception, what was done stays, as
     NAME.partial.mp4. `notes`: what a person should know of the result, a line each.
     """
 
     def __init__(self, target: Path):
         self.target, self.partial = target, target.with_name(f"{target.stem}.partial{target.suffix}")
+        if len(os.fsencode(self.partial.name)) > LONGEST_NAME:
+            self.partial = target.with_name(f"{secrets.token_hex(4)}.partial{target.suffix}")
         self.frames = 0
         self.notes: list[str] = []
 
@@ -270,16 +284,17 @@ class Writer:
         elif not self.frames:
             self.partial.unlink()
 
+    @abstractmethod
     def write(self, frame: Frame) -> None:
         """Take the next frame."""
-        raise NotImplementedError
 
-    def sound(self, packet: Any) -> None:
-        """Take a packet of the source's sound."""
-
+    @abstractmethod
     def finish(self) -> None:
         """Complete the file."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def sound(self, packet: Any) -> None:
+        """Take a packet of the source's sound."""
 
 
 def open_writer(target: Path, clip: Clip, size: tuple[int, int], codec: str, quality: int) -> Writer:
@@ -297,7 +312,7 @@ def open_writer(target: Path, clip: Clip, size: tuple[int, int], codec: str, qua
 
 
 class AnimationWriter(Writer):
-    """A GIF or WebP, which is encoded at the end."""
+    """A GIF, WebP, PNG or AVIF, which is encoded at the end."""
 
     def __init__(self, target: Path, clip: Clip, quality: int):
         super().__init__(target)
@@ -320,12 +335,15 @@ class AnimationWriter(Writer):
         self.pictures.append(picture)
         self.frames += 1
 
+    def sound(self, packet: Any) -> None:
+        """Animations are silent."""
+
     def finish(self) -> None:
         if not self.pictures:
             return
         step = 10 if self.kind == "GIF" else 1  # milliseconds that the format counts in
         edges = [step * round(1000 * second / step) for second in (*self.starts, self.end)]
-        once = {} if self.kind == "GIF" else {"loop": 1}
+        once = {"loop": 1} if self.kind in ("WEBP", "PNG") else {}
         self.pictures[0].save(
             self.partial,
             self.kind,

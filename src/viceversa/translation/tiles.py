@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import BadInput
 from ..model.networks import Blur, Generator, InstanceNorm, Residual
@@ -88,7 +89,8 @@ def choose(
                 need = tiled_bytes(network.model, height, width, plan)
                 if need <= budget:
                     return plan
-    how = "even by tiles" if network.spec.kind == "resnet" else "(a U-Net or pyramid does not go by tiles)"
+    name = {"resnet": "", "unet": "U-Net", "pyramid": "pyramid"}[network.spec.kind]
+    how = f"(a {name} cannot go by tiles)" if name else "even by tiles"
     raise BadInput(
         f"an image of {width}x{height} takes {amount(need)} {how}, and the network may take {amount(budget)}: "
         "raise --memory, or use --size"
@@ -103,10 +105,8 @@ def amount(size: float) -> str:
 def whole_bytes(spec: Generator, height: int, width: int, arithmetic: torch.dtype, device: torch.device) -> float:
     """What one image takes beside the weights: measured, mostly the two widest activations."""
     if spec.kind == "pyramid":  # the image, the result and its bands in strips; the network sees little of it
-        small = whole_bytes(
-            replace(spec, kind="resnet"), height >> spec.levels, width >> spec.levels, arithmetic, device
-        )
-        return small + 11 * spec.channels_out * height * width
+        small = whole_bytes(replace(spec, kind="resnet"), height, width, arithmetic, device) - WORKING
+        return WORKING + small * 0.25**spec.levels + 11 * spec.channels_out * height * width
     widths = 1.7 if spec.kind == "unet" else 5.7 if spec.antialias else 2.5
     textbook = 1 if device.type == "cpu" else 3  # elsewhere norms make several activations in float32
     return WORKING + widths * spec.width * height * width * arithmetic.itemsize * textbook
@@ -130,15 +130,27 @@ def tiled_bytes(model: nn.Sequential, height: int, width: int, plan: Plan) -> fl
 
 
 @torch.no_grad()
-def translate(model: nn.Sequential, image: Tensor, plan: Plan) -> Tensor:
-    """`model(image)`, (1, C, H, W) -> (1, C', H, W) in `plan.kept`, for the layers of a ResnetGenerator.
+def translate(network: Any, image: Tensor, seen: Tensor | None = None, *, plan: Plan) -> Tensor:
+    """`network(image)`, (1, C, H, W) -> (1, C', H, W) in `plan.kept`, of a ResnetGenerator.
 
     H and W are divisible by 4, and the convolutions' weights are in `plan.arithmetic`.
     """
     x = Kept(image, Moments())
-    for stretch in cut(model, plan.most):
-        x = add_block(x, stretch[0], plan) if isinstance(stretch[0], Residual) else compute(x, stretch, plan)
+    for stretch in cut(network.model, plan.most):
+        if isinstance(stretch[0], Residual):
+            if seen is not None:
+                tell(x.values, network.seeing(seen.to(plan.arithmetic)))
+                seen = None
+            x = add_block(x, stretch[0], plan)
+        else:
+            x = compute(x, stretch, plan)
     return x.values
+
+
+def tell(x: Tensor, told: Tensor) -> None:
+    """Add what a generator that sees is told, in the place of `x`; a few channels at a time, since `x` is large."""
+    for some, more in zip(x.split(16, 1), told.split(16, 1), strict=True):
+        some += F.interpolate(more, x.shape[2:], mode="bilinear")
 
 
 def cut(model: nn.Sequential, most: float) -> list[list[nn.Module]]:

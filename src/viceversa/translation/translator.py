@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from ..data.sixteen import to_8_bit
 from ..device import choose_device, choose_dtype, free, use_available_cores
 from ..errors import BadInput
 from ..model.file import Model, load_model, resolve, save_model
-from ..model.frozen import shared
+from ..model.frozen import Seeing, shared
 from ..model.networks import Generator
 from . import tiles
 from .detail import resize, with_detail
@@ -32,7 +33,7 @@ FREE_SHARE = 0.75
 class Direction(Protocol):
     """A translator to one domain. See `Translator.__call__`."""
 
-    def __call__(self, image: Any, *, size: int | None = None) -> Any: ...
+    def __call__(self, image: Any, *, size: int | None = None, strength: float = 1.0) -> Any: ...
 
 
 def load(
@@ -54,46 +55,77 @@ class Network:
 
     def __init__(self, generator: nn.Module, device: torch.device, dtype: torch.dtype, memory: float | None = None):
         """`memory`: bytes that it may take; None: a part of what is free at the time."""
-        self.network: Any = prepared(generator, device, dtype)
+        blind = generator.generator if isinstance(generator, Seeing) else generator  # this one sees by itself
+        self.network: Any = prepared(blind, device, dtype)
         self.spec: Generator = self.network.spec  # type: ignore[assignment]
-        # A pyramid keeps the photo's own detail in float32; only what it does to the small copy is in `dtype`.
-        self.device, self.dtype, self.memory = device, torch.float32 if self.spec.kind == "pyramid" else dtype, memory
-
-    def see(self, batch: Tensor) -> Tensor | None:
-        """What the generator is to be told of whole pictures, (B, C, H, W); None where it is blind."""
-        return shared(self.device).see(batch.to(self.device))[0] if self.spec.sees else None
+        self.device, self.dtype, self.memory = device, dtype, memory
+        # A pyramid's own arithmetic is in float32, for the detail that it carries over.
+        self.takes = torch.float32 if self.spec.kind == "pyramid" else dtype
 
     @torch.no_grad()
     def __call__(self, batch: Tensor, seen: Tensor | None = None) -> Tensor:
         """(B, C, H, W) in [-1, 1] -> (B, C', H, W), on the device. Raises BadInput for what is too large.
 
-        `seen`: what `see` gave, of another size of these pictures or of the film they are from; None: look now.
+        `seen`: what a generator that sees is told, `see(batch)` if nothing else is given. Where the device's memory
+        does not suffice against all reckoning, it is tried once more with half of it, which may mean by tiles.
         """
+        batch = batch.to(self.device)
+        try:
+            return self.within(self.budget, batch, seen)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Out here nothing holds what the first attempt had got.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            return self.within(self.budget / 2, batch, seen)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        raise BadInput(f"out of memory at an image of {batch.shape[3]}x{batch.shape[2]}: close what else uses "
+                       f"{self.device}, say how much there is by --memory, or use --size")  # fmt: skip
+
+    def within(self, budget: float, batch: Tensor, seen: Tensor | None) -> Tensor:
+        """The same, in so many bytes."""
         height, width = batch.shape[2:]
-        seen = self.see(batch) if seen is None else seen
-        padded = pad(batch.to(self.device), self.spec).to(self.dtype, memory_format=torch.channels_last)
+        if self.spec.sees and seen is None:
+            seen = self.see(batch)
+        padded = pad(batch, self.spec).to(self.takes, memory_format=torch.channels_last)
         rows, columns = padded.shape[2:]
-        plan = tiles.choose(self.network, rows, columns, self.dtype, self.device, self.budget)
-        translate: Any = self.network if plan is None else partial(tiles.translate, self.network.model, plan=plan)
+        plan = tiles.choose(self.network, rows, columns, self.dtype, self.device, budget)
+        translate = self.network if plan is None else partial(tiles.translate, self.network, plan=plan)
         # By tiles, and on a CPU, a batch is no quicker than its images one by one.
         single = plan is not None or self.device.type == "cpu"
-        together = 1 if single else self.at_once(rows * columns)
-        told = [()] * len(padded) if seen is None else [(part,) for part in seen.split(together)]
-        parts = zip(padded.split(together), told, strict=False)
-        return torch.cat([translate(images, *what) for images, what in parts])[:, :, :height, :width]
+        together = 1 if single else self.at_once(rows * columns, budget)
+        groups = [group.split(together) for group in (padded, seen) if group is not None]
+        return torch.cat([translate(*part) for part in zip(*groups, strict=True)])[:, :, :height, :width]
+
+    def see(self, batch: Tensor) -> Tensor:
+        """What the frozen network sees in whole pictures, (B, C, H, W) -> (B, SEEN, h, w)."""
+        return shared(self.device).see(batch.float())[0]
 
     @property
     def budget(self) -> float:
         """Bytes that it may take now."""
         return self.memory or FREE_SHARE * free(self.device)
 
-    def at_once(self, pixels: int) -> int:
+    def at_once(self, pixels: int, budget: float | None = None) -> int:
         """How many images of so many pixels fit into the memory together; at least 1."""
-        return max(1, int(self.budget // tiles.whole_bytes(self.spec, 1, pixels, self.dtype, self.device)))
+        one = tiles.whole_bytes(self.spec, 1, pixels, self.dtype, self.device)
+        return max(1, int((budget or self.budget) // one))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Also of a CPU, for which PyTorch has no class of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
 
 
 class Translator:
-    """Translates images between the two domains of a model. May be called by several threads at once."""
+    """Translates images between the two domains of a model. May be called by several threads at once.
+
+    Can be pickled and copied deeply, as programs with several processes do; the networks are made ready again there.
+    """
 
     def __init__(self, model: Model, *, device: str = "auto", precision: str = "auto", memory: str | int | None = None):
         self.model = model
@@ -106,6 +138,12 @@ class Translator:
         self.lock = threading.Lock()
         if self.device.type == "cpu":
             use_available_cores()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("networks", "lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, networks={}, lock=threading.Lock())
 
     @property
     def domains(self) -> tuple[str, str]:
@@ -120,32 +158,32 @@ class Translator:
         """Write the model file."""
         save_model(Path(path), self.model)
 
-    def __call__(self, image: Any, to: str | None = None, *, size: int | None = None) -> Any:
+    def __call__(self, image: Any, to: str | None = None, *, size: int | None = None, strength: float = 1.0) -> Any:
         """Translate `image` to the domain `to`, which may be left out where the model has one direction only.
 
         A path or a PIL image gives a PIL image, with its transparency; a uint8 or uint16 array (H, W, C) or
         (N, H, W, C) such an array; a float tensor (B, C, H, W) in [-1, 1] such a tensor, on its device.
         Images are translated at their own size; or, with `size`, with the short side at that, and brought back
-        to their own size with their own detail (see `detail.with_detail`). Raises BadInput.
+        to their own size with their own detail (see `detail.with_detail`). `strength`: how much of the way, from
+        0, the image as it is, to 1, linearly in its levels. Raises BadInput.
         """
         direction = self.model.direction(to)
-        if size is not None and size < 1:
-            raise BadInput(f"--size {size}: give the short side in pixels, such as 256")
+        how = How(self.colours_only(direction), size, strength)
         match image:
             case str() | Path():
                 picture = images.read(Path(image), self.channels(direction))
-                return to_pil(self.array(picture.pixels, direction, size), picture.alpha)
+                return to_pil(self.array(picture.pixels, direction, how), picture.alpha)
             case Image.Image():
                 pixels, alpha = from_pil(image, self.channels(direction))
-                return to_pil(self.array(pixels, direction, size), alpha)
+                return to_pil(self.array(pixels, direction, how), alpha)
             case np.ndarray():
-                return self.array(image, direction, size)
+                return self.array(image, direction, how)
             case Tensor():
-                return self.tensor(image, direction, size)
+                return self.tensor(image, direction, how)
         raise BadInput(f"cannot translate a {type(image).__name__}: give a path, a PIL image, an array or a tensor")
 
     def frames(
-        self, to: str | None = None, *, size: int | None = None, steady: bool = True
+        self, to: str | None = None, *, size: int | None = None, strength: float = 1.0, steady: bool = True
     ) -> Callable[[np.ndarray], np.ndarray]:
         """A function for the frames of one film in turn, (H, W, 3) uint8 -> (H, W, C'); `steady`: less flicker."""
         gray = self.channels(self.model.direction(to)) == 1
@@ -156,13 +194,14 @@ class Translator:
             if gray:
                 frame = np.asarray(Image.fromarray(frame).convert("L"))[..., None]
             if average is None:
-                return self(frame, to, size=size)  # type: ignore[no-any-return]
+                return self(frame, to, size=size, strength=strength)  # type: ignore[no-any-return]
             calm, still = average.before(images.to_tensor(frame).to(self.device))
-            return np.asarray(images.to_pixels(average.after(self(calm, to, size=size), still))[0])
+            made = average.after(self(calm, to, size=size, strength=strength), still)
+            return np.asarray(images.to_pixels(made)[0])
 
         return translate
 
-    def array(self, pixels: np.ndarray, direction: str, size: int | None) -> np.ndarray:
+    def array(self, pixels: np.ndarray, direction: str, how: "How") -> np.ndarray:
         """(H, W, C) or (N, H, W, C), uint8 or uint16 -> the same, of the other domain."""
         if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (3, 4) or not pixels.size:
             shape = "x".join(map(str, pixels.shape))
@@ -170,32 +209,26 @@ class Translator:
                 f"cannot translate an array {shape} of {pixels.dtype}: give uint8 (or uint16) as (H, W, C) or "
                 "(N, H, W, C)"
             )
-        network = self.network(direction, self.precise if pixels.dtype == np.uint16 else self.dtype)
         self.check_channels(pixels.shape[-1], direction)
-        # With a `size`, the photo's detail is wanted in full; else nothing larger than need be is held.
-        batch = images.to_tensor(pixels).to(self.device, network.dtype if size is None else torch.float32)
-        out = images.to_pixels(self.run(batch, network, size), pixels.dtype)
+        network = self.network(direction, self.precise if pixels.dtype == np.uint16 else self.dtype)
+        # Where more than the network is to see the photo it is wanted in full; else nothing larger is held.
+        batch = images.to_tensor(pixels).to(self.device, network.takes if how == How() else torch.float32)
+        out = images.to_pixels(how(batch, network), pixels.dtype)
         return out if pixels.ndim == 4 else out[0]
 
-    def tensor(self, batch: Tensor, direction: str, size: int | None) -> Tensor:
+    def tensor(self, batch: Tensor, direction: str, how: "How") -> Tensor:
         """(B, C, H, W) in [-1, 1] -> the same, of the other domain."""
         if not batch.is_floating_point() or batch.ndim != 4 or not batch.numel():
             shape = "x".join(map(str, batch.shape))
             raise BadInput(f"cannot translate a tensor {shape} of {batch.dtype}: give floats (B, C, H, W) in [-1, 1]")
         self.check_channels(batch.shape[1], direction)
-        translated = self.run(batch.to(self.device), self.network(direction, self.dtype), size)
-        return translated.to(batch.device, batch.dtype)
+        return how(batch.to(self.device), self.network(direction, self.dtype)).to(batch.device, batch.dtype)
 
-    @torch.no_grad()
-    def run(self, batch: Tensor, network: Network, size: int | None) -> Tensor:
-        """(B, C, H, W) -> (B, C', H, W), by way of a smaller (or larger) image where `size` says so."""
-        height, width = batch.shape[2:]
-        if size is None:
-            return network(batch)
-        factor = size / min(height, width)
-        small = resize(batch.float(), (max(1, round(height * factor)), max(1, round(width * factor))))
-        translated = network(small).float()
-        return resize(translated, (height, width)) if factor >= 1 else with_detail(batch.float(), small, translated)
+    def colours_only(self, direction: str) -> bool:
+        """Is this a model that colours gray pictures, and was taught to leave lightness as it is?"""
+        spec = self.model.spec(direction)
+        asked = self.model.info.get("image", {}).get("keep_lightness", False)
+        return bool(asked) and (spec.channels_in, spec.channels_out) == (1, 3)
 
     def network(self, direction: str, dtype: torch.dtype) -> Network:
         """The generator of a direction, ready for use; made when it is first asked for."""
@@ -214,6 +247,67 @@ class Translator:
         wanted = self.channels(direction)
         if given != wanted:
             raise BadInput(f"this model takes {wanted} channel{'s' * (wanted != 1)}, not {given}")
+
+
+@dataclass(frozen=True)
+class How:
+    """What is done around the network."""
+
+    keep_lightness: bool = False
+    size: int | None = None
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise BadInput(f"--size {self.size}: give the short side in pixels, such as 256")
+        if not 0 <= self.strength <= 1:
+            raise BadInput(f"--strength {self.strength}: choose from 0, the input, to 1, the full translation")
+
+    @torch.no_grad()
+    def __call__(self, batch: Tensor, network: Network) -> Tensor:
+        """(B, C, H, W) -> (B, C', H, W)."""
+        made = self.sized(batch, network)
+        if self.strength < 1:
+            made = as_channels(batch.float(), made.shape[1]).lerp(made.float(), self.strength)
+        return with_lightness(made.float(), batch.float()) if self.keep_lightness else made
+
+    def sized(self, batch: Tensor, network: Network) -> Tensor:
+        """By way of a smaller (or larger) image where `size` says so."""
+        if self.size is None:
+            return network(batch)
+        height, width = batch.shape[2:]
+        factor = self.size / min(height, width)
+        small = resize(batch.float(), (max(1, round(height * factor)), max(1, round(width * factor))))
+        made = network(small).float()
+        return resize(made, (height, width)) if factor >= 1 else with_detail(batch.float(), small, made)
+
+
+def as_channels(x: Tensor, channels: int) -> Tensor:
+    """(B, C, H, W) of sRGB or gray, as gray or colour: gray by Rec. 601, as pictures are read."""
+    if x.shape[1] == channels:
+        return x
+    weights = x.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return x.expand(-1, 3, -1, -1) if channels == 3 else (x * weights).sum(1, keepdim=True)
+
+
+def with_lightness(colour: Tensor, gray: Tensor) -> Tensor:
+    """`colour` (B, 3, H, W) with the lightness L of CIELAB that `gray` (B, 1, H, W) has; both sRGB in [-1, 1].
+
+    Lightness depends on luminance alone: linear light is scaled to that of `gray`, which keeps hue and saturation,
+    and mixed with gray where sRGB has no colour so light.
+    """
+    light, luminance = linear(colour), linear(gray)
+    own = (light * light.new_tensor([0.2126, 0.7152, 0.0722]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    apart = (light - own) * (luminance / own.clamp(min=1e-3))  # of luminance 0, so that the sum has the one wanted
+    room = (1 - luminance) / apart.amax(1, keepdim=True).clamp(min=1e-6)
+    light = (luminance + apart * room.clamp(max=1)).clamp(0, 1)
+    return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * 2 - 1
+
+
+def linear(x: Tensor) -> Tensor:
+    """sRGB in [-1, 1] -> linear light in [0, 1] (IEC 61966-2-1)."""
+    x = ((x + 1) / 2).clamp(0, 1)
+    return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
 
 
 def from_pil(image: Image.Image, channels: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -1,0 +1,187 @@
+"""What is served: the models named at the start, under the names that clients use, with all that is known of them."""
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..config import Serve
+from ..errors import BadInput
+from ..model.file import bundled, resolve
+from ..translation.translator import Translator, load
+from .queue import Refusal
+
+ASSETS = files("viceversa") / "assets"
+SAMPLE = 1024
+"""Longest side of the samples."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model under its name."""
+
+    name: str
+    translator: Translator
+    card: dict[str, Any]
+    """domains, and whatever is known: data, recipe, fails, licence, training, scores."""
+    report: Path | None = None
+    films: dict[str, Path] = field(default_factory=dict)
+    """The films of its training, by the domain that they go to."""
+    still: Path | None = None
+    """A picture for its card."""
+
+    @property
+    def targets(self) -> list[str]:
+        """The domains that it translates to."""
+        domains, generators = self.translator.domains, self.translator.model.generators
+        return [domain for direction, domain in (("ab", domains[1]), ("ba", domains[0])) if direction in generators]
+
+    def target(self, to: str | None) -> str:
+        """The domain that a client means. Raises Refusal (422)."""
+        if to is None and len(self.targets) == 1:
+            return self.targets[0]
+        if to in self.targets:
+            return to
+        choice = " or ".join(f"to={name}" for name in self.targets)
+        if to is None:
+            raise Refusal(422, f"say which way: {self.name} takes {choice}")
+        raise Refusal(422, f"{self.name} has no direction to {to!r}: {suggestion(to, self.targets, choice)}")
+
+    @cached_property
+    def picture(self) -> bytes:
+        """A picture for the card, as WebP: a still of the training, else a sample, half of it translated."""
+        if self.still is not None:
+            with Image.open(self.still) as image:
+                return webp(image.convert("RGB"), 640)
+        with Image.open(BytesIO(samples()[self.card.get("sample", "city")])) as image:
+            image.thumbnail((384, 384))
+            before = np.asarray(image.convert("RGB"))
+        direction = self.translator.model.direction(self.targets[0])
+        given = before if self.translator.channels(direction) == 3 else before.mean(2, keepdims=True).astype(np.uint8)
+        shown = np.broadcast_to(self.translator(given, to=self.targets[0]), before.shape).copy()
+        shown[:, : shown.shape[1] // 2] = before[:, : shown.shape[1] // 2]
+        return webp(Image.fromarray(shown), 640)
+
+    def about(self) -> dict[str, Any]:
+        """What /v1/models says of it."""
+        back = dict(zip(self.translator.domains, self.translator.domains[::-1], strict=True))
+        return {
+            "name": self.name,
+            "domains": list(self.translator.domains),
+            "directions": [{"from": back[to], "to": to} for to in self.targets],
+            "card": f"/v1/models/{self.name}/card",
+            "picture": f"/v1/models/{self.name}/picture",
+            "report": f"/v1/models/{self.name}/report" if self.report else None,
+            "films": {to: f"/v1/models/{self.name}/films/{to}" for to in self.films},
+        }
+
+
+class Models(dict[str, Served]):
+    """The models by their names; the first is the one meant where none is named."""
+
+    def named(self, name: str | None) -> Served:
+        """Raises Refusal (404)."""
+        if name is None:
+            return next(iter(self.values()))
+        if name not in self:
+            raise Refusal(404, f"no model {name!r} is served here: {suggestion(name, self, ' or '.join(self))}")
+        return self[name]
+
+
+def suggestion(given: str, known: Sequence[str] | dict[str, Any], otherwise: str) -> str:
+    near = difflib.get_close_matches(given, list(known), 1)
+    return f"did you mean {near[0]}?" if near else f"choose {otherwise}"
+
+
+def find(serve: Serve) -> Models:
+    """Load what a person named, or the bundled models. Raises BadInput."""
+    names = serve.models or tuple(bundled())
+    if not names:
+        raise BadInput("no models come with this installation: name one, as in `viceversa serve RUN`")
+    found = Models()
+    for given in names:
+        served = read(given, serve, set(found))
+        found[served.name] = served
+    return found
+
+
+def read(given: str, serve: Serve, taken: set[str]) -> Served:
+    path = resolve(given)
+    translator = load(path, device=serve.device, precision=serve.precision, memory=serve.memory)
+    domains = translator.domains
+    known = path.with_suffix(".json")
+    card = {key: value for key, value in translator.model.info.items() if key in ("image", "training", "scores")}
+    if known.is_file():
+        try:
+            card |= json.loads(known.read_text(encoding="utf-8"))
+        except ValueError as wrong:
+            raise BadInput(f"{known}: this model's card is no JSON ({wrong})") from None
+    card["domains"] = list(domains)
+    run = path.parent if (path.parent / "config.json").is_file() else None
+    name = unique(path.stem if run is None else run.resolve().name, taken)
+    if run is None:
+        return Served(name, translator, card)
+    films = {to: run / "progress" / f"{domains[to == domains[0]]}2{to}.gif" for to in domains}
+    stills = sorted((run / "progress").glob("epoch_*.webp"))
+    report = run / "report.html"
+    return Served(
+        name,
+        translator,
+        card,
+        report if report.is_file() else None,
+        {to: film for to, film in films.items() if film.is_file()},
+        stills[-1] if stills else None,
+    )
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """`name` as it can stand in an address; with a number where another model has it."""
+    name = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
+    numbered = (f"{name}-{number}" for number in range(2, len(taken) + 3))
+    return name if name not in taken else next(other for other in numbered if other not in taken)
+
+
+def page_file(name: str) -> bytes:
+    """A file of the page; the style that it shares with the report lies among the assets."""
+    return ((ASSETS if name == "page.css" else files(__package__) / "page") / name).read_bytes()
+
+
+def samples() -> dict[str, bytes]:
+    """Pictures to try, as JPEG: by the name that the page shows."""
+    if not _SAMPLES:
+        city, day, night = (open_asset(name) for name in ("china.jpg", "earth-blue-marble.jpg", "earth-night.jpg"))
+        europe = (0.44 * day.width, 0.06 * day.height, 0.69 * day.width, 0.38 * day.height)
+        _SAMPLES.update(
+            {"city": jpeg(city), "earth-by-day": jpeg(day.crop(europe)), "earth-by-night": jpeg(night.crop(europe))}
+        )
+    return _SAMPLES
+
+
+_SAMPLES: dict[str, bytes] = {}
+
+
+def open_asset(name: str) -> Image.Image:
+    return Image.open(BytesIO((ASSETS / name).read_bytes())).convert("RGB")
+
+
+def jpeg(image: Image.Image) -> bytes:
+    out = BytesIO()
+    image.thumbnail((SAMPLE, SAMPLE))
+    image.save(out, "JPEG", quality=88)
+    return out.getvalue()
+
+
+def webp(image: Image.Image, longest: int) -> bytes:
+    out = BytesIO()
+    image.thumbnail((longest, longest))
+    image.save(out, "WEBP", quality=80)
+    return out.getvalue()

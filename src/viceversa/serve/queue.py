@@ -1,0 +1,251 @@
+"""Whose turn it is: a bounded room before the network, and the crew of threads that serves it.
+
+On a GPU one thread takes what waits and is alike as one batch. On a CPU a batch is no quicker than its pictures
+one by one, but small pictures side by side, a core each, are (benchmarks/serve.py, docs/serve.md): there the
+crew has a thread a core, and a large picture waits until it has all of them.
+"""
+
+import copy
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import BadInput
+from ..translation.translator import Translator
+
+SMALL = 1 << 18
+"""Pixels up to which a CPU translates a picture with one core."""
+BATCH = 1 << 22
+"""Pixels that a GPU is given at once."""
+
+
+class Refusal(Exception):
+    """What a client is told instead of an answer: an HTTP status and one sentence."""
+
+    def __init__(self, status: int, sentence: object, *, retry_after: float | None = None, **headers: str):
+        super().__init__(str(sentence))
+        self.status = status
+        self.sentence = " ".join(str(sentence).split())
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(max(1, round(retry_after)))
+
+
+class Room:
+    """How much may be inside at a time, from the decoding of a picture to its answer."""
+
+    def __init__(self, pictures: int, pixels: float):
+        self.pictures, self.pixels = pictures, pixels
+        self.pictures_inside = 0
+        self.pixels_inside = 0
+        self.pace = 0.1
+        """Seconds from one answer to the next while there is work, smoothed."""
+
+    @contextmanager
+    def enter(self, pixels: int) -> Iterator[None]:
+        """A place for a picture, kept for the block. Raises Refusal (503) when there is none."""
+        full = self.pictures_inside >= self.pictures
+        if full or (self.pictures_inside and self.pixels_inside + pixels > self.pixels):
+            what = f"{self.pictures_inside} pictures are waiting already, come back later"
+            raise Refusal(503, what, retry_after=self.pictures_inside * self.pace)
+        self.pictures_inside += 1
+        self.pixels_inside += pixels
+        try:
+            yield
+        finally:
+            self.pictures_inside -= 1
+            self.pixels_inside -= pixels
+
+
+@dataclass(eq=False)
+class Work:
+    """A picture (H, W, C) that waits for the network; or a film's frame, as any image that a translator takes."""
+
+    translator: Translator
+    image: Any
+    to: str
+    size: int | None = None
+    strength: float = 1.0
+    future: "Future[Any]" = field(default_factory=Future)
+
+    @property
+    def pixels(self) -> int:
+        height, width = self.image.shape[:2] if isinstance(self.image, np.ndarray) else self.image.shape[-2:]
+        return int(height) * int(width)
+
+    @property
+    def wish(self) -> tuple[object, ...]:
+        return self.to, self.size, self.strength
+
+    def is_like(self, other: "Work") -> bool:
+        """May both go through the network at once?"""
+        mine, others = self.image, other.image
+        return (
+            isinstance(mine, np.ndarray)
+            and isinstance(others, np.ndarray)
+            and (
+                self.translator is other.translator
+                and (self.to, self.size, self.strength) == (other.to, other.size, other.strength)
+            )
+            and (mine.shape == others.shape and mine.dtype == others.dtype)
+        )
+
+
+class Queue:
+    """Work for the network, in the order in which it came. A work whose future is cancelled is left out."""
+
+    def __init__(self, translators: Sequence[Translator], on_batch: Callable[[int, float], None] = lambda n, s: None):
+        """`on_batch(pictures, seconds)` is called after each pass through the network."""
+        self.on_batch = on_batch
+        self.waiting: deque[Work] = deque()
+        self.running = 0
+        self.alone = False
+        self.closed = False
+        self.changed = threading.Condition()
+        self.on_cpu = translators[0].device.type == "cpu"
+        self.cores = torch.get_num_threads()
+        crew = 1
+        if self.on_cpu:  # no more at once than fit into the memory
+            fit = min(t.network(way, t.dtype).at_once(SMALL) for t in translators for way in t.model.generators)
+            crew = max(1, min(self.cores, fit))
+        for number in range(crew):
+            threading.Thread(target=self.serve, name=f"network-{number}", daemon=True).start()
+
+    def put(self, work: Work) -> "Future[Any]":
+        """Queue a work; its future gives what the translator gives. Raises Refusal (507) from it where the picture
+        does not fit into the memory in any way."""
+        with self.changed:
+            self.waiting.append(work)
+            self.changed.notify()
+        return work.future
+
+    def close(self) -> None:
+        """Let the crew go, once it has done what it is doing."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
+    def serve(self) -> None:
+        """What each thread of the crew does until the queue is closed."""
+        while batch := self.take():
+            began = time.monotonic()
+            try:
+                results = self.through_network(batch)
+            except BaseException as error:
+                for work in batch:
+                    work.future.set_exception(error)
+            else:
+                for work, result in zip(batch, results, strict=True):
+                    work.future.set_result(result)
+            count, batch = len(batch), []  # an idle thread holds no picture
+            results = []
+            with self.changed:
+                self.running -= 1
+                self.alone = False
+                self.changed.notify_all()
+            self.on_batch(count, time.monotonic() - began)
+
+    def take(self) -> list[Work]:
+        """The next work, once it may begin, with all that can go along; nothing when the queue is closed."""
+        with self.changed:
+            while True:
+                self.changed.wait_for(lambda: self.closed or self.may_begin())
+                if self.closed:
+                    return []
+                first = self.waiting.popleft()
+                if first.future.set_running_or_notify_cancel():
+                    break
+            batch = [first]
+            if not self.on_cpu:
+                for work in [work for work in self.waiting if work.is_like(first)]:
+                    if (len(batch) + 1) * first.pixels > BATCH:
+                        break
+                    self.waiting.remove(work)
+                    if work.future.set_running_or_notify_cancel():
+                        batch.append(work)
+            self.running += 1
+            self.alone = self.is_large(first)
+            return batch
+
+    def may_begin(self) -> bool:
+        return bool(self.waiting) and not self.alone and (self.running == 0 or not self.is_large(self.waiting[0]))
+
+    def is_large(self, work: Work) -> bool:
+        return work.pixels > SMALL
+
+    def through_network(self, batch: list[Work]) -> list[Any]:
+        first = batch[0]
+        if self.on_cpu:
+            torch.set_num_threads(self.cores if self.is_large(first) else 1)
+        return translated(first.translator, [work.image for work in batch], first.to, first.size, first.strength)
+
+
+def translated(translator: Translator, images: list[Any], to: str, size: int | None, strength: float) -> list[Any]:
+    """Translate images that are alike; where the memory does not do, in smaller batches, then by tiles.
+
+    Raises Refusal (507) where even that does not do.
+    """
+    try:
+        if len(images) == 1:
+            return [translator(images[0], to=to, size=size, strength=strength)]
+        return list(translator(np.stack(images), to=to, size=size, strength=strength))
+    except BadInput as error:  # directions, sizes and channels were looked at before: it is too large even for tiles
+        raise Refusal(507, f"too large for this server: {str(error).split(':')[0]}") from None
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    if translator.device.type == "cuda":
+        torch.cuda.empty_cache()
+    if len(images) > 1:
+        half = len(images) // 2
+        parts = images[:half], images[half:]
+        return [done for part in parts for done in translated(translator, part, to, size, strength)]
+    return [by_tiles(translator, images[0], to, size, strength)]
+
+
+def by_tiles(translator: Translator, image: Any, to: str, size: int | None, strength: float) -> Any:
+    """One image in half of the memory, in a quarter, ... Raises Refusal (507) where no plan is so small."""
+    careful = copy.copy(translator)
+    careful.networks = {key: copy.copy(network) for key, network in translator.networks.items()}
+    least = min(network.budget for network in careful.networks.values())
+    for halvings in range(1, 8):
+        for network in careful.networks.values():
+            network.memory = least / 2**halvings
+        try:
+            return careful(image, to=to, size=size, strength=strength)
+        except BadInput:
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+    raise Refusal(507, "the server has run out of memory for this picture: send a smaller one, or give size")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """PyTorch tells it in one class on GPUs, and in words on CPUs."""
+    words = ("not enough memory", "can't allocate memory", "could not create a memory", "out of memory")
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(word in str(error).lower() for word in words)
+
+
+class InTurn(Translator):
+    """A translator whose every image waits for its turn in a queue: for films and archives, which go on beside
+    the pictures of others instead of before them."""
+
+    def __init__(self, translator: Translator, queue: Queue):
+        self.__dict__.update(translator.__dict__)
+        self.translator, self.queue = translator, queue
+
+    def __call__(self, image: Any, to: str | None = None, *, size: int | None = None, strength: float = 1.0) -> Any:
+        if isinstance(image, np.ndarray) and image.ndim == 4:
+            return np.stack([self(one, to, size=size, strength=strength) for one in image])
+        domain = self.domains[self.model.direction(to) == "ab"]
+        return self.queue.put(Work(self.translator, image, domain, size, strength)).result()

@@ -1,0 +1,518 @@
+"""The API as programs meet it: answers, refusals, jobs, limits, and what is left behind."""
+
+import base64
+import hashlib
+import http.client
+import io
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from serving import process, serving
+
+import viceversa
+from viceversa import cli
+from viceversa.serve.jobs import Folder
+from viceversa.serve.queue import Queue, Work
+
+ROOT = Path(__file__).parents[2]
+
+
+def picture(width=64, height=48, format="PNG", seed=0, **options):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, format, **options)
+    return out.getvalue()
+
+
+def animation(frames=3):
+    images = [Image.open(io.BytesIO(picture(32, 32, seed=n))) for n in range(frames)]
+    out = io.BytesIO()
+    images[0].save(out, "GIF", save_all=True, append_images=images[1:], duration=100)
+    return out.getvalue()
+
+
+def film(path, frames=6):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for n in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 30 * n % 256, np.uint8))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path.read_bytes()
+
+
+def form(files, **fields):
+    """body and headers of a multipart/form-data."""
+    parts = [f'--edge\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n'.encode() for k, v in fields.items()]
+    parts += [
+        f'--edge\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'.encode() + data + b"\r\n"
+        for name, data in files
+    ]
+    return b"".join(parts) + b"--edge--\r\n", {"Content_Type": "multipart/form-data; boundary=edge"}
+
+
+def refused(answer, status):
+    """A refusal is one sentence, and tells nothing of this machine."""
+    assert answer.status == status, answer.body
+    told = json.loads(answer.body)
+    assert list(told) == ["error"]
+    assert "Traceback" not in told["error"] and "/tmp" not in told["error"] and "\n" not in told["error"]
+    return told["error"]
+
+
+def connection(server):
+    return http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)
+
+
+def test_a_picture_comes_back_as_the_command_writes_it(server, models, tmp_path):
+    photo = tmp_path / "photo.jpg"
+    exif = Image.Exif()
+    exif[271] = "Camera"
+    photo.write_bytes(picture(96, 64, "JPEG", exif=exif))
+    assert cli.main(["translate", str(models.first), str(photo), "--to", "night", "-o", str(tmp_path / "out.jpg")]) == 0
+    wanted = (tmp_path / "out.jpg").read_bytes()
+    raw = server.ask("/v1/translate?to=night", photo.read_bytes(), Content_Type="image/jpeg")
+    assert raw.status == 200 and raw.headers["Content-Type"] == "image/jpeg" and raw.body == wanted
+    body, kind = form([("my photo.jpg", photo.read_bytes())], to="night")
+    sent = server.ask("/v1/translate", body, **kind)
+    assert sent.body == wanted
+    assert sent.headers["Content-Disposition"] == "inline; filename*=UTF-8''my%20photo.night.jpg"
+
+
+@pytest.mark.parametrize("format", ["png", "webp", "tiff", "bmp", "jpg"])
+def test_format(server, format):
+    answer = server.ask(f"/v1/translate?to=day&format={format}", picture(), Content_Type="image/png")
+    with Image.open(io.BytesIO(answer.body)) as image:
+        assert image.format == {"jpg": "JPEG"}.get(format, format.upper()) and image.size == (64, 48)
+
+
+def test_there_and_back_and_size(server, models):
+    model, data = viceversa.load(models.first), picture()
+    pixels = np.asarray(Image.open(io.BytesIO(data)))
+
+    def answered(query):
+        return np.asarray(Image.open(io.BytesIO(server.ask(query, data, Content_Type="image/png").body)))
+
+    assert np.array_equal(answered("/v1/translate?to=night&back=true"), model(model(pixels, to="night"), to="day"))
+    assert np.array_equal(answered("/v1/translate?to=night&size=32"), model(pixels, to="night", size=32))
+
+
+def test_models_and_their_cards(server):
+    told = server.json("/v1/models")["models"]
+    assert [one["name"] for one in told] == ["day2night", "oneway", "gray"]
+    assert told[0]["directions"] == [{"from": "day", "to": "night"}, {"from": "night", "to": "day"}]
+    assert server.json(told[0]["card"]) == {"domains": ["day", "night"], "training": {"epochs": 3, "steps": 300}}
+    assert Image.open(io.BytesIO(server.ask(told[2]["picture"]).body)).format == "WEBP"
+    # One direction need not be named.
+    assert server.ask("/v1/translate?model=oneway", picture(), Content_Type="image/png").status == 200
+
+
+def bomb():
+    """A PNG that says it has 50,000 x 50,000 pixels, and is a few hundred bytes small."""
+    head = picture(8, 8)
+    chunk = b"IHDR" + (50_000).to_bytes(4, "big") * 2 + head[24:29]
+    return head[:12] + chunk + zlib.crc32(chunk).to_bytes(4, "big") + head[33:]
+
+
+REFUSED = {
+    "not an image": ("?to=night", b"hello, world" * 9, "image/png", 415, "not a picture"),
+    "empty": ("?to=night", b"", "image/png", 400, "empty"),
+    "cut short": ("?to=night", picture()[:2000], "image/png", 400, "broken"),
+    "animated": ("?to=night", animation(), "image/gif", 415, "/v1/jobs"),
+    "a film": ("?to=night", b"\0\0\0\x20ftypisom" + bytes(99), "video/mp4", 415, "/v1/jobs"),
+    "32 bits": ("?to=night", "F", "image/tiff", 400, "32 bits"),
+    "an icon": ("?to=night", "ICO", "image/png", 415, "not a picture"),
+    "too many pixels": ("?to=night", picture(1200, 900, "JPEG"), "image/jpeg", 413, "1200x900"),
+    "50,000 pixels wide": ("?to=night", bomb(), "image/png", 413, "megapixels"),
+    "too large": ("?to=night", bytes(2_100_000), "image/png", 413, "2 MB"),
+    "no such model": ("?model=day2nihgt&to=night", picture(), "image/png", 404, "did you mean day2night"),
+    "no such direction": ("?to=nigth", picture(), "image/png", 422, "did you mean night"),
+    "not this way": ("?model=oneway&to=day", picture(), "image/png", 422, "to=night"),
+    "no direction": ("", picture(), "image/png", 422, "to=night or to=day"),
+    "no way back": ("?model=oneway&to=night&back=true", picture(), "image/png", 422, "one direction"),
+    "no such format": ("?to=night&format=jpgg", picture(), "image/png", 422, "did you mean jpg"),
+    "no such parameter": ("?too=night", picture(), "image/png", 422, "did you mean to"),
+    "size 0": ("?to=night&size=0", picture(), "image/png", 422, "16 to 8192"),
+    "size of words": ("?to=night&size=½", picture(), "image/png", 422, "16 to 8192"),
+    "wrong content type": ("?to=night", b"{}", "application/json", 415, "curl -F"),
+    "as curl sends bare data": ("?to=night", picture(), "application/x-www-form-urlencoded", 415, "Content-Type"),
+    "a form without its edge": ("?to=night", picture(), "multipart/form-data", 400, "boundary"),
+    "a form without a file": ("?to=night", b'--e\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--e--\r\n',
+                              "multipart/form-data; boundary=e", 400, "curl -F"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(server, case):
+    query, data, kind, status, words = REFUSED[case]
+    if data in ("F", "ICO"):
+        out = io.BytesIO()
+        Image.new("F" if data == "F" else "RGB", (32, 32)).save(out, {"F": "TIFF"}.get(data, data))
+        data = out.getvalue()
+    answer = server.ask(f"/v1/translate{query.replace('½', '%C2%BD')}", data, Content_Type=kind)
+    assert words in refused(answer, status)
+
+
+def test_two_pictures_are_a_job(server):
+    body, kind = form([("a.png", picture()), ("b.png", picture())])
+    assert "/v1/jobs" in refused(server.ask("/v1/translate?to=night", body, **kind), 400)
+
+
+def test_too_large_without_a_length(server):
+    """Chunked: what comes is counted."""
+    asked = connection(server)
+    asked.request("POST", "/v1/translate?to=night", iter([bytes(1 << 20)] * 4), {"Content-Type": "image/png"})
+    answer = asked.getresponse()
+    assert answer.status == 413 and b"2 MB" in answer.read()
+
+
+def test_nothing_else_is_there(server):
+    for path in ("/v1/../../etc/passwd", "/samples/..%2f..%2fetc%2fpasswd", "/page/index.html", "/docs",
+                 "/v1/models/x/card", "/v1/models/..%2f..%2f/report", "/v1/jobs/..%2fx/result",
+                 "/v1/models/day2night/report", "/v1/models/day2night/films/night"):  # fmt: skip
+        refused(server.ask(path), 404)
+    refused(server.ask("/v1/translate"), 405)
+    refused(server.ask("/v1/jobs/none", method="DELETE"), 404)
+
+
+def test_headers_that_browsers_heed(server):
+    for path in ("/", "/page.js", "/v1/models", "/nothing"):
+        headers = server.ask(path).headers
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_other_sites_may_not_call(server, models, tmp_path):
+    refused(server.ask("/v1/models", Origin="https://elsewhere.example"), 403)
+    refused(server.ask("/v1/models", Origin="null"), 403)
+    refused(server.ask("/v1/models", Host="rebound.example"), 403)  # a name that was made to mean this machine
+    assert server.ask("/v1/models", Origin=server.url).status == 200
+    with serving(models.first, tmp=tmp_path, allow_origin=("https://photos.example",), auth="me:secret") as other:
+        site = {"Origin": "https://photos.example"}
+        asked = other.ask("/v1/translate", method="OPTIONS", Access_Control_Request_Method="POST", **site)
+        assert asked.status == 204 and asked.headers["Access-Control-Allow-Origin"] == "https://photos.example"
+        login = {"Authorization": "Basic " + base64.b64encode(b"me:secret").decode()}
+        assert other.ask("/v1/models", **site, **login).headers["Access-Control-Allow-Origin"] == site["Origin"]
+        refused(other.ask("/v1/models", Origin="https://elsewhere.example", **login), 403)
+        # credentials are wanted for all but /healthz
+        assert other.ask("/healthz").status == 200
+        for path in ("/", "/v1/models", "/readyz", "/metrics", "/openapi.json"):
+            answer = other.ask(path)
+            refused(answer, 401)
+            assert answer.headers["WWW-Authenticate"].startswith("Basic")
+        for wrong in (b"me:secre", b"me:secret ", b"you:secret", b":", b"\xff"):
+            assert other.ask("/", Authorization="Basic " + base64.b64encode(wrong).decode()).status == 401
+        assert other.ask("/", Authorization="Basic §").status == 401
+        assert other.ask("/", **login).status == 200
+
+
+def test_a_film(server, tmp_path):
+    data = film(tmp_path / "walk.mp4")
+    body, kind = form([("walk.mp4", data)])
+    begun = server.ask("/v1/jobs?to=night", body, **kind)
+    assert begun.status == 202
+    job = json.loads(begun.body)
+    assert begun.headers["Location"] == f"/v1/jobs/{job['id']}"
+    job = server.finished(job)
+    assert (job["state"], job["done"], job["name"]) == ("done", 6, "walk.night.mp4"), job
+    answer = server.ask(job["result"])
+    assert answer.headers["Content-Type"] == "video/mp4"
+    with av.open(io.BytesIO(answer.body)) as container:
+        assert len(list(container.decode(video=0))) == 6
+    assert server.ask(job["result"], Range="bytes=0-9").body == answer.body[:10]
+    server.ask(f"/v1/jobs/{job['id']}", method="DELETE")
+    refused(server.ask(f"/v1/jobs/{job['id']}"), 404)
+
+
+def test_several_pictures_and_an_archive(server, models):
+    model = viceversa.load(models.first)
+    hostile = [("../../up.png", picture(seed=1)), ("in/a folder/two.jpg", picture(40, 40, "JPEG", seed=2)),
+               ("notes.txt", b"no picture"), ("cut.png", picture()[:500]), ("C:\\x\\three.png", picture(seed=3)),
+               ("large.png", picture(1200, 900))]  # fmt: skip
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name, data in hostile:
+            packed.writestr(name, data)
+        packed.writestr("__MACOSX/._up.png", b"left out")
+    zipped = server.ask("/v1/jobs?to=night&format=png", archive.getvalue(), Content_Type="application/zip")
+    body, kind = form(hostile, to="night", format="png")
+    sent = server.ask("/v1/jobs", body, **kind)
+    for begun in (zipped, sent):
+        job = server.finished(json.loads(begun.body))
+        assert job["state"] == "done", job["error"]
+        assert len(job["failed"]) == 3
+        assert {line.split(":")[0] for line in job["failed"]} == {"notes.txt", "cut.png", "large.png"}
+        with zipfile.ZipFile(io.BytesIO(server.ask(job["result"]).body)) as made:
+            names = made.namelist()
+            assert not any(".." in name or name.startswith("/") or ":" in name for name in names)
+            assert [Path(name).name for name in names] == ["up.png", "two.png", "three.png", "failed.txt"]
+            pixels = np.asarray(Image.open(io.BytesIO(made.read(names[0]))))
+        assert np.array_equal(pixels, model(np.asarray(Image.open(io.BytesIO(hostile[0][1]))), to="night"))
+
+
+def test_an_animation(server):
+    job = server.json("/v1/jobs?to=night", animation(), Content_Type="image/gif")
+    job = server.finished(job)
+    assert job["state"] == "done", job
+    with Image.open(io.BytesIO(server.ask(job["result"]).body)) as image:
+        assert image.format == "GIF" and image.n_frames == 3
+
+
+def bomb_archive():
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
+        for n in range(20):
+            packed.writestr(f"{n}.bmp", bytes(1_000_000))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (bomb_archive(), "unpacked"),
+        (b"PK\x03\x04" + bytes(200), "cannot be unpacked"),
+        (b"\0\0\0\x20ftypisom" + bytes(400), "film"),
+        (picture()[:300], "broken"),
+    ],
+)
+def test_a_job_that_fails(server, data, words):
+    job = server.finished(server.json("/v1/jobs?to=night", data, Content_Type="application/octet-stream"))
+    assert job["state"] == "failed" and words in job["error"] and str(server.tmp) not in job["error"]
+    refused(server.ask(f"/v1/jobs/{job['id']}/result"), 409)
+
+
+def test_a_playlist_opens_nothing(server):
+    """FFmpeg would read other files for it, whatever it is called."""
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
+    for data in (playlist, b"ffconcat version 1.0\nfile '/etc/hostname'\n"):
+        body, kind = form([("film.mp4", data)])
+        refused(server.ask("/v1/jobs?to=night", body, **kind), 415)
+
+
+def test_a_cancelled_job_goes_with_its_files(server, tmp_path):
+    before = set(server.tmp.rglob("*"))
+    job = server.json("/v1/jobs?to=night", film(tmp_path / "long.mp4", 400), Content_Type="video/mp4")
+    while server.json(f"/v1/jobs/{job['id']}")["done"] < 2:
+        time.sleep(0.01)
+    assert server.json(f"/v1/jobs/{job['id']}", method="DELETE")["state"] == "cancelled"
+    refused(server.ask(f"/v1/jobs/{job['id']}"), 404)
+    # The next one only begins when the cancelled one has ended.
+    after = server.finished(server.json("/v1/jobs?to=night", animation(), Content_Type="image/gif"))
+    server.ask(f"/v1/jobs/{after['id']}", method="DELETE")
+    assert set(server.tmp.rglob("*")) <= before
+
+
+def test_health_and_metrics(server):
+    assert server.json("/healthz") == {"status": "ok"} and server.json("/readyz") == {"status": "ok"}
+    server.ask("/v1/translate?to=night", picture(), Content_Type="image/png")
+    told = server.ask("/metrics").body.decode()
+    assert 'viceversa_requests_total{route="/v1/translate",status="200"}' in told
+    assert "viceversa_pictures_inside 0.0" in told
+
+
+def test_the_description_matches(server):
+    """What schemathesis goes by; benchmarks/serve.py runs it."""
+    told = server.json("/openapi.json")
+    assert set(told["paths"]) == {
+        "/v1/translate", "/v1/jobs", "/v1/jobs/{id}", "/v1/jobs/{id}/result", "/v1/models", "/v1/models/{name}/card",
+        "/v1/models/{name}/picture", "/v1/models/{name}/report", "/v1/models/{name}/films/{to}", "/healthz", "/readyz",
+        "/metrics",
+    }  # fmt: skip
+    upload = told["paths"]["/v1/translate"]["post"]
+    assert {one["name"] for one in upload["parameters"]} == {"model", "to", "format", "size", "back"}
+    assert {"multipart/form-data", "image/jpeg"} <= set(upload["requestBody"]["content"])
+
+
+def test_a_full_house_says_when_to_come_back(models, tmp_path):
+    """Many at once, places for two: every answer is right, or 503 with Retry-After."""
+    with serving(models.first, tmp=tmp_path, queue=2) as server:
+        data = picture(400, 300)
+        wanted = server.ask("/v1/translate?to=night", data, Content_Type="image/png").body
+        with ThreadPoolExecutor(12) as crowd:
+            answers = list(
+                crowd.map(lambda _: server.ask("/v1/translate?to=night", data, Content_Type="image/png"), range(48))
+            )
+        assert {answer.status for answer in answers} == {200, 503}
+        for answer in answers:
+            if answer.status == 200:
+                assert answer.body == wanted
+            else:
+                assert int(answer.headers["Retry-After"]) >= 1 and "later" in refused(answer, 503)
+
+
+def answered(server):
+    """Requests for pictures that are over."""
+    lines = server.ask("/metrics").body.decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if 'requests_total{route="/v1/translate"' in line)
+
+
+def test_who_leaves_frees_the_place(models, tmp_path):
+    with serving(models.first, tmp=tmp_path, queue=4) as server:
+        data = picture(1600, 1200, "JPEG")
+        for _ in range(12):  # thrice as many as there are places
+            asked = connection(server)
+            asked.request("POST", "/v1/translate?to=night", data, {"Content-Type": "image/jpeg"})
+            asked.sock.shutdown(socket.SHUT_RDWR)
+            asked.close()
+        while answered(server) < 12:
+            time.sleep(0.05)
+        assert b"viceversa_pictures_inside 0.0" in server.ask("/metrics").body
+        assert server.ask("/v1/translate?to=night", picture(), Content_Type="image/png").status == 200
+
+
+def test_a_picture_that_takes_too_long(models, tmp_path):
+    with serving(models.first, tmp=tmp_path, seconds=0.01) as server:
+        answer = server.ask("/v1/translate?to=night", picture(1600, 1200, "JPEG"), Content_Type="image/jpeg")
+        assert "longer than 0.01 seconds" in refused(answer, 503) and answer.headers["Retry-After"] == "1"
+
+
+def test_too_large_for_the_memory(models, tmp_path):
+    with serving(models.first, tmp=tmp_path, memory="170MB") as server:
+        answer = server.ask("/v1/translate?to=night", picture(1600, 1200, "JPEG"), Content_Type="image/jpeg")
+        assert "too large for this server" in refused(answer, 507)
+        assert server.ask("/v1/translate?to=night", picture(), Content_Type="image/png").status == 200
+
+
+def test_idle_and_slow_clients_are_in_nobodys_way(server):
+    host = (urlsplit(server.url).hostname, urlsplit(server.url).port)
+    idle = [socket.create_connection(host) for _ in range(200)]
+    for slow in idle[:100]:
+        slow.sendall(b"POST /v1/translate?to=night HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n\x89P")
+    assert server.ask("/v1/translate?to=night", picture(), Content_Type="image/png").status == 200
+    assert b"viceversa_pictures_inside 0.0" in server.ask("/metrics").body
+    for one in idle:
+        one.close()
+
+
+def test_sigterm_answers_what_was_accepted(models, tmp_path):
+    with process(models.first, "--host", "0.0.0.0", tmp=tmp_path) as server:
+        data = picture(900, 700, "JPEG")
+        wanted = hashlib.sha256(server.ask("/v1/translate?to=night", data, Content_Type="image/jpeg").body).digest()
+        kept = connection(server)  # a connection that stays
+        kept.request("GET", "/healthz")
+        kept.getresponse().read()
+        asked = [connection(server) for _ in range(6)]
+        for one in asked:
+            one.request("POST", "/v1/translate?to=night", data, {"Content-Type": "image/jpeg"})
+        while b"viceversa_pictures_inside 6.0" not in server.ask("/metrics").body:
+            time.sleep(0.005)
+        server.process.send_signal(signal.SIGTERM)
+        new = None
+        while new is None or new.status == 200:  # until the signal is noticed
+            kept.request("GET", "/v1/models")
+            new = kept.getresponse()
+            new.body = new.read()
+        assert new.status == 503 and new.headers["Retry-After"] and b"stopping" in new.body
+        answers = [one.getresponse() for one in asked]
+        assert [answer.status for answer in answers] == [200] * 6
+        assert {hashlib.sha256(answer.read()).digest() for answer in answers} == {wanted}
+        _, said = server.process.communicate(timeout=30)
+        assert server.process.returncode == 0 and "all that was begun is done" in said and "Traceback" not in said
+        assert "note: 0.0.0.0 can be reached from other machines" in said and "--auth USER:PASSWORD" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_server_left_is_removed_at_the_next_start(models, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with process(models.first, tmp=tmp_path) as server:
+        server.json("/v1/jobs?to=night", film(tmp_path.parent / "left.mp4", 400), Content_Type="video/mp4")
+        (left,) = tmp_path.iterdir()
+        Folder().remove()
+        assert left.exists()  # of one that lives
+        server.process.kill()
+        server.process.communicate()
+        assert left.exists()
+        Folder().remove()
+        assert not left.exists()
+
+
+def test_does_not_start(models, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("viceversa.serve.models.bundled", list)
+    (tmp_path / "cut.safetensors").write_bytes(models.first.read_bytes()[:1000])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for arguments, words in (
+            ([str(models.first), "--port", port], f"port {port} of 127.0.0.1: address already in use"),
+            ([str(models.first), "--port", "99999"], "65,535"),
+            ([str(models.first), "--port", "0", "--host", "192.0.2.1"], "cannot listen"),
+            ([str(models.first), "--port", "0", "--auth", "me"], "USER:PASSWORD"),
+            ([str(models.first), "--port", "0", "--allow-origin", "photos.example"], "https://"),
+            ([str(models.first), "--port", "0", "--queue", "0"], "--queue"),
+            ([str(tmp_path / "cut.safetensors"), "--port", "0"], "is no model"),
+            (["nosuch", "--port", "0"], "no model 'nosuch'"),
+            (["--port", "0"], "no models come with this installation"),
+        ):
+            assert cli.main(["serve", *arguments]) == 2
+            said = capsys.readouterr().err
+            assert words in said and said.count("\n") == 1
+
+
+def test_the_client_of_the_examples(server, tmp_path):
+    (tmp_path / "photo.png").write_bytes(picture())
+    (tmp_path / "two.png").write_bytes(picture(seed=1))
+
+    def client(*arguments):
+        command = [sys.executable, str(ROOT / "examples" / "client.py"), "--server", server.url, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    assert "day2night: day -> night, night -> day" in client("--models").stdout
+    assert client("photo.png", "--to", "night").stdout == "photo.night.png\n"
+    wanted = server.ask("/v1/translate?to=night", picture(), Content_Type="image/png").body
+    assert (tmp_path / "photo.night.png").read_bytes() == wanted
+    assert client("photo.png", "two.png", "--to", "night", "-o", "night.zip").stdout == "night.zip\n"
+    assert zipfile.ZipFile(tmp_path / "night.zip").namelist() == ["photo.png", "two.png"]
+    assert client("photo.png", "--to", "nigth").stderr.endswith("no direction to 'nigth': did you mean night?\n")
+
+
+def curl_lines():
+    lines = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.startswith("curl ")]
+
+
+@pytest.mark.skipif(os.system("curl --version >/dev/null 2>&1") != 0, reason="there is no curl here")
+@pytest.mark.parametrize("line", curl_lines())
+def test_the_curl_lines_of_the_docs(server, tmp_path, line):
+    (tmp_path / "photo.jpg").write_bytes(picture(96, 64, "JPEG"))
+    film(tmp_path / "walk.mp4")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as packed:
+        packed.write(tmp_path / "photo.jpg", "photo.jpg")
+    job = server.finished(server.json("/v1/jobs?to=night", animation(), Content_Type="image/gif"))
+    line = line.replace("http://127.0.0.1:7860", server.url).replace("$JOB", job["id"])
+    done = subprocess.run([*shlex.split(line), "--fail-with-body"], capture_output=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    if " -o " in line:
+        assert (tmp_path / shlex.split(line)[shlex.split(line).index("-o") + 1]).stat().st_size > 100
+
+
+def test_threads_of_the_crew_translate_side_by_side(models):
+    """Many small pictures and some large ones through the queue: all right, whatever came before what."""
+    translator = viceversa.load(models.first)
+    queue = Queue([translator])
+    sizes = [(40, 32), (600, 500), (32, 40)] * 4
+    images = [np.random.default_rng(n).integers(0, 256, (*size, 3), np.uint8) for n, size in enumerate(sizes)]
+    futures = [queue.put(Work(translator, image, "night")) for image in images]
+    cancelled = queue.put(Work(translator, images[0], "night"))
+    was_cancelled = cancelled.cancel()
+    assert was_cancelled
+    for image, future in zip(images, futures, strict=True):
+        assert np.array_equal(future.result(60), translator(image, to="night"))
+    queue.close()
