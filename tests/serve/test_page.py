@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import threading
+import time
 import zipfile
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -51,6 +52,14 @@ def visited(browser, url, width=1280, height=900, scheme="light", expected=()):
         assert ours == []
         assert [one for one in asked if not one.startswith((url, "blob:" + url))] == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def until(page, condition):
+    """Wait for it in JavaScript. (Playwright's own way needs eval, which the page's policy forbids.)"""
+    deadline = time.monotonic() + 90
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(20)
 
 
 def saved(page, button):
@@ -103,16 +112,14 @@ def test_a_picture_there_and_back(browser, server, models, width, height, scheme
         # Another direction translates the same picture anew.
         page.check("input[name=way][value=night]")
         page.wait_for_selector("#there[aria-pressed=true]")
-        page.wait_for_function("document.getElementById('shown').textContent.startsWith('house.night.png')")
+        until(page, "document.getElementById('shown').textContent.startsWith('house.night.png')")
         page.click("#new")
         assert page.is_visible("#drop")
 
 
 def test_samples_cards_and_models(browser, server):
     with visited(browser, server.url + "/") as page:
-        page.wait_for_function(
-            "[...document.querySelectorAll('.card img')].every(i => i.complete && i.naturalWidth > 0)"
-        )
+        until(page, "[...document.querySelectorAll('.card img')].every(i => i.complete && i.naturalWidth > 0)")
         page.check("input[name=model][value=oneway]")
         assert page.inner_text("h1") == "Day → night" and page.locator("input[name=way]").count() == 1
         assert "3 epochs" in page.inner_text("#about")
@@ -122,8 +129,8 @@ def test_samples_cards_and_models(browser, server):
         assert page.inner_text("#shown").startswith("earth-by-day.night.jpg")
 
 
-def test_dropped_pasted_and_taken(browser, server):
-    with visited(browser, server.url + "/") as page:
+def test_dropped_pasted_and_taken(browser, models, tmp_path):
+    with serving(models.first, tmp=tmp_path) as server, visited(browser, server.url + "/") as page:
         data = page.evaluate_handle(
             """bytes => { const d = new DataTransfer();
             d.items.add(new File([new Uint8Array(bytes)], "dropped.png", {type: "image/png"})); return d; }""",
@@ -136,7 +143,7 @@ def test_dropped_pasted_and_taken(browser, server):
         shown(page)
         page.click("#new")
         page.click("#take")
-        page.wait_for_function("document.getElementById('finder').videoWidth > 0")
+        until(page, "document.getElementById('finder').videoWidth > 0")
         page.click("#shoot")
         shown(page)
         assert page.inner_text("#shown").startswith("photo.night.jpg")
@@ -163,7 +170,7 @@ def test_a_film_with_progress_and_cancel(browser, server, tmp_path):
         shown(page)
         assert page.locator("#compare img").count() == 2
         give(page, ("long.mp4", "video/mp4", film(tmp_path / "long.mp4", 600)))
-        page.wait_for_function("/[1-9]\\d* of 600/.test(document.getElementById('status').textContent)")
+        until(page, "/[1-9]\\d* of 600/.test(document.getElementById('status').textContent)")
         page.click("#cancel")
         page.wait_for_selector("#work", state="hidden")
         assert page.is_visible("#drop") and not page.is_visible("#error")

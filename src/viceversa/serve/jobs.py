@@ -32,6 +32,8 @@ from .queue import InTurn, Queue, Refusal
 
 KEPT_SECONDS = 3600.0
 """How long a result is kept."""
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+"""What is decoded for strangers: of all formats that are read, the common ones, whose decoders are looked after."""
 WAITING = 16
 """Jobs that may be waiting or running."""
 KEPT = 64
@@ -306,7 +308,11 @@ def kind_of(source: Path | bytes) -> str:
             return "webm" if b"webm" in head[:64] else "mkv"
         if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
             return "avi"
-        with suppress(Exception), Image.open(file, formats=images.FORMATS) as image:  # raises nearly anything
+        with (
+            suppress(Exception),
+            images.own_limits(),
+            Image.open(file, formats=FORMATS) as image,
+        ):
             moves = image.format in ("GIF", "WEBP") and getattr(image, "is_animated", False)
             return str(image.format).lower() if moves else "image"
     return ""
@@ -316,12 +322,14 @@ def look_at(data: bytes, megapixels: float) -> int:
     """The pixels of a picture, before anything is decoded. Raises Refusal for what is not to be decoded."""
     if not data:
         raise Refusal(400, "the file is empty")
+    if data[128:132] == b"DICM":  # which would be read as such, whatever it begins with
+        raise Refusal(415, "DICOM files are not taken here")
     try:
-        with Image.open(BytesIO(data), formats=images.FORMATS) as image:
+        with images.own_limits(), Image.open(BytesIO(data), formats=FORMATS) as image:
             pixels, frames, format = image.width * image.height, getattr(image, "n_frames", 1), image.format
             size = f"{image.width}x{image.height}"
     except UnidentifiedImageError:
-        raise Refusal(415, f"not a picture that can be read ({', '.join(images.FORMATS)})") from None
+        raise Refusal(415, f"not a picture that can be read ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise Refusal(413, f"the picture is larger than {megapixels:g} megapixels") from None
     except Exception:  # decoders raise nearly anything when a file is broken

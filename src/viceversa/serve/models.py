@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..config import Serve
 from ..errors import BadInput
-from ..model.file import resolve
+from ..model.file import bundled, resolve
 from ..translation.translator import Translator, load
 from .queue import Refusal
 
@@ -100,12 +100,6 @@ class Models(dict[str, Served]):
 def suggestion(given: str, known: Sequence[str] | dict[str, Any], otherwise: str) -> str:
     near = difflib.get_close_matches(given, list(known), 1)
     return f"did you mean {near[0]}?" if near else f"choose {otherwise}"
-
-
-def bundled() -> list[str]:
-    """The model files that come with the package, by name."""
-    folder = Path(str(ASSETS)) / "models"
-    return [str(file) for file in sorted(folder.glob("*.safetensors"))]
 
 
 def find(serve: Serve) -> Models:
