@@ -1,7 +1,10 @@
 """The pictures of the README, computed from models: python docs/figures.py cities day2night
-python docs/figures.py earth runs/demo/earth"""
+python docs/figures.py earth runs/demo/earth
+python docs/figures.py drive day2night"""
 
 import argparse
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import viceversa
 from viceversa.demo import PHOTOS, ROWS, STRIP, photo, translate_strip
+from viceversa.translation.command import translate_film
 
 DOCS = Path(__file__).parent
 LABEL, PANEL = 34, 560
@@ -16,11 +20,13 @@ LABEL, PANEL = 34, 560
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("cities", "earth"))
+    parser.add_argument("what", choices=("cities", "earth", "drive"))
     parser.add_argument("model")
     o = parser.parse_args()
     model = viceversa.load(o.model)
-    if o.what == "earth":
+    if o.what == "drive":
+        drive(model)
+    elif o.what == "earth":
         day, night = photo("earth-blue-marble.jpg")[ROWS, STRIP], photo("earth-night.jpg")[ROWS, STRIP]
         to_night, to_day = translate_strip(model, day, night)
         there = [("day", day), ("translated to night", to_night), ("the true night", night)]
@@ -35,6 +41,21 @@ def main() -> None:
             panels = {f"by {a}": given, f"translated to {b}": there, f"and back to {a}": model(there, to=a)}
             rows.append([(words, fitted(pixels)) for words, pixels in panels.items()])
         save(DOCS / f"{o.model}.webp", rows)
+
+
+def drive(model: viceversa.Translator) -> None:
+    """A film, of a crop that moves over a photo of a street, and what it becomes: both side by side."""
+    street = Image.fromarray(photo("leuven.jpg"))
+    width, height = 360, 240
+    street = street.resize((round(street.width * 300 / street.height), 300), Image.Resampling.LANCZOS)
+    ways = [(1 - np.cos(2 * np.pi * n / 24)) / 2 for n in range(24)]  # there and back, so that it can go on for ever
+    corners = [(round(way * (street.width - width)), round((1 - way) * (300 - height))) for way in ways]
+    frames = [street.crop((x, y, x + width, y + height)) for x, y in corners]
+    with tempfile.TemporaryDirectory() as folder:
+        day = Path(folder, "drive.webp")
+        frames[0].save(day, save_all=True, append_images=frames[1:], duration=120, loop=0, quality=95)
+        translate_film(model, day, Path(folder, "night.webp"), to=model.domains[1], quality=45, compare=True)
+        shutil.copy(Path(folder, "night.compare.webp"), DOCS / "drive.webp")
 
 
 def fitted(pixels: np.ndarray) -> np.ndarray:

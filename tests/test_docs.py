@@ -110,7 +110,7 @@ def test_flags_that_pages_name_are_there():
     known = {f"--{f.name.replace('_', '-')}" for kind in kinds() for f in dataclasses.fields(kind)}
     known |= {f"--no-{name[2:]}" for name in known} | {"--help", "--version"}
     others = re.compile(
-        r"torchrun|srun|SBATCH|--signal|python |bash |pip |--n(nodes|proc)|--rdzv|--max-restarts|docker|ray "
+        r"torchrun|srun|SBATCH|--signal|python |bash |pip |--n(nodes|proc)|--rdzv|--max-restarts|docker|curl |ray "
     )
     for path in [*DOCS.rglob("*.md"), ROOT / "README.md"]:
         if path.parent.name == "reference":

@@ -148,7 +148,7 @@ class Train(Networks):
     patience: Whole = 0
     """Stop when so many scores in a row were no better. 0: never."""
     features: str = "inception"
-    """Features of the score: inception, lite0, or a file.onnx (see viceversa evaluate)."""
+    """Features of the score: inception, lite0, squeezenet, or a file.onnx (see viceversa evaluate)."""
     keep: Whole = 20
     """Keep the models of so many epochs, evenly spread, for translate RUN --epoch 40; 0 keeps the last and the best."""
 
@@ -249,7 +249,8 @@ class Evaluate:
     real: str | None = None
     """Folder of real images to compare them with."""
     features: str = "inception"
-    """inception (the field's; fetched on first use), lite0 (from the package index), or a FILE.onnx."""
+    """inception (the field's; fetched on first use), lite0 (from the package index), squeezenet (of another family), or
+    a FILE.onnx."""
     resizing: Literal["legacy", "clean"] = "legacy"
     """How images reach the Inception network: as pytorch-fid does, or as clean-fid does."""
     protocol: Literal["none", "cut"] = "none"
@@ -257,7 +258,7 @@ class Evaluate:
     paired: bool = False
     """Same name means same scene: also PSNR, SSIM and LPIPS. On by itself where all names are the same."""
     lpips: Path | None = None
-    """Folder with the SqueezeNet and LPIPS weight files. Default: fetched on first use."""
+    """Folder with the weight files of SqueezeNet and LPIPS. Default: fetched on first use."""
     json: bool = False
     """Print one JSON object instead of a table."""
     device: Device = "auto"

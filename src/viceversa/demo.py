@@ -150,8 +150,8 @@ def compare(folder: Path, day: Pixels, night: Pixels) -> Section:
 
 
 def translate_strip(model: Translator, day: Pixels, night: Pixels) -> tuple[Pixels, Pixels]:
-    """At the size that was trained on, brought back to their own."""
-    size = day.shape[1] // REDUCED
+    """At twice the size that was trained on, of which the pyramid translates the half; brought back to their own."""
+    size = 2 * day.shape[1] // REDUCED
     return model(day, to="night", size=size), model(night, to="day", size=size)
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 import time
+import tracemalloc
 import unicodedata
 from pathlib import Path
 
@@ -515,3 +516,14 @@ def test_memory_that_is_free_is_known_and_shared_among_processes(monkeypatch):
     assert 0 < alone <= total
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert free(CPU) == pytest.approx(alone / 4, rel=0.2)
+
+
+def test_test_images_are_cut_to_size_as_they_are_read(tmp_path):
+    """Not all at full size at once: sixty of a megapixel would be 180 MB."""
+    for n in range(60):
+        Image.new("RGB", (1000, 1000), (n, 0, 0)).save(tmp_path / f"{n:02}.png")
+    tracemalloc.start()
+    pictures = load_test(sorted(tmp_path.iterdir()), channels=3, size=32, resize="none", crop=32, count=60)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(pictures) == 60 and peak < 100e6 and all(picture.base is None for picture in pictures)

@@ -21,9 +21,9 @@ from viceversa.data.fetch import Download
 from viceversa.data.pictures import to_pixels, to_tensor
 from viceversa.errors import BadInput
 from viceversa.evaluation import features as features_module
-from viceversa.evaluation.evaluate import Images, evaluate
+from viceversa.evaluation.evaluate import Images, Preparation, evaluate
 from viceversa.evaluation.features import load_features
-from viceversa.evaluation.scores import frechet, kid, kid_subsets, psnr, ssim, structure
+from viceversa.evaluation.scores import frechet, kid, kid_subsets, psnr, ssim, structure, structure_kept
 from viceversa.model.file import Model, save_model
 from viceversa.translation import tiles
 
@@ -114,6 +114,35 @@ def test_model(folders: Folders, ruler: str, tmp_path: Path, capsys: pytest.Capt
     assert found["day"]["n_fake"] == 7 and found["day"]["kid"] != night["kid"]
     left_out = [note for note in night["notes"] if note.startswith("LPIPS is left out")]
     assert len(left_out) == 1 and "squeezenet1_1" in left_out[0] and "--lpips FOLDER" in left_out[0]
+
+
+def test_what_to_compare_with_stands_beside(folders: Folders, ruler: str, tmp_path: Path) -> None:
+    """Rows of the inputs themselves, and of other pictures of the target."""
+    found = evaluate(model_file(tmp_path / "model.safetensors"), *folders, features=ruler, device="cpu")
+    prepared = [Images("", sorted(folder.iterdir()), Preparation(36, 32, "square")) for folder in folders]
+    x, y = (load_features(ruler)(image for _, image in images.each()) for images in prepared)
+    night = found["night"]
+    assert night["untranslated"]["kid"] == pytest.approx(kid(x, y), rel=1e-9)
+    assert night["untranslated"]["self_similarity"] == 0 and night["untranslated"]["edges"] == 1
+    assert night["another"]["kid"] == pytest.approx(kid(y[::2], y[1::2]), rel=1e-9)
+    pairs = list(zip(prepared[0].each(), prepared[1].each(), strict=False))
+    wanted = [structure_kept(to_tensor(a), to_tensor(b), torch.device("cpu")) for (_, a), (_, b) in pairs]
+    for measure in ("self_similarity", "edges", "structure"):
+        assert night["another"][measure] == pytest.approx(np.mean([row[measure] for row in wanted]), rel=1e-6)
+    lines = str(found).splitlines()
+    assert sum(line.split().count("untranslated") for line in lines) == 2
+    assert str(found).count("others of") == 2
+    assert "edges kept, higher" in str(found)
+    assert "real, in halves" in str(evaluate(fake=folders[0], real=folders[1], features=ruler))
+
+
+@pytest.mark.parametrize(("trained", "warned"), [("grid.onnx", True), ("lite0", False), (None, False)])
+def test_a_ruler_that_was_trained_against_is_none(
+    folders: Folders, ruler: str, tmp_path: Path, trained: str | None, warned: bool
+) -> None:
+    path = model_file(tmp_path / "model.safetensors", training={"features": trained} if trained else {})
+    notes = evaluate(path, *folders, features=ruler, device="cpu")["night"]["notes"]
+    assert any("was trained against the features grid.onnx" in note for note in notes) == warned
 
 
 def test_collapse_shows_as_no_diversity(folders: Folders, ruler: str) -> None:
@@ -367,7 +396,7 @@ def test_bad_features(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "text.onnx").write_text("no network")
     assert "no ONNX network" in bad(capsys, *pair, tmp_path / "text.onnx")
     assert "no such file" in bad(capsys, *pair, tmp_path / "absent.onnx")
-    assert "no such features; use inception, lite0" in bad(capsys, *pair, "vgg")
+    assert "no such features; use inception, lite0, squeezenet" in bad(capsys, *pair, "vgg")
 
 
 def test_bad_inception(folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

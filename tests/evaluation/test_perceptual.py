@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from viceversa.errors import BadInput
-from viceversa.evaluation.features import Lpips, SqueezeNet, load_lpips
+from viceversa.evaluation.features import Lpips, SqueezeNet, load_features, load_lpips
 from viceversa.evaluation.scores import psnr, ssim, structure
 
 WEIGHTS = Path(__file__).parents[2] / "../shared/weights"
@@ -127,6 +127,20 @@ def test_smallest_image(folder: Path) -> None:
         network(noise(1, smallest - 1), noise(1, smallest - 1))
 
 
+def test_squeezenet_as_a_ruler(folder: Path) -> None:
+    """512 features, the last map's means, from the same weight file as LPIPS; whatever the picture's size."""
+    ruler = load_features("squeezenet", weights=folder)
+    assert (ruler.name, ruler.size) == ("squeezenet", 512)
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.inference_mode():
+        wanted = load_lpips(folder).tower(x)[-1].mean((2, 3)).double().numpy()
+    np.testing.assert_allclose(ruler([image]), wanted, rtol=1e-4, atol=1e-5)
+    assert ruler([image[:50, :70, :1]]).shape == (1, 512)
+    with pytest.raises(BadInput, match="no file squeezenet1_1"):
+        load_features("squeezenet", weights=folder.parent / "nowhere")
+
+
 def test_bad_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match=r"no file squeezenet1_1.*download\.pytorch\.org"):
         load_lpips(tmp_path)
@@ -137,7 +151,7 @@ def test_bad_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(BadInput, match="no file of weights"):
         load_lpips(tmp_path)
     save_file({"lin0.model.1.weight": torch.zeros(1, 64, 1, 1)}, tmp_path / "squeeze.safetensors")
-    with pytest.raises(BadInput, match="not the weights of LPIPS"):
+    with pytest.raises(BadInput, match="not the weights of Lpips"):
         load_lpips(tmp_path)
     monkeypatch.setenv("VICEVERSA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")

@@ -129,8 +129,8 @@ def test_samples_cards_and_models(browser, server):
         assert page.inner_text("#shown").startswith("earth-by-day.night.jpg")
 
 
-def test_dropped_pasted_and_taken(browser, server):
-    with visited(browser, server.url + "/") as page:
+def test_dropped_pasted_and_taken(browser, models, tmp_path):
+    with serving(models.first, tmp=tmp_path) as server, visited(browser, server.url + "/") as page:
         data = page.evaluate_handle(
             """bytes => { const d = new DataTransfer();
             d.items.add(new File([new Uint8Array(bytes)], "dropped.png", {type: "image/png"})); return d; }""",

@@ -58,9 +58,10 @@ def start(folders, out):
 def made(run: Path) -> dict[str, str]:
     """What a run has made, byte for byte: checksums of all tensors of its last checkpoint, and of its model."""
     newest = max((run / "checkpoint").glob("*.json"), key=lambda path: json.loads(path.read_text())["seconds"])
+    files = {"checkpoint": newest.with_suffix(".safetensors"), "model": run / "model.safetensors"}
     return {
-        f"{file.parent.name}/{name}": hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
-        for file in (newest.with_suffix(".safetensors"), run / "model.safetensors")
+        f"{what} {name}": hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+        for what, file in files.items()
         for name, tensor in load_file(file).items()
     }
 

@@ -576,4 +576,5 @@ def test_what_arrives_is_translated_until_ctrl_c(model):
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 0 and "Traceback" not in said, said
-    assert said.count("broken.png") == 1 and "no longer watching; 5 translated to out" in said
+    assert said.count("broken.png") == 1  # and of the last it may not have been told that it was done
+    assert any(f"no longer watching; {done} translated to out" in said for done in (4, 5))

@@ -20,9 +20,8 @@ SIDE = 96
 ENOUGH = 400
 """Images that are looked at of a domain: its lowest and highest values hardly move any more."""
 FAR = 1.5
-"""Standard deviations beyond the lowest or highest of training, summed over all nine, from which it is said. On five
-sets: 0 to 3% of test images of the same domain; nights as days 72%, gray versions of colour sets and false
-colours 90 to 100%, line drawings 47 to 100% (docs/quality.md)."""
+"""Standard deviations beyond the lowest or highest of training, summed over all nine, from which it is said: chosen on
+five sets so that at most 2% of their own unseen images are remarked (docs/quality.md, benchmarks/unlike.py)."""
 COLOURFUL = 0.05
 """What "colour" is of an image in which some is to be seen; scans and photographs in black and white are below."""
 WORDS = {

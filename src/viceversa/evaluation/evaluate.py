@@ -17,6 +17,7 @@ from rich.box import SIMPLE
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
+from torch.nn import functional as F
 
 from ..config import Evaluate, make
 from ..data.fetch import cache_folder, sha256
@@ -41,7 +42,7 @@ from .scores import (
     psnr,
     spread,
     ssim,
-    structure,
+    structure_kept,
     translated,
 )  # fmt: skip
 
@@ -84,10 +85,12 @@ def evaluate(
     measured side by side. `choices` are the fields of `config.Evaluate`, the flags of `viceversa evaluate`.
 
     For folders the result has "features", "kid", "kid_std", "frechet", "n_fake", "n_real", "prepared" (how the
-    images were brought to size), "notes", and with pairs "paired": {"psnr", "ssim", "lpips", "images": {name:
-    the same}}. For a model there is such an object under the name of each domain that it translates to, with
-    "structure", "diversity" and "round_trip": {"l1", "lpips"} besides; for several models there are those under
-    each model's name. Raises BadInput.
+    images were brought to size), "notes", "another" (the distances of two halves of the real images), and with pairs
+    "paired": {"psnr", "ssim", "lpips", "images": {name: the same}}. For a model there is such an object under the name
+    of each domain that it translates to, with "self_similarity", "edges" and "structure" (see
+    `scores.structure_kept`), "diversity" and "round_trip": {"l1", "lpips"} besides, and with what to compare all that
+    with: "untranslated", the inputs themselves, and "another", other pictures of the target domain. For several
+    models there are those under each model's name. Raises BadInput.
     """
     asked = make(Evaluate, **choices)
     models = list(model) if isinstance(model, list | tuple) else [model] if model is not None else []
@@ -206,7 +209,7 @@ def measure(
     (first, notes), (second, more_notes) = (find_images(folder) for folder in folders)
     notes += more_notes
     pairs = find_pairs(first, second, choices.paired)
-    features = load_features(choices.features, choices.resizing, device)
+    features = load_features(choices.features, choices.resizing, device, choices.lpips)
     lpips = None
     if pairs or any(len(model.model.generators) == 2 for model in models.values()):
         try:
@@ -302,7 +305,8 @@ def compare_folders(tools: Tools, fake: Images, real: Images, pairs: Pairs) -> N
             yield str(path), image
 
     vectors = tools.features.of(images())
-    numbers = compare_sets(tools.features, vectors, reference(tools.features, real)) | {"prepared": fake.how}
+    truth = reference(tools.features, real)
+    numbers = compare_sets(tools.features, vectors, truth) | {"prepared": fake.how, "another": in_halves(truth)}
     return numbers | found.numbers() | {"notes": remarks(numbers, tools.features, fake, real, found)}
 
 
@@ -333,13 +337,17 @@ def compare_translations(
 ) -> Numbers:
     """One direction of a model, from `source` to the domain of `target`, called `there`."""
     kept: list[Numbers] = []
+    elsewhere: list[Numbers] = []
     found = Paired(tools, target)
+    others = (image for _ in iter(int, 1) for _, image in target.each())  # of the target, again and again
 
     def fakes() -> Iterator[tuple[str, Pixels]]:
         for path, image in tools.follow(f"translating {source.source}", len(source.paths), source.each()):
             fake = translated(model, there, image, str(path))
             x, y = to_tensor(image), to_tensor(fake)
-            row = {"structure": float(structure(x, y))}
+            row: Numbers = structure_kept(x, y, model.device)
+            if (other := next(others, None)) is not None:
+                elsewhere.append(structure_kept(x, sized(other, x), model.device))
             if back is not None:
                 again = precisely(model, back, y)
                 row["l1"] = float((again - x).abs().mean() / 2)  # in units of 0 to 1
@@ -350,23 +358,49 @@ def compare_translations(
             yield str(path), fake
 
     vectors = tools.features.of(fakes())
-    numbers = compare_sets(tools.features, vectors, reference(tools.features, target)) | {"prepared": source.how}
+    others.close()
+    before, real = reference(tools.features, source), reference(tools.features, target)
+    numbers = compare_sets(tools.features, vectors, real) | {"prepared": source.how}
     means = averaged(kept)
-    numbers["structure"] = means.pop("structure")
-    if (of_inputs := spread(reference(tools.features, source))) > 0:
+    numbers |= {measure: means.pop(measure) for measure in UNTOUCHED}
+    if (of_inputs := spread(before)) > 0:
         numbers["diversity"] = spread(vectors) / of_inputs
     if means:
         numbers["round_trip"] = means
-    return numbers | found.numbers() | {"notes": remarks(numbers, tools.features, source, target, found)}
+    numbers["untranslated"] = distances(before, real) | UNTOUCHED
+    numbers["another"] = in_halves(real) | averaged(elsewhere)
+    notes = remarks(numbers, tools.features, source, target, found)
+    if model.model.info.get("training", {}).get("features") == tools.features.name:
+        notes.insert(0, f"the model was trained against the features {tools.features.name}, and scores better by them "
+                        "than it is: compare by others (--features squeezenet, or inception)")  # fmt: skip
+    return numbers | found.numbers() | {"notes": notes}
+
+
+UNTOUCHED = {"self_similarity": 0.0, "edges": 1.0, "structure": 1.0}
+"""The structure that an untranslated picture keeps."""
+
+
+def sized(pixels: Pixels, like: Any) -> Any:
+    """A picture as a tensor of the size of another."""
+    image = to_tensor(pixels)
+    return image if image.shape == like.shape else F.interpolate(image, like.shape[2:], mode="area")
+
+
+def distances(fake: Vectors, real: Vectors) -> Numbers:
+    return {"kid": kid(fake, real), "frechet": frechet(fake, real)}
+
+
+def in_halves(real: Vectors) -> Numbers:
+    """How far apart two halves of the real images are: what no translation need be better than."""
+    return distances(real[::2], real[1::2]) if len(real) > 3 else {}
 
 
 def compare_sets(features: Features, fake: Vectors, real: Vectors) -> Numbers:
     """KID over all images, its standard deviation over subsets, and the Frechet distance: lower is better."""
     return {
         "features": features.name,
-        "kid": kid(fake, real),
+        **distances(fake, real),
         "kid_std": kid_subsets(fake, real)[1],
-        "frechet": frechet(fake, real),
         "n_fake": len(fake),
         "n_real": len(real),
     }
@@ -466,8 +500,10 @@ def show(doing: str, total: int, images: Iterator[T]) -> Iterator[T]:
 
 ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("features", lambda n: n["features"]),
-    ("KID, lower is better", lambda n: f"{n['kid']:.4f} ± {n['kid_std']:.4f}"),
+    ("KID, lower is better", lambda n: f"{n['kid']:.4f}" + (f" ± {n['kid_std']:.4f}" if "kid_std" in n else "")),
     ("Frechet distance, lower", lambda n: f"{n['frechet']:.4g}"),
+    ("self-similarity apart, lower", lambda n: f"{n['self_similarity']:.4f}"),
+    ("edges kept, higher", lambda n: f"{n['edges']:.3f}"),
     ("structure kept, higher", lambda n: f"{n['structure']:.3f}"),
     ("diversity, 1 as the inputs", lambda n: f"{n['diversity']:.2f}"),
     ("round trip L1, lower", lambda n: f"{n['round_trip']['l1']:.4f}"),
@@ -480,18 +516,30 @@ ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
 )
 
 
-def render(results: Numbers, width: int = 110) -> str:
+def render(results: Numbers, width: int = 120) -> str:
     """The table and its notes, as text."""
-    columns = list(headed(results))
+    measured = list(headed(results))
+    columns: list[tuple[tuple[str, ...], Numbers]] = []
+    for target in dict.fromkeys(heading[-1:] for heading, _ in measured):
+        mine = [(heading, numbers) for heading, numbers in measured if heading[-1:] == target]
+        others = f"others of {target[0].removeprefix('to ')}" if target else "real, in halves"
+        beside = [
+            ((what,), numbers[name])
+            for name, what in (("untranslated", "untranslated"), ("another", others))
+            for _, numbers in mine
+            if numbers.get(name)
+        ]
+        # once for all models that are compared alike
+        columns += [*mine, *(column for n, column in enumerate(beside) if column not in beside[:n])]
     table = Table(box=SIMPLE, pad_edge=False, show_header=len(columns) > 1 or bool(columns[0][0]))
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for heading, _ in columns:
-        table.add_column("\n".join(heading), justify="right")
+        table.add_column("\n".join(heading), justify="right", overflow="fold")
     for name, cell in ROWS:
         cells = [shown(cell, numbers) for _, numbers in columns]
         if any(cells):
             table.add_row(name, *cells)
-    notes = dict.fromkeys(note for _, numbers in columns for note in numbers["notes"])
+    notes = dict.fromkeys(note for _, numbers in measured for note in numbers["notes"])
     console = Console(file=io.StringIO(), width=width)
     with console.capture() as captured:
         console.print(Group(table, *(Text(f"- {note}") for note in notes)))

@@ -83,15 +83,21 @@ class Features:
         return np.concatenate(found)
 
 
-def load_features(name: str, resizing: Resizing = "legacy", device: torch.device | None = None) -> Features:
-    """inception, lite0 or a FILE.onnx. `resizing` concerns inception alone. Raises BadInput."""
+def load_features(
+    name: str, resizing: Resizing = "legacy", device: torch.device | None = None, weights: Path | None = None
+) -> Features:
+    """inception, lite0, squeezenet or a FILE.onnx. `resizing` concerns inception alone, `weights` squeezenet: a folder
+    that holds its file. Raises BadInput.
+    """
     if name == "inception":
         return inception_features(resizing, device)
     if name == "lite0":
         return lite0_features(device)
+    if name == "squeezenet":
+        return squeezenet_features(device, weights)
     if name.endswith(".onnx"):
         return onnx_features(Path(name))
-    raise BadInput(f"--features {name}: no such features; use inception, lite0 or a FILE.onnx")
+    raise BadInput(f"--features {name}: no such features; use inception, lite0, squeezenet or a FILE.onnx")
 
 
 # Inception
@@ -284,6 +290,26 @@ class SqueezeNet(nn.Module):
         return [maps[number] for number in self.TAPS]
 
 
+def squeezenet_features(device: torch.device | None = None, folder: Path | None = None) -> Features:
+    """512 features: the last map of SqueezeNet 1.1, averaged over the image; a ruler of another family than Lite0.
+
+    Pillow, 8 bit: bicubic to 224 x 224. Its weights are looked for in `folder`, else fetched on first use.
+    """
+    file = weights_file(SQUEEZENET, "squeezenet1_1*", folder)
+    with torch.device("meta"):
+        network = SqueezeNet()
+    fill(network, {name: value for name, value in read_weights(file).items() if name.startswith("features.")}, file)
+    network = network.to(device).eval().requires_grad_(False)
+
+    def prepare(image: Pixels) -> Tensor:
+        return channels_first(Image.fromarray(image).resize((224, 224), Image.Resampling.BICUBIC)) / 127.5 - 1
+
+    def pooled(x: Tensor) -> Tensor:
+        return network(x)[-1].mean((2, 3))  # type: ignore[no-any-return]
+
+    return Features("squeezenet", 512, f"squeezenet-{sha256(file)[:16]}", prepare, on_device(pooled, device))
+
+
 class Lpips(nn.Module):
     """Learned perceptual distance of pairs of images (Zhang et al. 2018) by SqueezeNet 1.1, 0 for equal ones.
 
@@ -321,11 +347,17 @@ def load_lpips(folder: Path | None = None, device: torch.device | None = None) -
     state |= {f"heads.{name.split('.')[0].removeprefix('lin')}": value for name, value in heads.items()}
     with torch.device("meta"):  # draws no random numbers
         network = Lpips()
+    fill(network, state, *files)
+    return network.to(device).eval().requires_grad_(False)
+
+
+def fill(network: nn.Module, state: Mapping[str, Tensor], *files: Path) -> None:
+    """Give `network` its weights, in float32. Raises BadInput where those of the files do not fit."""
     try:
         network.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
     except RuntimeError as error:
-        raise BadInput(f"{files[0]} and {files[1]} are not the weights of LPIPS: {error}") from None
-    return network.to(device).eval().requires_grad_(False)
+        named = " and ".join(map(str, files))
+        raise BadInput(f"{named}: not the weights of {type(network).__name__}: {error}") from None
 
 
 def weights_file(wanted: Download, pattern: str, folder: Path | None) -> Path:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ..data.pictures import to_pixels, to_tensor
 from ..errors import BadInput
 from ..model.file import Model
+from ..model.frozen import looked_at, shared
 from ..translation.translator import Translator
 from .features import Features, Pixels, Vectors, full_precision, load_features
 
@@ -121,6 +122,57 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
     likeness = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     return (likeness / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))).mean((1, 2, 3))
+
+
+def structure_kept(x: Tensor, y: Tensor, device: torch.device) -> dict[str, float]:
+    """Does `y`, whatever its colours, show what `x` shows, where `x` shows it? (1, C, H, W) each, of one size.
+
+    "self_similarity" tells of meaning, 0 for the same picture, lower is better: how far the cosines between all
+    places of a picture, by the maps of a frozen classification network at stride 16 (EfficientNet-Lite0, 224 px),
+    are from those of the other, as a mean square. (Tumanyan et al. 2022, "Splice", do so with keys of DINO-ViT.)
+    "edges" tells of places, 1 for the same picture, higher is better: the share of the edges of either that run the
+    same way in both. "structure" is the structure term of SSIM, see there.
+
+    Calibrated at 256 px on photos of cities (tests/evaluation/test_structure.py): the same picture is nearest, then
+    another gamma, a shift of 2 px, a blur of 8 px, another picture.
+    """
+    maps = [similarities(picture, device) for picture in (x, y)]
+    return {
+        "self_similarity": float((maps[0] - maps[1]).square().mean()),
+        "edges": edges(x, y),
+        "structure": float(structure(x, y)),
+    }
+
+
+@torch.inference_mode()
+def similarities(x: Tensor, device: torch.device) -> Tensor:
+    """Cosines between all places of each picture: (B, C, H, W) -> (B, N, N), N of about 200."""
+    with full_precision(device):
+        places = shared(device)(looked_at(x.float().to(device), 224))[2].flatten(2)
+    places = F.normalize(places, dim=1)
+    return (places.transpose(1, 2) @ places).cpu()
+
+
+def edges(x: Tensor, y: Tensor, short: int = 96) -> float:
+    """The share of the edges of either picture that run the same way in both: 0 to 1; without any, 1.
+
+    Gradients of the luminance at a short side of `short` px, each divided by its length and the picture's mean
+    length (Haber and Modersitzki 2006, normalised gradient fields), so that contrast and brightness do not count;
+    nor does it count which side is the lighter one, as by night lamps and windows turn that round.
+    """
+    fields = []
+    for picture in (x, y):
+        light = luminance(picture)
+        factor = min(1.0, short / min(light.shape[2:]))
+        light = F.interpolate(light, [max(3, round(side * factor)) for side in light.shape[2:]], mode="area")
+        along = light[..., 1:-1, 2:] - light[..., 1:-1, :-2]
+        down = light[..., 2:, 1:-1] - light[..., :-2, 1:-1]
+        squared = along.square() + down.square()
+        mean = squared.sqrt().mean() + 1e-3  # an eighth of a step of 8 bits: noise is no edge
+        fields.append(torch.cat([along, down]) / torch.sqrt(squared + mean**2))
+    agree = (fields[0] * fields[1]).sum(0).square().sum()
+    either = torch.maximum(*(field.square().sum(0) for field in fields)).square().sum()
+    return float(agree / either) if either > 0 else 1.0
 
 
 def structure(x: Tensor, y: Tensor) -> Tensor:

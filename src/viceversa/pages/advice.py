@@ -58,7 +58,7 @@ def command_data(command: Data) -> int:
         tell(found, advice, console)
         if command.out is None:
             console.print(Text(f"{CLOSING} See them side by side with -o data.html.", "dim"))
-    say(told.get().rstrip("\n"))
+    say("\n".join(line.rstrip() for line in told.get().rstrip().splitlines()))
     if command.out is not None:
         write_text(command.out, page(found, advice))
         say(str(command.out))

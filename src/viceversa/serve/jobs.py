@@ -312,7 +312,7 @@ def kind_of(source: Path | bytes) -> str:
             suppress(Exception),
             images.own_limits(),
             Image.open(file, formats=FORMATS) as image,
-        ):  # raises nearly anything
+        ):
             moves = image.format in ("GIF", "WEBP") and getattr(image, "is_animated", False)
             return str(image.format).lower() if moves else "image"
     return ""
