@@ -65,6 +65,8 @@ except ImportError as missing:
 
 SHARDS = {"parquet": "parquet", "webdataset": "tar"}
 """What --shards may be, and the files' endings."""
+ROWS = pa.schema([("base", pa.int32()), ("name", pa.string()), ("done", pa.list_(pa.string()))])
+"""What a task is given: which input, which file of it, which images of the file are done."""
 CHUNK = 256
 """Images of a task, and of a part of the manifest: fewer where there are few."""
 FETCHES = 8
@@ -100,8 +102,10 @@ def cluster(address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises plain ones for a start that takes too long
         first = str(error).strip().splitlines()[0]
+        if address == "local":
+            raise Failed(f"Ray did not start on this machine: {first}") from None
         raise BadInput(f"--address {address}: no cluster there ({first}); start one, or leave --address out") from None
     try:
         yield
@@ -247,7 +251,7 @@ def plan(
             within.setdefault(container, []).append(inside)
     for base, (place, each) in enumerate(found):
         for path in each.paths:
-            name = str(path.relative_to(place.path("")) if path.is_absolute() else path)
+            name = path.as_posix()
             input = f"{place}/{name}"
             if path.suffix.lower() in CONTAINERS:
                 rows.append((base, name, within.get(input, [])))
@@ -280,16 +284,8 @@ def stream(
     for_actor, for_task = CORE[gpus > 0]
     many = any(PurePosixPath(name).suffix.lower() in CONTAINERS for _, name, _ in rows)
     size = 1 if many else max(1, min(CHUNK, len(rows) // (8 * workers)))
-    blocks = [
-        pa.table(
-            {
-                "base": [r[0] for r in part],
-                "name": [r[1] for r in part],
-                "done": pa.array([r[2] for r in part], pa.list_(pa.string())),
-            }
-        )
-        for part in (rows[start : start + size] for start in range(0, len(rows), size))
-    ]
+    parts = (rows[start : start + size] for start in range(0, len(rows), size))
+    blocks = [pa.Table.from_pylist([dict(zip(ROWS.names, row, strict=True)) for row in part], ROWS) for part in parts]
     finished, errors, notes, first = 0, 0, Counter[str](), []
     if blocks:
         context = ray.data.DataContext.get_current()

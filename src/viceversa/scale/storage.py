@@ -165,7 +165,9 @@ def find_images(given: str) -> tuple[Place, Found]:
     kinds = PICTURES | CONTAINERS
     if not re.match(r"\w[\w+.-]+:/", given):
         found = find(given, kinds)
-        return Place.of(found.root or "/"), found
+        root = Path(os.path.abspath(found.root or "/"))  # those of a list may lie anywhere: their whole tree is kept
+        paths = [Path(os.path.abspath(path)).relative_to(root) for path in found.paths]
+        return Place.of(root), Found(given, paths, root, found.left_out)
     try:
         place = Place.of(given)
         names = [PurePosixPath(name) for name in place.names()]

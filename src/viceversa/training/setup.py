@@ -69,6 +69,8 @@ Size = tuple[str, int]
 
 def check(s: Train) -> None:
     """Raise BadInput for settings that do not go together, before anything is read."""
+    if s.engine != "local":
+        raise BadInput(f"--engine {s.engine} is for the command line: viceversa train ... --engine {s.engine}")
     generator = generators(s)[0]
     if s.epochs + s.decay_epochs == 0:
         raise BadInput("--epochs 0 --decay-epochs 0: nothing to train; raise one of them")
