@@ -112,9 +112,9 @@ def run(command: Command) -> int:
     """Torch is imported here, inside the command, so that --help answers at once."""
     match command:
         case Train(engine="ray") | Translate(engine="ray"):
-            from .scale.ray import command_train, command_translate
+            from .scale import ray
 
-            return command_train(command) if isinstance(command, Train) else command_translate(command)
+            return ray.command_train(command) if isinstance(command, Train) else ray.command_translate(command)
         case Train() | Translate() if extra := [f"--{n}" for n in RAYS if getattr(command, n, None)]:
             raise BadInput(f"{' '.join(extra)}: for --engine ray alone; add that, or leave it out")
         case Train():

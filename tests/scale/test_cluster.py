@@ -213,7 +213,7 @@ def test_workers_without_the_package_are_told_how_to_get_it(cluster, model, tmp_
     environment = {"env_vars": {"PYTHONPATH": str(empty.parent)}}
     ray.init(cluster.address, runtime_env=environment, log_to_driver=False)
     try:
-        with pytest.raises(BadInput, match="cannot import viceversa.*runtime-env-json"):
+        with pytest.raises(BadInput, match=r"cannot import viceversa.*runtime-env-json"):
             everywhere(None)
     finally:
         ray.shutdown()

@@ -92,7 +92,7 @@ def test_only_the_rest_is_done_and_a_failure_is_tried_again(tmp_path):
 def test_a_manifest_of_another_model_or_direction_is_refused(tmp_path):
     out = Place.of(tmp_path / "out")
     engine.begin(asked(), out, "digest")
-    with pytest.raises(BadInput, match="another model digest .now other"):
+    with pytest.raises(BadInput, match=r"another model digest .now other"):
         engine.begin(asked(), out, "other")
     with pytest.raises(BadInput, match=r"another to night .now day"):
         engine.begin(asked(to="day"), out, "digest")

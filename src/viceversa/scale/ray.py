@@ -113,6 +113,12 @@ def cluster(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
+def gpus_for(device: str) -> int:
+    """How many the cluster has, where they are wanted."""
+    wanted = device == "auto" or device.startswith("cuda")
+    return int(ray.cluster_resources().get("GPU", 0)) if wanted else 0
+
+
 def everywhere(shared: str | None) -> None:
     """Raise BadInput where a machine of the cluster has not this package, or does not see the file `shared`."""
 
@@ -278,22 +284,22 @@ def stream(
     rows: list[tuple[int, str, list[str]]], there: int,
 ) -> int:  # fmt: skip
     """Send the images through, and tell what came of them. Raises Failed and Interrupted."""
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0)) if t.device == "auto" or t.device.startswith("cuda") else 0
-    workers = t.workers or gpus or max(1, int(resources.get("CPU", 1)))
+    gpus = gpus_for(t.device)
+    workers = t.workers or gpus or max(1, int(ray.cluster_resources().get("CPU", 1)))
     for_actor, for_task = CORE[gpus > 0]
     many = any(PurePosixPath(name).suffix.lower() in CONTAINERS for _, name, _ in rows)
     size = 1 if many else max(1, min(CHUNK, len(rows) // (8 * workers)))
     parts = (rows[start : start + size] for start in range(0, len(rows), size))
     blocks = [pa.Table.from_pylist([dict(zip(ROWS.names, row, strict=True)) for row in part], ROWS) for part in parts]
-    finished, errors, notes, first = 0, 0, Counter[str](), []
+    finished, errors, notes = 0, 0, Counter[str]()
+    first: list[str] = []
     if blocks:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         read = Read(t, reading(t, model), inputs)
         write = Write(t, out)
-        stages = ray.data.from_arrow(blocks)
+        stages: Any = ray.data.from_arrow(blocks)
         stages = stages.map_batches(read, batch_size=None, batch_format="pyarrow", num_cpus=for_task)
         stages = stages.map_batches(
             Network, fn_constructor_args=(t, ray.put(weights)), batch_size=None, batch_format="numpy",
@@ -321,8 +327,8 @@ def stream(
             raise in_words(error) from None
     kept = f"; {count(there)} were there already (--overwrite does them again)" if there else ""
     say(f"translated {count(finished - errors)} to {out}{kept}")
-    for note, number in notes.most_common(TOLD):
-        say(f"  {words(number, 'picture')}: {note}")
+    for note, times in notes.most_common(TOLD):
+        say(f"  {words(times, 'picture')}: {note}")
     for line in first:
         say(f"  {line}")
     if errors:
@@ -394,7 +400,8 @@ class Read:
                 return input, failed(work, error)
         if work.error is None and not work.data:
             return input, Work(work.job, error=f"{work.job.source}: an empty file")
-        return input, self.decode(work)
+        work = self.decode(work)
+        return input, replace(work, error=work.error and work.error.replace(": the image: ", ": "))
 
 
 class Network:
@@ -448,22 +455,26 @@ class Write:
 # Training.
 
 
-def command_train(s: Train) -> int:
+def command_train(settings: Train) -> int:
     """The same training, by as many processes as are asked for; where one is lost, all go on from the checkpoint."""
     here = {
         name: os.path.abspath(value)
         for name in ("a", "b", "test_a", "test_b", "start")
-        if (value := getattr(s, name)) is not None and os.path.exists(value)
+        if (value := getattr(settings, name)) is not None and os.path.exists(value)
     }
-    out = Path(os.path.abspath(s.out))
-    plain = replace(s, out=out, engine="local", address=None, workers=None, **here)
-    with cluster(s.address):
-        gpus = int(ray.cluster_resources().get("GPU", 0)) if s.device == "auto" or s.device.startswith("cuda") else 0
-        workers = s.workers or gpus or 1
+    out = Path(os.path.abspath(settings.out))
+    plain = replace(settings, out=out, engine="local", address=None, workers=None, **here)
+    with cluster(settings.address):
+        gpus = (
+            int(ray.cluster_resources().get("GPU", 0))
+            if settings.device == "auto" or settings.device.startswith("cuda")
+            else 0
+        )
+        workers = settings.workers or gpus or 1
         cores = ray.cluster_resources().get("CPU", 0)
         if workers > (gpus or cores):
             raise BadInput(f"--workers {workers}: this cluster has {gpus or cores:g} {'GPUs' if gpus else 'CPU cores'}")
-        everywhere(plain.a)
+        everywhere(here.get("a"))
         with tempfile.TemporaryDirectory(prefix=".ray-", dir=nearest(out)) as state:  # Ray's own notes, none of ours
             everywhere(state)
             trainer = ray.train.torch.TorchTrainer(
