@@ -100,7 +100,7 @@ def test_onnx_translates_as_the_model_at_any_size(tmp_path, name):
     assert_same(open_onnx(tmp_path / "night.onnx"), network)
 
 
-@pytest.mark.parametrize("name", ["resnet", "affine nearest", "batch blur", "resnet sees"])
+@pytest.mark.parametrize("name", ["resnet", "affine nearest", "batch blur"])
 def test_pt2_translates_as_the_model_at_any_size(tmp_path, name):
     network = build(SPECS[name])
     assert export(model_of(network), "ab", tmp_path / "night.pt2") < 1e-3
@@ -160,12 +160,12 @@ def facts_in_a_fresh_process(path, network, sizes, folder):
         cases[f"output.{n}"] = translated(network, cases[f"input.{n}"]).contiguous()
     save_file(cases, folder / "cases.safetensors")
     command = [sys.executable, "-c", FRESH, str(path), str(folder / "cases.safetensors")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(("name", "multiple"), [("unet", "32"), ("pyramid sees", "16")])
+@pytest.mark.parametrize(("name", "multiple"), [("unet", "32"), ("resnet sees", "4")])
 def test_a_pt2_runs_in_a_fresh_process_and_says_what_it_is(tmp_path, name, multiple):
     network = build(SPECS[name])
     export(model_of(network), "ab", tmp_path / "night.pt2")

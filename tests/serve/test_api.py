@@ -46,12 +46,12 @@ def animation(frames=3):
     return out.getvalue()
 
 
-def film(path, frames=6):
+def film(path, frames=6, width=64, height=48):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for n in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 30 * n % 256, np.uint8))
+            frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 30 * n % 256, np.uint8))
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path.read_bytes()
@@ -188,6 +188,8 @@ def test_nothing_else_is_there(server):
                  "/v1/models/day2night/report", "/v1/models/day2night/films/night"):  # fmt: skip
         refused(server.ask(path), 404)
     refused(server.ask("/v1/translate"), 405)
+    wrong = server.ask("/v1/jobs/none", method="PUT")
+    assert refused(wrong, 405) and wrong.headers["Allow"] == "DELETE, GET"
     refused(server.ask("/v1/jobs/none", method="DELETE"), 404)
 
 
@@ -308,7 +310,7 @@ def test_a_playlist_opens_nothing(server):
 
 def test_a_cancelled_job_goes_with_its_files(server, tmp_path):
     before = set(server.tmp.rglob("*"))
-    job = server.json("/v1/jobs?to=night", film(tmp_path / "long.mp4", 400), Content_Type="video/mp4")
+    job = server.json("/v1/jobs?to=night", film(tmp_path / "long.mp4", 300, 320, 240), Content_Type="video/mp4")
     while server.json(f"/v1/jobs/{job['id']}")["done"] < 2:
         time.sleep(0.01)
     assert server.json(f"/v1/jobs/{job['id']}", method="DELETE")["state"] == "cancelled"
@@ -432,7 +434,7 @@ def test_sigterm_answers_what_was_accepted(models, tmp_path):
 def test_what_a_killed_server_left_is_removed_at_the_next_start(models, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with process(models.first, tmp=tmp_path) as server:
-        server.json("/v1/jobs?to=night", film(tmp_path.parent / "left.mp4", 400), Content_Type="video/mp4")
+        server.json("/v1/jobs?to=night", film(tmp_path.parent / "left.mp4", 300, 320, 240), Content_Type="video/mp4")
         (left,) = tmp_path.iterdir()
         Folder().remove()
         assert left.exists()  # of one that lives

@@ -169,8 +169,8 @@ def test_a_film_with_progress_and_cancel(browser, server, tmp_path):
         give(page, ("moves.gif", "image/gif", animation()))
         shown(page)
         assert page.locator("#compare img").count() == 2
-        give(page, ("long.mp4", "video/mp4", film(tmp_path / "long.mp4", 600)))
-        until(page, "/[1-9]\\d* of 600/.test(document.getElementById('status').textContent)")
+        give(page, ("long.mp4", "video/mp4", film(tmp_path / "long.mp4", 300, 320, 240)))
+        until(page, "/[1-9]\\d* of 300/.test(document.getElementById('status').textContent)")
         page.click("#cancel")
         page.wait_for_selector("#work", state="hidden")
         assert page.is_visible("#drop") and not page.is_visible("#error")

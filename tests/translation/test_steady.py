@@ -1,19 +1,22 @@
 """Less flicker on what stands still; nothing lost of what moves, fades or is cut."""
 
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from viceversa.data.pictures import to_tensor
 from viceversa.model import networks
 from viceversa.model.file import Model
 from viceversa.translation.command import translate_film
 from viceversa.translation.steady import LENGTH, Average, Steady, add, noise, start
-from viceversa.translation.translator import Translator
+from viceversa.translation.translator import FilmNetwork, Translator
 
 SIZE = 128
 Network = Callable[[Tensor], Tensor]
@@ -196,3 +199,38 @@ def test_by_way_of_a_file(tmp_path: Path) -> None:
     plain, steadied = made
     assert np.abs(np.diff(steadied[:8], axis=0)).mean() < 0.2 * np.abs(np.diff(plain[:8], axis=0)).mean()
     assert np.abs(plain[8] - steadied[8]).max() <= 1
+
+
+def city(name: str) -> Tensor:
+    """A photograph that ships: a frozen network takes made-up ones for one as good as another."""
+    with Image.open(files("viceversa") / "assets" / f"{name}.jpg") as image:
+        return to_tensor(np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BOX)))
+
+
+def test_what_is_seen_and_norms_do_not_flicker() -> None:
+    """Of a generator that sees: what comes and goes changes less of all else; after a cut all is new."""
+    spec = networks.Generator(kind="pyramid", levels=1, width=4, blocks=1, upsample="nearest", sees=True)
+    generator = spec.build().eval()
+    networks.initialise(generator, torch.Generator().manual_seed(0))
+    for weight in generator.parameters():
+        weight.data *= 4
+    translator = Translator(Model({"ab": generator}, ("day", "night"), {}), device="cpu", precision="fp32")
+    draw = torch.Generator().manual_seed(1)
+    scenes = [city("china") for _ in range(8)] + [city("building")]
+    for scene in scenes[:8]:
+        scene[:, :, :, 128 - int(48 * torch.rand((), generator=draw)) :] = 1.0
+    frames = [np.asarray(((x[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()) for x in scenes]
+    network = translator.network("ab", torch.float32)
+    film = FilmNetwork(network)
+    tensors = [to_tensor(frame) for frame in frames]
+    alone = torch.cat([network(x) for x in tensors])
+    over_time = torch.cat([film(x) for x in tensors])
+    assert flicker(over_time[:8, :, :, :64]) < 0.6 * flicker(alone[:8, :, :, :64]), "far from what comes and goes"
+    assert levels(over_time[0] - alone[0]) < 1e-3, "the first frame is as without"
+    assert levels(over_time[8] - alone[8]) < 1e-3, "and the first after a cut"
+    once = translator.frames("night")
+    assert np.abs(once(frames[0]).astype(int) - translator(frames[0], "night")).max() <= 1
+    calm = [once(frame) for frame in frames[1:]]
+    assert np.abs(calm[7].astype(int) - translator(frames[8], "night")).max() <= 1
+    weights = zip(film.network.parameters(), network.network.parameters(), strict=True)
+    assert all(one is other for one, other in weights)

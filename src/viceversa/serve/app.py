@@ -19,7 +19,8 @@ from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
 
 from .. import __version__
 from ..config import Serve
@@ -135,31 +136,40 @@ def parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, 
 
 
 FIELDS: dict[str, tuple[dict[str, Any], str]] = {
-    "model": ({"type": "string"}, "Name of the model; the first one where it is left out."),
-    "to": ({"type": "string"}, "Domain to translate to; may be left out where the model has one direction only."),
     "format": ({"enum": list(FORMATS)}, "Format of the pictures; default: that of the input."),
     "size": (
         {"type": "integer", "minimum": 16, "maximum": 8192},
         "Translate with the short side at this, then return to the input's size, with the input's detail.",
     ),
 }
+
+
+def fields(models: Models) -> dict[str, tuple[dict[str, Any], str]]:
+    """The fields of an upload: their schemas, and what they mean."""
+    targets = list(dict.fromkeys(target for served in models.values() for target in served.targets))
+    return {
+        "model": ({"enum": list(models)}, "Name of the model; the first one where it is left out."),
+        "to": ({"enum": targets}, "Domain to translate to; may be left out where the model has one direction only."),
+    } | FIELDS
+
+
 BACK = {"back": ({"type": "boolean"}, "Go there and back again: the round trip.")}
 
 
 BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
 
 
-def takes(file: str, described: str, fields: dict[str, Any], raw: list[str], several: bool = False) -> dict[str, Any]:
+def takes(file: str, described: str, given: dict[str, Any], raw: list[str], several: bool = False) -> dict[str, Any]:
     """The OpenAPI description of an upload: a form, or the bytes themselves with the fields in the query."""
     upload = {"type": "array", "items": BINARY, "minItems": 1} if several else BINARY
     form = {
         "type": "object",
         "required": [file],
-        "properties": {file: upload} | {name: schema for name, (schema, _) in fields.items()},
+        "properties": {file: upload} | {name: schema for name, (schema, _) in given.items()},
     }
     content = {"multipart/form-data": {"schema": form}} | {kind: {"schema": BINARY} for kind in raw}
     return {
-        "parameters": [parameter(name, *about) for name, about in fields.items()],
+        "parameters": [parameter(name, *about) for name, about in given.items()],
         "requestBody": {"required": True, "description": described, "content": content},
     }
 
@@ -219,7 +229,7 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[FastAPI, Guard]:
         response_class=Response,
         responses={200: {"content": {mime: {"schema": BINARY} for mime in MIME.values()},
                          "description": "The picture, of the same size."}, **REFUSED},
-        openapi_extra=takes("image", "A picture.", FIELDS | BACK, [*MIME.values(), "application/octet-stream"]),
+        openapi_extra=takes("image", "A picture.", fields(models) | BACK, [*MIME.values(), "application/octet-stream"]),
     )  # fmt: skip
     async def translate(request: Request) -> Response:
         """Translate one picture."""
@@ -244,7 +254,7 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[FastAPI, Guard]:
         status_code=202,
         response_model=JobState,
         responses=REFUSED,
-        openapi_extra=takes("files", "A film, an animation, an archive of pictures, or several pictures.", FIELDS,
+        openapi_extra=takes("files", "A film, an animation, an archive, or several pictures.", fields(models),
                             ["video/mp4", "image/gif", "application/zip", "application/octet-stream"], several=True),
     )  # fmt: skip
     async def begin(request: Request, response: Response) -> dict[str, Any]:
@@ -308,7 +318,8 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[FastAPI, Guard]:
         with room.enter(SAMPLE_PIXELS):
             return Response(await asyncio.to_thread(lambda: served.picture), media_type="image/webp")
 
-    @app.get("/v1/models/{name}/report", tags=["models"], response_class=HTMLResponse, responses=REFUSED)
+    @app.get("/v1/models/{name}/report", tags=["models"], response_class=Response,
+             responses={200: {"content": {"text/html": {}}}, **REFUSED})  # fmt: skip
     async def report(name: str) -> Response:
         """The report of a model's training."""
         served = models.named(name)
@@ -461,6 +472,11 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:  # Starlette names the methods of the first route of this address alone
+            here = [
+                route for route in app.routes if isinstance(route, Route) and route.path_regex.match(request.url.path)
+            ]
+            error.headers = {"Allow": ", ".join(sorted({method for route in here for method in route.methods or ()}))}
         words = {404: "there is nothing here", 405: f"{request.method} is not for this address"}
         return JSONResponse({"error": words.get(error.status_code, error.detail)}, error.status_code, error.headers)
 

@@ -69,6 +69,26 @@ class QuickNorm(InstanceNorm):
         return normalised[0] if len(x) == 1 else torch.cat(normalised)
 
 
+class RunningNorm(QuickNorm):
+    """The same for the frames of one film: by the running mean of their statistics, so that they do not flicker.
+
+    One frame at a time, (1, C, H, W); `weight`, a scalar, is what the newest counts: 1 forgets the others.
+    """
+
+    def __init__(self, norm: InstanceNorm):
+        super().__init__(norm)
+        self.weight_of_new: Tensor | float = 1.0
+        self.kept: tuple[Tensor, ...] = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        moments = Moments()
+        moments.add(x)
+        new = moments.read()
+        kept = self.kept or new
+        self.kept = tuple(old + (now - old) * self.weight_of_new for old, now in zip(kept, new, strict=True))
+        return normalise(self, x, *self.kept)
+
+
 def prepared(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """A copy of `network` for inference: on `device`, channels-last, convolutions in `dtype`, norms in fp32."""
     # What deepcopy finds here it takes for copied already: wherever the network holds a norm, its copy holds this.
