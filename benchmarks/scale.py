@@ -27,19 +27,21 @@ def make_images(folder: Path, count: int, side: int) -> Path:
     """Pictures with structure, so that JPEG has something to do."""
     for n in range(count):
         draw = np.random.default_rng(n)
-        small = Image.fromarray(draw.integers(0, 255, (8, 8, 3), np.uint8))
+        small = Image.fromarray(draw.integers(0, 255, (side // 6, side // 6, 3), np.uint8))
         folder.mkdir(parents=True, exist_ok=True)
         small.resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{n:05}.jpg", quality=90)
     return folder
 
 
 def make_model(path: Path, width: int, blocks: int) -> Path:
+    import torch
+
     from viceversa.model.file import Model, save_model
     from viceversa.model.networks import Generator, initialise
 
     generators = {way: Generator(width=width, blocks=blocks).build() for way in ("ab", "ba")}
     for generator in generators.values():
-        initialise(generator)
+        initialise(generator, torch.Generator().manual_seed(0))
     save_model(path, Model(generators, ("day", "night")))
     return path
 

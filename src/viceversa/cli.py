@@ -111,10 +111,10 @@ def as_shown(command: type, beneath: dict[str, Any]) -> type:
 def run(command: Command) -> int:
     """Torch is imported here, inside the command, so that --help answers at once."""
     match command:
-        case Train(engine="ray") | Translate(engine="ray"):
+        case Train(engine="ray") | Translate(engine="ray") | Serve(engine="ray"):
             from .scale import ray
 
-            return ray.command_train(command) if isinstance(command, Train) else ray.command_translate(command)
+            return ray.command(command)
         case Train() | Translate() if extra := [f"--{n}" for n in RAYS if getattr(command, n, None)]:
             raise BadInput(f"{' '.join(extra)}: for --engine ray alone; add that, or leave it out")
         case Train():

@@ -373,6 +373,12 @@ class Serve:
     """auto, cpu, cuda, cuda:1, ..., mps."""
     precision: Precision = "auto"
     """auto: bf16 where the chip has it, fp32 elsewhere."""
+    engine: Literal["local", "ray"] = "local"
+    """ray: as a deployment on a cluster, with more and fewer copies by the length of the queue (docs/scale.md)."""
+    address: str | None = None
+    """With --engine ray: the cluster. Default: a new one, of this machine alone."""
+    workers: Count | None = None
+    """With --engine ray: the most copies. Default: one for each GPU, or one."""
 
 
 @dataclass(frozen=True, kw_only=True)

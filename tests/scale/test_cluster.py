@@ -4,11 +4,13 @@ import hashlib
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+import urllib.request
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -24,6 +26,7 @@ from test_train import SMALL, folders, made  # noqa: F401 (a fixture)
 pytest.importorskip("ray")
 import pyarrow.fs as arrow
 import ray
+from ray import serve
 from ray.cluster_utils import Cluster
 
 from viceversa.scale import storage
@@ -255,3 +258,26 @@ def test_what_is_wrong_with_a_training_is_one_line(cluster, folders, tmp_path): 
     command += ["--engine", "ray", "--workers", 1, "--address", cluster.address, "--crop", "500"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=os.environ | PATIENT)
     assert done.returncode == 2 and "--crop 500 is larger" in done.stderr, done.stderr
+
+
+def test_the_api_is_deployed(cluster, model, tmp_path):
+    """Through Ray Serve comes what the plain command writes."""
+    from viceversa.config import Serve, make
+    from viceversa.scale.ray import deployment
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    photos, plain = make_images(tmp_path / "in", 1), tmp_path / "plain"
+    assert translated(model, photos, plain)[0] == 0
+    ray.init(cluster.address, log_to_driver=False)
+    try:
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        serve.run(deployment(make(Serve, models=(str(model),), device="cpu", port=port), 1), name="viceversa")
+        ((name, data),) = files(photos).items()
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/translate?to=night", data, method="POST",
+                                         headers={"Content-Type": "image/png"})  # fmt: skip
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            assert answer.read() == files(plain)[name]
+    finally:
+        serve.shutdown()
+        ray.shutdown()

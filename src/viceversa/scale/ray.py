@@ -26,7 +26,7 @@ import pyarrow as pa
 import torch
 
 from .. import __version__
-from ..config import Train, Translate
+from ..config import Serve, Train, Translate
 from ..data import folders
 from ..data import pictures as images
 from ..errors import BadInput, Failed, Interrupted
@@ -59,6 +59,7 @@ try:
     import ray.data
     import ray.train
     import ray.train.torch
+    from ray import serve
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError as missing:
     raise BadInput(f"--engine ray needs Ray: pip install 'viceversa[ray]' ({missing})") from None
@@ -78,6 +79,16 @@ PATIENCE = 5.0
 """Seconds within which a cluster must answer."""
 LOST = 3
 """How often a training that has lost a worker begins again from its checkpoint."""
+
+
+def command(asked: Train | Translate | Serve) -> int:
+    match asked:
+        case Train():
+            return command_train(asked)
+        case Translate():
+            return command_translate(asked)
+        case Serve():
+            return command_serve(asked)
 
 
 # A cluster.
@@ -513,3 +524,52 @@ def worker(settings: dict[str, Any]) -> None:
         if LOST_PROCESS in str(wrong):
             raise
         ray.train.report({"kind": type(wrong).__name__, "wrong": str(wrong)})
+
+
+# Serving.
+
+
+def command_serve(asked: Serve) -> int:
+    """The API of `viceversa serve` as a deployment, until Ctrl-C."""
+    from ..serve.command import checked
+    from ..serve.models import find
+
+    asked = checked(asked)
+    find(asked)  # what is wrong with a model is said here
+    with cluster(asked.address):
+        everywhere(None)
+        serve.start(http_options={"host": asked.host, "port": asked.port})
+        serve.run(deployment(asked, asked.workers or gpus_for(asked.device) or 1), name="viceversa")
+        say(f"http://{asked.host}:{asked.port} (Ctrl-C stops)")
+        try:
+            with ending_on_sigterm():
+                signal.pause()
+        except (KeyboardInterrupt, SystemExit):
+            serve.shutdown()
+    return 0
+
+
+def deployment(asked: Serve, most: int) -> Any:
+    """The application of serve/, copies of which come and go with the requests that are under way. Each batches by
+    itself. A job is known to the copy that took it alone: films and archives want one copy."""
+    gpu = gpus_for(asked.device) > 0
+
+    def build() -> Any:
+        from viceversa.serve.app import create
+        from viceversa.serve.models import find
+
+        return create(asked, find(asked), Path(tempfile.mkdtemp(prefix="viceversa-")))[1]
+
+    @serve.deployment(
+        autoscaling_config={"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": asked.queue / 8},
+        max_ongoing_requests=2 * asked.queue,
+        graceful_shutdown_timeout_s=asked.seconds,
+        ray_actor_options={"num_gpus": 1} if gpu else {"num_cpus": 1},
+    )
+    @serve.ingress(build)
+    class Viceversa:
+        pass
+
+    if most > 1:
+        say(f"note: up to {most} copies: films and archives (/v1/jobs) want one, --workers 1")
+    return Viceversa.bind()  # type: ignore[attr-defined]

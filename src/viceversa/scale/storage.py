@@ -208,7 +208,8 @@ def held(place: Place, name: str) -> Iterator[tuple[str, bytes | None]]:
         for batch in file.iter_batches(ROW_GROUP, columns=[images] + [names] * (names is not None)):
             rows: list[dict[str, Any]] = batch.to_pylist()
             for row in rows:
-                value, own = row[images], row[names] if names else None
+                value: Any = row[images]
+                own: Any = row[names] if names else None
                 if isinstance(value, dict):  # as Hugging Face's datasets keep them
                     value, own = value.get("bytes"), own or value.get("path")
                 yield str(own or f"{number:08d}"), value if isinstance(value, bytes) else b""
