@@ -12,11 +12,11 @@ from PIL import Image
 from viceversa.cli import main
 from viceversa.config import Translate, make
 from viceversa.errors import BadInput
-from viceversa.scale import storage
-from viceversa.scale.storage import Place
 
 pytest.importorskip("ray")
 from viceversa.scale import ray as engine
+from viceversa.scale import storage
+from viceversa.scale.storage import Place
 
 
 def picture(seed=0, format="PNG"):
