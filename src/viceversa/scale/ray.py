@@ -148,7 +148,11 @@ def everywhere(shared: str | None) -> None:
         probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(shared)
         for node in nodes
     ]
-    for node, answer in zip(nodes, ray.get(asked), strict=True):
+    for node, question in zip(nodes, asked, strict=True):
+        try:
+            answer = ray.get(question)
+        except ray.exceptions.RayError:  # a machine that was lost in this moment: others do its work
+            continue
         where = f"the worker {node['NodeManagerAddress']}"
         if isinstance(answer, str):
             raise BadInput(f"{where} cannot import viceversa ({answer}): install it there, or submit with a runtime "
