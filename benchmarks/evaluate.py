@@ -72,7 +72,7 @@ def pictures(folder: Path, count: int, seed: int) -> Path:
 def weights(cache: Path) -> tuple[Download, dict[str, torch.Tensor]]:
     """Those of pytorch-fid, or random ones laid out like them where there is no network."""
     try:
-        return features.INCEPTION, features.read_weights(fetch(features.INCEPTION))
+        return features.INCEPTION, features.named_tensors(fetch(features.INCEPTION))
     except BadInput as missing:
         print(f"random Inception weights, which take as long ({missing})")
     path = cache / "weights" / "random.pth"

@@ -12,6 +12,7 @@ SOURCE = Path(viceversa.__file__).parent
 FLOW = """
 __init__ cli
 demo
+scale.*
 serve.*
 pages.*
 training.* exchange.*

@@ -29,6 +29,7 @@ from .config import (
 from .errors import BadInput, Failed, Interrupted
 
 PURPOSE = "Unpaired image-to-image translation, both ways, with CycleGAN."
+RAYS = ("address", "workers", "shards")
 NOT_WRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EDQUOT)
 
 
@@ -110,6 +111,12 @@ def as_shown(command: type, beneath: dict[str, Any]) -> type:
 def run(command: Command) -> int:
     """Torch is imported here, inside the command, so that --help answers at once."""
     match command:
+        case Train(engine="ray") | Translate(engine="ray") | Serve(engine="ray"):
+            from .scale import ray
+
+            return ray.command(command)
+        case Train() | Translate() if extra := [f"--{n}" for n in RAYS if getattr(command, n, None)]:
+            raise BadInput(f"{' '.join(extra)}: for --engine ray alone; add that, or leave it out")
         case Train():
             from .training.train import command_train
 

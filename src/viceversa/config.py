@@ -165,6 +165,13 @@ class Train(Networks):
     """Compute activations again in the backward pass instead of keeping them: less memory, slower."""
     log: Literal["tensorboard", "none"] = "tensorboard"
     """Write TensorBoard files besides metrics.jsonl."""
+    engine: Literal["local", "ray"] = "local"
+    """ray: on a cluster (docs/scale.md); the run folder must lie where all machines see it."""
+    address: str | None = None
+    """With --engine ray: the cluster, such as auto, HOST:6379 or ray://HOST:10001. Default: a new one, of this
+    machine alone."""
+    workers: Count | None = None
+    """With --engine ray: processes that train together. Default: one for each GPU, or one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +223,16 @@ class Translate:
     """auto, cpu, cuda, cuda:1, ..., mps."""
     precision: Precision = "auto"
     """auto: bf16 where the chip has it, fp32 elsewhere."""
+    engine: Literal["local", "ray"] = "local"
+    """ray: on a cluster (docs/scale.md). Inputs and --out may then be addresses (s3://bucket/day/, gs:// ...),
+    inputs also Parquet and WebDataset (.tar)."""
+    address: str | None = None
+    """With --engine ray: the cluster, such as auto, HOST:6379 or ray://HOST:10001. Default: a new one, of this
+    machine alone."""
+    workers: Count | None = None
+    """With --engine ray: networks at work at a time. Default: one for each GPU, or for each CPU core."""
+    shards: Literal["parquet", "webdataset"] | None = None
+    """With --engine ray: write the images into Parquet or WebDataset (.tar) files instead of one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -356,6 +373,12 @@ class Serve:
     """auto, cpu, cuda, cuda:1, ..., mps."""
     precision: Precision = "auto"
     """auto: bf16 where the chip has it, fp32 elsewhere."""
+    engine: Literal["local", "ray"] = "local"
+    """ray: as a deployment on a cluster, with more and fewer copies by the length of the queue (docs/scale.md)."""
+    address: str | None = None
+    """With --engine ray: the cluster. Default: a new one, of this machine alone."""
+    workers: Count | None = None
+    """With --engine ray: the most copies. Default: one for each GPU, or one."""
 
 
 @dataclass(frozen=True, kw_only=True)

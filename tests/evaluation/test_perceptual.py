@@ -148,7 +148,7 @@ def test_bad_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(BadInput, match=r"no file .*squeeze.*PerceptualSimilarity"):
         load_lpips(tmp_path)
     (tmp_path / "squeeze.safetensors").write_bytes(b"nothing")
-    with pytest.raises(BadInput, match="no file of weights"):
+    with pytest.raises(BadInput, match="no file of PyTorch weights"):
         load_lpips(tmp_path)
     save_file({"lin0.model.1.weight": torch.zeros(1, 64, 1, 1)}, tmp_path / "squeeze.safetensors")
     with pytest.raises(BadInput, match="not the weights of Lpips"):

@@ -160,7 +160,7 @@ def result_ending(ending: str) -> str:
 def write(path: Path, picture: Picture | Sequence[Picture], quality: int = 90) -> tuple[str, ...]:
     """Write `picture` in its format, complete or not at all; tells what the format could not hold. See `encode`."""
     try:
-        data, notes = _encoded(picture, quality)
+        data, notes = encoded(picture, quality)
     except (BadInput, MemoryError):
         raise
     except Exception as error:  # a fault of ours, or an encoder's: the other pictures go on
@@ -176,10 +176,10 @@ def encode(picture: Picture | Sequence[Picture], quality: int = 90) -> bytes:
     formats no EXIF, or no long one. Several pictures are pages of a TIFF. Raises BadInput for a picture that is
     too large for its format.
     """
-    return _encoded(picture, quality)[0]
+    return encoded(picture, quality)[0]
 
 
-def _encoded(picture: Picture | Sequence[Picture], quality: int) -> tuple[bytes, tuple[str, ...]]:
+def encoded(picture: Picture | Sequence[Picture], quality: int) -> tuple[bytes, tuple[str, ...]]:
     pages = [picture] if isinstance(picture, Picture) else list(picture)
     first = pages[0]
     height, width = first.pixels.shape[:2]

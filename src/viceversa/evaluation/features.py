@@ -298,7 +298,7 @@ def squeezenet_features(device: torch.device | None = None, folder: Path | None 
     file = weights_file(SQUEEZENET, "squeezenet1_1*", folder)
     with torch.device("meta"):
         network = SqueezeNet()
-    fill(network, {name: value for name, value in read_weights(file).items() if name.startswith("features.")}, file)
+    fill(network, {name: value for name, value in named_tensors(file).items() if name.startswith("features.")}, file)
     network = network.to(device).eval().requires_grad_(False)
 
     def prepare(image: Pixels) -> Tensor:

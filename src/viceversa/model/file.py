@@ -166,7 +166,9 @@ def read_weights(file: Path) -> Any:
         raise BadInput(
             f"{file} is not plain weights ({held}): refused, and nothing in it was run; save a state_dict()"
         ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+    except (
+        RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, SafetensorError
+    ) as error:  # fmt: skip
         reason = str(error).partition("\n")[0]
         raise BadInput(f"{file} is no file of PyTorch weights, or was cut short ({reason})") from None
 

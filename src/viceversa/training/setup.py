@@ -50,7 +50,8 @@ CPU_A_DAY = 4e16
 """Multiply-adds that a small machine trains through in a day."""
 FREE = frozenset(
     ("recipe", "start", "keep_lightness", "out", "epochs", "decay_epochs", "minutes", "score", "score_every",
-     "patience", "features", "keep", "images", "device", "checkpoint_activations", "log", *FOLDERS)
+     "patience", "features", "keep", "images", "device", "checkpoint_activations", "log",
+     "engine", "address", "workers", *FOLDERS)
 )  # fmt: skip
 """What may change midway without a word: it does not change what is trained, or how."""
 TOLD = frozenset(("learning_rate", "batch", "precision", "cycle", "identity", "projected", "adversarial"))
@@ -68,6 +69,8 @@ Size = tuple[str, int]
 
 def check(s: Train) -> None:
     """Raise BadInput for settings that do not go together, before anything is read."""
+    if s.engine != "local":
+        raise BadInput(f"--engine {s.engine} is for the command line: viceversa train ... --engine {s.engine}")
     generator = generators(s)[0]
     if s.epochs + s.decay_epochs == 0:
         raise BadInput("--epochs 0 --decay-epochs 0: nothing to train; raise one of them")

@@ -48,6 +48,7 @@ NOT_FINITE = (
     "the loss {loss} is not a number in epoch {epoch}: stopped, before any weight was changed by it; checkpoint and "
     "model in {out} are from before. Go on with a lower --learning-rate, --precision fp32, or more varied images"
 )
+LOST_PROCESS = "a process of this run was lost"
 OUT_OF_MEMORY = (
     "out of memory; what was saved is good. Go on with a lower --batch or with --checkpoint-activations, or begin "
     "another --out with a smaller --crop or --width"
@@ -326,7 +327,7 @@ def in_words() -> Iterator[None]:
         if "can't allocate memory" in str(error) or "not enough memory" in str(error):  # the CPU has no exception
             raise Failed(OUT_OF_MEMORY) from None
         if distributed.is_communication_error(error):
-            raise Failed(f"a process of this run was lost; the last checkpoint is good ({error})") from None
+            raise Failed(f"{LOST_PROCESS}; the last checkpoint is good ({error})") from None
         raise
     finally:
         if not group_was_there:

@@ -35,6 +35,7 @@ from ..data.pictures import Picture
 from ..data.sixteen import to_8_bit
 from ..errors import BadInput, Failed, Interrupted
 from ..files import replacing
+from ..model.file import Model
 from ..terminal import Update, ending_on_sigterm, progress_bar, words
 from ..threads import ordered
 from . import films
@@ -115,6 +116,8 @@ class Work:
     """A job on its way: what was read, what is to be written, or why it failed; and what is to be said of it."""
 
     job: Job
+    data: bytes | None = None
+    """The file, where somebody else has fetched it."""
     pages: tuple[Picture, ...] = ()
     """One, but for a stack, as microscopes and scanners write them."""
     results: tuple[tuple[Path, list[Picture]], ...] = ()
@@ -349,16 +352,27 @@ def translate(t: Translate, translator: Translator, todo: list[Job]) -> Iterator
     yield from (guarded(copy, Work(job)) for job in todo if job.kind == "copy")
 
 
+def reading(t: Translate, model: Model) -> Callable[[Work], Work]:
+    """How a picture is read for this model; it is said where it is unlike those of training."""
+    direction = model.direction(t.to)
+    source, target = model.domains if direction == "ab" else model.domains[::-1]
+    known = model.info.get("statistics", {})
+    unlike = partial(statistics.remark, statistics=known, domain=source, other=target)
+    return partial(guarded, partial(read_one, channels=model.spec(direction).channels_in, unlike=unlike))
+
+
+def applying(t: Translate, translator: Translator) -> Callable[[list[Work]], list[Work]]:
+    """How pictures of one size are translated."""
+    direction = translator.model.direction(t.to)
+    source, target = translator.domains if direction == "ab" else translator.domains[::-1]
+    there = partial(translator, to=target, size=t.size, strength=t.strength)
+    return partial(translate_batch, there=there, back=partial(translator, to=source, size=t.size))
+
+
 def translate_pictures(t: Translate, translator: Translator, todo: list[Job]) -> Iterator[Work]:
     """Read, translate and write, each in threads of its own; in the order of the jobs."""
     direction = translator.model.direction(t.to)
-    source, target = translator.domains if direction == "ab" else translator.domains[::-1]
-    known = translator.model.info.get("statistics", {})
-    there = partial(translator, to=target, size=t.size, strength=t.strength)
-    back = partial(translator, to=source, size=t.size)
-    apply = partial(translate_batch, there=there, back=back)
-    unlike = partial(statistics.remark, statistics=known, domain=source, other=target)
-    read = partial(guarded, partial(read_one, channels=translator.channels(direction), unlike=unlike))
+    read, apply = reading(t, translator.model), applying(t, translator)
     write = partial(guarded, partial(write_one, quality=t.quality))
     with ExitStack() as stack:
         works = (Work(job) for job in todo)
@@ -415,9 +429,10 @@ def weigh_file(work: Work) -> int:
 
 
 def read_one(work: Work, channels: int, unlike: Callable[[np.ndarray], str]) -> Work:
-    source = sys.stdin.buffer.read() if work.job.source == STDIO else work.job.source
+    source = work.data or (sys.stdin.buffer.read() if work.job.source == STDIO else work.job.source)
     pages = images.read_all(source, channels=1 if channels == 1 else 3)
-    return replace(work, pages=tuple(pages), notes=(*pages[0].notes, *filter(None, [unlike(pages[0].pixels)])))
+    notes = (*pages[0].notes, *filter(None, [unlike(pages[0].pixels)]))
+    return replace(work, data=None, pages=tuple(pages), notes=notes)
 
 
 def batches(works: Iterable[Work], pixels: int) -> Iterator[list[Work]]:

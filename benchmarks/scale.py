@@ -1,0 +1,153 @@
+"""The Ray engine against the plain command, and the parts of the model of costs in docs/scale.md.
+
+    python benchmarks/scale.py parts                 decode, network, encode: milliseconds of one core
+    python benchmarks/scale.py engine --count 2000   plain against ray, and one worker against two
+    python benchmarks/scale.py memory                1,000 against 10,000 images
+
+Times of the engine are from the first to the last image (the command's own progress line); the start-up of the cluster
+is told apart. Nothing else should run on the machine.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+
+
+def make_images(folder: Path, count: int, side: int) -> Path:
+    """Pictures with structure, so that JPEG has something to do."""
+    for n in range(count):
+        draw = np.random.default_rng(n)
+        small = Image.fromarray(draw.integers(0, 255, (side // 6, side // 6, 3), np.uint8))
+        folder.mkdir(parents=True, exist_ok=True)
+        small.resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{n:05}.jpg", quality=90)
+    return folder
+
+
+def make_model(path: Path, width: int, blocks: int) -> Path:
+    import torch
+
+    from viceversa.model.file import Model, save_model
+    from viceversa.model.networks import Generator, initialise
+
+    generators = {way: Generator(width=width, blocks=blocks).build() for way in ("ab", "ba")}
+    for generator in generators.values():
+        initialise(generator, torch.Generator().manual_seed(0))
+    save_model(path, Model(generators, ("day", "night")))
+    return path
+
+
+def memory_of(process: psutil.Process) -> int:
+    """Bytes of a process and all below it that are its own."""
+    total = 0
+    for each in [process, *process.children(recursive=True)]:
+        try:
+            total += each.memory_full_info().uss
+        except psutil.Error:
+            continue
+    return total
+
+
+def run(*arguments: object) -> dict[str, float]:
+    """One command: seconds in all, of the images, processor seconds, and the most memory."""
+    command = [sys.executable, "-m", "viceversa.cli", "translate", *map(str, arguments)]
+    began = time.monotonic()
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    most, over = [0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(1.0):
+            try:
+                most[0] = max(most[0], memory_of(psutil.Process(process.pid)))
+            except psutil.Error:
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    error = process.communicate()[1]
+    over.set()
+    watcher.join()
+    if process.returncode:
+        sys.exit(error)
+    whole = time.monotonic() - began
+    *_, (minutes, seconds) = re.findall(r"(\d+):(\d\d)$", error, re.MULTILINE)
+    return {"all": whole, "images": int(minutes) * 60 + int(seconds), "memory": most[0]}
+
+
+def parts(side: int) -> None:
+    import torch
+
+    from viceversa.data import pictures as images
+    from viceversa.translation.translator import load
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = next(make_images(Path(folder, "in"), 1, side).iterdir())
+        data = path.read_bytes()
+        picture = images.read(data)
+        print(f"{side} px, {len(data) / 1000:.0f} kB")
+        for name, action in (("decode", lambda: images.read(data)), ("encode", lambda: images.encode(picture, 80))):
+            print(f"  {name}: {1000 * quickest(action):.1f} ms")
+        for width, blocks in ((64, 9), (32, 6)):
+            translator = load(make_model(Path(folder, "m.safetensors"), width, blocks), precision="fp32")
+            torch.set_num_threads(1)
+            took = quickest(lambda translator=translator: translator(picture.pixels, to="night"), 3)
+            print(f"  network, width {width}, {blocks} blocks: {1000 * took:.0f} ms")
+
+
+def quickest(action: object, times: int = 9) -> float:
+    """Processor seconds of this process: others on the machine do not count."""
+    took = []
+    for _ in range(times):
+        began = time.process_time()
+        action()
+        took.append(time.process_time() - began)
+    return min(took)
+
+
+def engine(count: int, side: int, width: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        source, model = make_images(root / "in", count, side), make_model(root / "m.safetensors", width, 6)
+        given = (model, source, "--to", "night", "--device", "cpu")
+        for name, more in (("plain", ()), ("ray, 2 workers", ("--workers", 2)), ("ray, 1 worker", ("--workers", 1))):
+            more = ("--engine", "ray", *more) if more else ()
+            result = run(*given, "-o", root / name, *more)
+            rate = count / max(result["images"], 1)
+            print(f"{name}: {result['images']:.0f} s ({rate:.1f} images/s), {result['all'] - result['images']:.0f} s "
+                  f"start-up and end", flush=True)  # fmt: skip
+
+
+def memory(counts: tuple[int, ...], side: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        model = make_model(root / "m.safetensors", 4, 1)
+        for count in counts:
+            source = make_images(root / f"in{count}", count, side)
+            result = run(model, source, "--to", "night", "-o", root / f"out{count}", "--engine", "ray", "--workers", 1)
+            print(f"{count} images: {result['memory'] / 2**20:.0f} MiB", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["parts", "engine", "memory"])
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--side", type=int, default=0)
+    parser.add_argument("--width", type=int, default=8)
+    asked = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
+    if asked.what == "parts":
+        parts(asked.side or 256)
+    elif asked.what == "engine":
+        engine(asked.count, asked.side or 128, asked.width)
+    else:
+        memory((1000, 10_000), asked.side or 16)

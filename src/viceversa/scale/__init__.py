@@ -1,0 +1,1 @@
+"""Many machines: pictures that lie in object storage, and the engine (Ray) that works on them."""
