@@ -174,6 +174,12 @@ def test_two_pictures_are_a_job(server):
     assert "/v1/jobs" in refused(server.ask("/v1/translate?to=night", body, **kind), 400)
 
 
+def test_what_is_said_twice_must_agree(server):
+    body, kind = form([("a.png", picture())], to="night")
+    assert "they differ" in refused(server.ask("/v1/translate?to=day", body, **kind), 422)
+    assert server.ask("/v1/translate?to=night", body, **kind).status == 200
+
+
 def test_too_large_without_a_length(server):
     """Chunked: what comes is counted."""
     asked = connection(server)

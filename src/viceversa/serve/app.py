@@ -381,7 +381,11 @@ async def uploaded(request: Request, folder: Path) -> AsyncIterator[tuple[list[U
             files: list[Upload] = [
                 (value.filename, value.file) for _, value in form.multi_items() if isinstance(value, UploadFile)
             ]
-            given |= {name: value for name, value in form.items() if isinstance(value, str)}
+            for name, value in form.items():
+                if isinstance(value, str) and given.setdefault(name, value) != value:
+                    raise Refusal(
+                        422, f"{name[:40]!r} stands in the address and in the form, and they differ: leave one out"
+                    )
             if not files:
                 raise Refusal(400, "the form holds no file: send one, as with curl -F image=@photo.jpg")
             yield files, given
