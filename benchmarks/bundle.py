@@ -1,7 +1,7 @@
 """Make of a finished run a model that ships: weights in bf16 and a card, whose figures this measures.
 
     python benchmarks/bundle.py RUN NAME ROOT --data "..." --fails "..." [--licence "..."] [--features lite0 squeezenet]
-        [--lpips FOLDER] [--epoch N]
+        [--lpips FOLDER] [--epoch N] [--recipe NAME]
 
 Writes src/viceversa/assets/models/NAME.safetensors and NAME.json. ROOT has the testA and testB that scores are measured
 on. The card holds what was trained on, the recipe and the command, seed, time and machine, the scores by each ruler
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--features", nargs="+", default=["lite0", "squeezenet"])
     parser.add_argument("--lpips", type=Path)
     parser.add_argument("--epoch", type=int)
+    parser.add_argument("--recipe", help="the recipe whose settings the run's flags were; default: the run's own")
     o = parser.parse_args()
 
     run, model = read_run(o.run), load_model(resolve(o.run, o.epoch))
@@ -51,11 +52,12 @@ def main() -> None:
     card = {
         "domains": [first, second],
         "data": o.data,
-        "recipe": run.settings.get("recipe", "paper"),
-        "command": command(run.settings),
+        "recipe": o.recipe or run.settings.get("recipe", "paper"),
+        "command": command(run.settings, o.recipe or run.settings.get("recipe", "paper")),
         "seed": run.config["seed"],
         "minutes": round(model.info["training"]["seconds"] / 60),
         "steps": model.info["training"]["step"],
+        "epoch": model.info["training"]["epoch"],
         "machine": run.config["device"],
         "scores": scores,
         "scored on": f"{len(list(test_a.iterdir()))} and {len(list(test_b.iterdir()))} test pictures; lower is better"
@@ -71,9 +73,8 @@ def main() -> None:
     print(json.dumps(card, indent=1, ensure_ascii=False))
 
 
-def command(settings: dict[str, Any]) -> str:
+def command(settings: dict[str, Any], recipe: str) -> str:
     """The command that trains such a model, with what differs from its recipe alone."""
-    recipe = settings.get("recipe", "paper")
     beneath = asdict(make(Train, a="ROOT", recipe=recipe)) if recipe in RECIPES else {}
     left_out = {"a", "b", "out", "test_a", "test_b", "seed", "device", "recipe", "score", "log", "keep"}
     words = ["viceversa", "train", "ROOT", "--recipe", recipe]

@@ -40,6 +40,8 @@ ARCHIVES = 8
 """How much larger than a picture's an upload of films or several pictures may be."""
 MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": "image/tiff", "BMP": "image/bmp",
         "GIF": "image/gif"}  # fmt: skip
+RESULTS = ("application/zip", "video/mp4", "video/quicktime", "video/x-matroska", "video/webm", "video/x-msvideo",
+           "image/gif", "image/webp", "application/octet-stream")  # fmt: skip
 ENDING = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tiff", "BMP": ".bmp", "GIF": ".gif"}
 REPORT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'; "
@@ -287,7 +289,7 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[FastAPI, Guard]:
         "/v1/jobs/{id}/result",
         tags=["jobs"],
         response_class=Response,
-        responses={200: {"content": {"application/octet-stream": {}}, "description": "The film, or the archive."},
+        responses={200: {"content": {mime: {"schema": BINARY} for mime in RESULTS}, "description": "What was made."},
                    206: {"description": "A part of it."}, 416: {"description": "No such part."},
                    **tells(409), **REFUSED},
     )  # fmt: skip

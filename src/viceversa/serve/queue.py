@@ -74,6 +74,8 @@ class Work:
     to: str
     size: int | None = None
     strength: float = 1.0
+    film: Callable[[Any], Any] | None = None
+    """What translates the frames of its film, one after the other."""
     future: "Future[Any]" = field(default_factory=Future)
 
     @property
@@ -81,22 +83,13 @@ class Work:
         height, width = self.image.shape[:2] if isinstance(self.image, np.ndarray) else self.image.shape[-2:]
         return int(height) * int(width)
 
-    @property
-    def wish(self) -> tuple[object, ...]:
-        return self.to, self.size, self.strength
-
     def is_like(self, other: "Work") -> bool:
         """May both go through the network at once?"""
         mine, others = self.image, other.image
-        return (
-            isinstance(mine, np.ndarray)
-            and isinstance(others, np.ndarray)
-            and (
-                self.translator is other.translator
-                and (self.to, self.size, self.strength) == (other.to, other.size, other.strength)
-            )
-            and (mine.shape == others.shape and mine.dtype == others.dtype)
-        )
+        if not isinstance(mine, np.ndarray) or not isinstance(others, np.ndarray) or self.film or other.film:
+            return False
+        same = self.translator is other.translator and mine.shape == others.shape and mine.dtype == others.dtype
+        return same and (self.to, self.size, self.strength) == (other.to, other.size, other.strength)
 
 
 class Queue:
@@ -185,6 +178,8 @@ class Queue:
         first = batch[0]
         if self.on_cpu:
             torch.set_num_threads(self.cores if self.is_large(first) else 1)
+        if first.film is not None:
+            return [first.film(first.image)]
         return translated(first.translator, [work.image for work in batch], first.to, first.size, first.strength)
 
 
@@ -243,6 +238,13 @@ class InTurn(Translator):
     def __init__(self, translator: Translator, queue: Queue):
         self.__dict__.update(translator.__dict__)
         self.translator, self.queue = translator, queue
+
+    def frames(
+        self, to: str | None = None, *, size: int | None = None, strength: float = 1.0, steady: bool = True
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        film = self.translator.frames(to, size=size, strength=strength, steady=steady)
+        domain = self.domains[self.model.direction(to) == "ab"]
+        return lambda frame: self.queue.put(Work(self.translator, frame, domain, film=film)).result()  # type: ignore[no-any-return]
 
     def __call__(self, image: Any, to: str | None = None, *, size: int | None = None, strength: float = 1.0) -> Any:
         if isinstance(image, np.ndarray) and image.ndim == 4:

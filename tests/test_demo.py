@@ -1,0 +1,29 @@
+"""What a newcomer sees first: photos by a model that comes along, then Earth, then a report of both."""
+
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+
+from viceversa.demo import PHOTOS, WIDTH, photo
+
+
+def test_the_demo_shows_photos_then_learns_earth_and_reports(tmp_path):
+    command = [sys.executable, "-m", "viceversa.cli", "demo", "--minutes", "0.02", "--device", "cpu"]
+    done = subprocess.run([*command, "--out", tmp_path / "demo"], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.index("leuven-night.jpg") < done.stdout.index("run folder") < done.stdout.index("report:")
+    for name in PHOTOS:
+        kinds = ("day", "night", "day-again")
+        day, night, _ = (np.asarray(Image.open(tmp_path / "demo/photos" / f"{name}-{kind}.jpg")) for kind in kinds)
+        assert night.shape == day.shape and night.mean() < 0.7 * day.mean()
+    page = (tmp_path / "demo/report.html").read_text(encoding="utf-8")
+    assert "transfer of colours" in page and "leuven, night" in page
+    again = subprocess.run([*command, "--out", tmp_path / "demo"], capture_output=True, text=True)
+    assert again.returncode == 0 and "is finished" in again.stdout
+
+
+def test_the_two_earths_lie_over_each_other():
+    day, night = photo("earth-blue-marble.jpg"), photo("earth-night.jpg")
+    assert day.shape == night.shape == (WIDTH // 2, WIDTH, 3)
