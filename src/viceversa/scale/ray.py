@@ -30,6 +30,7 @@ from ..config import Serve, Train, Translate
 from ..data import folders
 from ..data import pictures as images
 from ..errors import BadInput, Failed, Interrupted
+from ..files import write_text
 from ..model.file import Model, load_model, resolve
 from ..terminal import count, ending_on_sigterm, progress_bar, words
 from ..threads import ordered
@@ -494,7 +495,7 @@ def command_train(settings: Train) -> int:
             everywhere(state)
             trainer = ray.train.torch.TorchTrainer(
                 worker,
-                train_loop_config=asdict(plain),
+                train_loop_config={"settings": asdict(plain), "wrong": f"{state}/wrong.json"},
                 scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpus > 0),
                 torch_config=ray.train.torch.TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=1200),
                 run_config=ray.train.RunConfig(
@@ -503,14 +504,15 @@ def command_train(settings: Train) -> int:
             )
             try:
                 with ending_on_sigterm():
-                    ended = trainer.fit().metrics or {}
+                    trainer.fit()
             except (KeyboardInterrupt, SystemExit) as stop:
                 number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
                 raise Interrupted(number, "interrupted: the same command goes on from the last checkpoint") from None
             except (ray.exceptions.RayError, ray.train.TrainingFailedError, RuntimeError) as error:
                 raise in_words(error) from None
-    if "wrong" in ended:
-        raise {"BadInput": BadInput, "Failed": Failed}[ended["kind"]](ended["wrong"])
+            if (wrong := Path(state, "wrong.json")).exists():
+                kind, words_of_it = json.loads(wrong.read_text(encoding="utf-8"))
+                raise {"BadInput": BadInput, "Failed": Failed}[kind](words_of_it)
     return 0
 
 
@@ -519,15 +521,15 @@ def nearest(folder: Path) -> Path:
     return next(place for place in (folder.parent, *folder.parents) if place.is_dir())
 
 
-def worker(settings: dict[str, Any]) -> None:
+def worker(given: dict[str, Any]) -> None:
     """One process. What a person did wrong is told, not tried again; a lost process is."""
     try:
-        run(Train(**settings))
-        ray.train.report({"done": 1})
+        run(Train(**given["settings"]))
     except (BadInput, Failed) as wrong:
         if LOST_PROCESS in str(wrong):
             raise
-        ray.train.report({"kind": type(wrong).__name__, "wrong": str(wrong)})
+        if ray.train.get_context().get_world_rank() == 0:
+            write_text(Path(given["wrong"]), json.dumps([type(wrong).__name__, str(wrong)]))
 
 
 # Serving.

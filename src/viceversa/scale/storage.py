@@ -69,7 +69,9 @@ def opened(address: str) -> tuple[arrow.FileSystem, str]:
     if parts.scheme == "s3":
         options: dict[str, Any] = dict(parse_qsl(parts.query))
         retries = arrow.AwsStandardS3RetryStrategy(max_attempts=3)
-        return arrow.S3FileSystem(retry_strategy=retries, **options), (parts.netloc + parts.path).rstrip("/")
+        return arrow.S3FileSystem(retry_strategy=retries, allow_delayed_open=True, **options), (
+            parts.netloc + parts.path
+        ).rstrip("/")
     try:
         files, path = arrow.FileSystem.from_uri(address)
     except (pa.ArrowInvalid, NotImplementedError):
