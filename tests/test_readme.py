@@ -59,7 +59,7 @@ def environment(place):
 
 def test_there_are_commands_to_run():
     assert {shlex.split(line)[1] for line in COMMANDS} == {
-        "train", "data", "translate", "evaluate", "report", "import", "export",
+        "train", "data", "translate", "evaluate", "report", "import", "export", "models", "serve",
     }  # fmt: skip
 
 

@@ -116,13 +116,13 @@ class Work:
     """A job on its way: what was read, what is to be written, or why it failed; and what is to be said of it."""
 
     job: Job
-    data: bytes | None = None
-    """The file, where somebody else has fetched it."""
     pages: tuple[Picture, ...] = ()
     """One, but for a stack, as microscopes and scanners write them."""
     results: tuple[tuple[Path, list[Picture]], ...] = ()
     error: str | None = None
     notes: tuple[str, ...] = ()
+    data: bytes | None = None
+    """The file, where somebody else has fetched it."""
 
 
 def command_translate(t: Translate) -> int:
