@@ -51,14 +51,14 @@ def test_a_folder_that_is_no_run_says_what_it_holds(tmp_path):
     ("asked", "meant"),
     [
         ("day2nigt.safetensors", "day2night.safetensors"),
-        ("sea2land", "sea2land.safetensors"),
+        ("sketch", "sketch.safetensors"),
         ("runs/horse2zebr", "runs/horse2zebra"),
         ("horse2zebra", "runs/horse2zebra"),
     ],
 )
 def test_an_unknown_name_suggests_what_comes_near(tmp_path, monkeypatch, asked, meant):
     monkeypatch.chdir(tmp_path)
-    for name in ("day2night.safetensors", "sea2land.safetensors", "runs/horse2zebra/model.safetensors"):
+    for name in ("day2night.safetensors", "sketch.safetensors", "runs/horse2zebra/model.safetensors"):
         write(tmp_path / name)
     with pytest.raises(BadInput, match=rf"no model '{asked}': did you mean {meant}\?"):
         resolve(asked)
