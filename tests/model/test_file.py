@@ -58,8 +58,7 @@ def test_a_folder_that_is_no_run_says_what_it_holds(tmp_path):
 )
 def test_an_unknown_name_suggests_what_comes_near(tmp_path, monkeypatch, asked, meant):
     monkeypatch.chdir(tmp_path)
-    for name in ("day2night.safetensors", "sketch.safetensors", "runs/horse2zebra/model.safetensors"):
-        write(tmp_path / name)
+    write(tmp_path / (meant if meant.endswith(".safetensors") else f"{meant}/model.safetensors"))
     with pytest.raises(BadInput, match=rf"no model '{asked}': did you mean {meant}\?"):
         resolve(asked)
 
