@@ -401,7 +401,7 @@ class Read:
                     others += 1
                 elif inner not in done:
                     done.add(inner)
-                    yield inner, Work(job_of(self.t, str(folder / safe)), data)
+                    yield inner, Work(job_of(self.t, data=str(folder / safe)), data)
         except (OSError, BadInput) as error:
             yield "", failed(Work(Job(Path(name), Path(folder))), error)
         if others:
@@ -465,7 +465,7 @@ class Write:
         if not self.t.shards:
             for path, data, _ in encoded:
                 self.out.write(path.as_posix(), data)
-        return Work(work.job, encoded[0][1], notes=work.notes + encoded[0][2])
+        return Work(work.job, data=encoded[0][1], notes=work.notes + encoded[0][2])
 
 
 # Training.
