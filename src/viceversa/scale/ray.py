@@ -401,7 +401,7 @@ class Read:
                     others += 1
                 elif inner not in done:
                     done.add(inner)
-                    yield inner, Work(job_of(self.t, data=str(folder / safe)), data)
+                    yield inner, Work(job_of(self.t, str(folder / safe)), data=data)
         except (OSError, BadInput) as error:
             yield "", failed(Work(Job(Path(name), Path(folder))), error)
         if others:
