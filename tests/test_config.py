@@ -45,7 +45,7 @@ from viceversa.errors import BadInput
         ({"ema": 1}, "--ema 1: must be at least 0 and below 1"),
         ({"out": "x" * 300}, "a name of 300 bytes is longer than that of a file can be (255)"),
         ({"a": "földer/" + "ö" * 128}, "a name of 256 bytes"),
-        ({"bach": 2}, "train has no setting 'bach'; did you mean batch?"),
+        ({"bach": 2}, "train has no setting 'bach'; did you mean batch or patch?"),
         ({"recipe": "phto"}, "--recipe phto: no such recipe; did you mean photo?"),
         ({"recipe": None}, "no such recipe; there are paper"),
     ],

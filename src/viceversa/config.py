@@ -68,6 +68,8 @@ class Networks:
     """PatchGAN; 1x1 PixelGAN, which judges colours alone; or none, where --projected judges."""
     discriminator_layers: Count = 3
     """Layers of the PatchGAN: 3 judges 70x70 patches, 2 34x34, 1 16x16."""
+    patch: Count | None = None
+    """The PatchGAN judges a random square of so many pixels of each crop, which is quicker. Default: all of it."""
     zoom: Annotated[float, Within(least=1, most=8)] = 1.0
     """Enlarge crops at random, up to so many times: things are then known at several sizes."""
     projected: Weight = 0.0
@@ -417,7 +419,7 @@ SMALL_COPY = {
 }  # fmt: skip
 """Colours, light and weather change, and everything stays where it is."""
 HIGH_RESOLUTION = SMALL_COPY | {
-    "levels": 2, "projected": 0.8, "size": 480, "crop": 448, "zoom": 1.6, "identity": 2.0,
+    "levels": 2, "projected": 0.8, "size": 480, "crop": 448, "patch": 256, "zoom": 1.6, "identity": 2.0,
 }  # fmt: skip
 NEW_TEXTURE = {
     "upsample": "nearest", "width": 32, "blocks": 6, "projected": 1.0, "ema": 0.999, "size": 286, "crop": 256,

@@ -10,7 +10,7 @@ import viceversa
 
 SMALL = {
     "recipe": "photo", "size": 80, "crop": 64, "width": 4, "blocks": 1, "discriminator_layers": 1, "decay_epochs": 0,
-    "device": "cpu", "precision": "fp32", "seed": 3, "zoom": 1.5, "log": "none", "names": ("day", "night"),
+    "device": "cpu", "precision": "fp32", "seed": 3, "zoom": 1.5, "patch": 32, "log": "none", "names": ("day", "night"),
 }  # fmt: skip
 
 
@@ -48,3 +48,12 @@ def test_frozen_features_alone_may_judge(folders, tmp_path):
     run = viceversa.train(*folders, out=tmp_path / "run", epochs=1, **SMALL, discriminator="none")
     kinds = {key for line in run.lines for key in line.get("loss", {})}
     assert "projected/ab" in kinds and "adversarial/ab" not in kinds
+
+
+def test_the_patchgan_judges_squares_of_the_crop(folders, tmp_path):
+    run = viceversa.train(*folders, out=tmp_path / "run", epochs=1, **SMALL)
+    (kept,) = (run.folder / "checkpoint").glob("*.safetensors")
+    shapes = {name: tensor.shape[-2:] for name, tensor in load_file(kept).items() if name.endswith(".images")}
+    assert shapes == {"history_a.images": (32, 32), "history_b.images": (32, 32)}
+    with pytest.raises(viceversa.BadInput, match="--patch 4"):
+        viceversa.train(*folders, out=tmp_path / "small", epochs=1, **SMALL | {"patch": 4})

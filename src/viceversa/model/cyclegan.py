@@ -43,7 +43,7 @@ class CycleGAN(nn.Module):
 
     With `ema` > 0 also a moving average of each generator, which is what pictures and model files show.
     `proj_a` and `proj_b` judge beside or instead of disc_a and disc_b; `frozen` is what they judge by, and what
-    generators that see are told by. It has no state of its own.
+    generators that see are told by. It has no state of its own. disc_a and disc_b judge squares of `patch` pixels.
     """
 
     averaged: Tensor
@@ -60,8 +60,10 @@ class CycleGAN(nn.Module):
         proj_a: Projected | None = None,
         proj_b: Projected | None = None,
         frozen: Frozen | None = None,
+        patch: int | None = None,
     ):
         super().__init__()
+        self.patch = patch
         self.ab, self.ba, self.disc_a, self.disc_b = ab, ba, disc_a, disc_b
         self.history_a, self.history_b = history_a, history_b
         self.proj_a, self.proj_b, self.frozen = proj_a, proj_b, frozen
@@ -104,6 +106,16 @@ class CycleGAN(nn.Module):
         seen_x, seen_y = self.frozen.see(x, y)
         return seen_x, seen_y
 
+    def square(self, x: Tensor, draws: Tensor) -> Tensor:
+        """Of (B, C, H, W) what a PatchGAN judges: a square of each, where (B, 2) draws in [0, 1) say; or all."""
+        height, width = x.shape[2:]
+        if self.patch is None or self.patch >= min(height, width):
+            return x
+        image, line = torch.arange(len(x), device=x.device), torch.arange(self.patch, device=x.device)
+        top, left = (draws * draws.new_tensor([height - self.patch + 1, width - self.patch + 1])).long().split(1, 1)
+        rows, columns = (top + line)[:, :, None], (left + line)[:, None, :]
+        return x.permute(0, 2, 3, 1)[image[:, None, None], rows, columns].permute(0, 3, 1, 2)
+
     @torch.no_grad()
     def update_average(self) -> None:
         """average += (1 - decay) (generator - average); the decay starts low, so that the start is forgotten."""
@@ -118,11 +130,12 @@ class CycleGAN(nn.Module):
 
 def build(
     ab: Generator, ba: Generator, discriminator: Callable[[int], nn.Module | None], *, history: int, crop: int,
-    seed: int, ema: float = 0.0, projected: bool = False, recompute: bool = False,
+    seed: int, ema: float = 0.0, projected: bool = False, recompute: bool = False, patch: int | None = None,
 ) -> CycleGAN:  # fmt: skip
     """A CycleGAN with the paper's random weights, drawn from `seed` (on the CPU, so the same everywhere).
 
-    `discriminator` of the channels gives none where frozen features alone are to judge (`projected`).
+    `discriminator` of the channels gives none where frozen features alone are to judge (`projected`). `patch`: side
+    of the square of a crop that it judges; the whole crop, where that is not larger.
     """
     channels_a, channels_b = ab.channels_in, ab.channels_out
     random = torch.Generator().manual_seed(seed)
@@ -131,10 +144,11 @@ def build(
         if network is not None:
             initialise(network, random)
     kept = history if networks[2] is not None else 0  # of no use to the frozen features
-    histories = History(kept, channels_a, crop, crop), History(kept, channels_b, crop, crop)
+    side = min(patch or crop, crop)
+    histories = History(kept, channels_a, side, side), History(kept, channels_b, side, side)
     proj_a, proj_b = (Projected(random), Projected(random)) if projected else (None, None)
     frozen = Frozen() if projected or ab.sees else None
-    return CycleGAN(*networks, *histories, ema=ema, proj_a=proj_a, proj_b=proj_b, frozen=frozen)
+    return CycleGAN(*networks, *histories, ema=ema, proj_a=proj_a, proj_b=proj_b, frozen=frozen, patch=patch)
 
 
 def adam(model: CycleGAN, learning_rate: float, capturable: bool = False) -> Optimizers:
@@ -166,9 +180,8 @@ def step(
 ) -> dict[str, Tensor]:  # fmt: skip
     """Update both generators, then both discriminators (section 4).
 
-    a, b: (B, C, H, W) in [-1, 1]; chance: (B, 18), uniform in [0, 1): two for the history,
-    eight each for the augmentation of fakes and of reals (the last 16 only where there is a projected
-    discriminator). Returns each loss by its name, a
+    a, b: (B, C, H, W) in [-1, 1]; chance: (B, 18), uniform in [0, 1): two for the history, then for fakes and for
+    reals seven for the augmentation and one for the square that a PatchGAN judges. Returns each loss by its name, a
     scalar on the device: "cycle/a", "adversarial/ab", "discriminator/a" (which judges domain a). Nothing here
     waits for the host, so the whole can be one CUDA graph.
     """
@@ -187,8 +200,10 @@ def step(
         else:
             fake_b, fake_a, generator = model.ab(a, *told(seen_a)), model.ba(b, *told(seen_b)), {}
         if disc_a and disc_b:
-            generator["adversarial/ab"] = adversarial(disc_b(fake_b), True)
-            generator["adversarial/ba"] = adversarial(disc_a(fake_a), True)
+            place_a, place_b = chance_a[:, 9::8], chance_b[:, 9::8]
+            square_a, square_b = model.square(fake_a, place_a), model.square(fake_b, place_b)
+            generator["adversarial/ab"] = adversarial(disc_b(square_b), True)
+            generator["adversarial/ba"] = adversarial(disc_a(square_a), True)
         if proj_a and proj_b and frozen:
             maps_a, maps_b = projected.maps(frozen, (fake_a, fake_b), (chance_a[:, 2:10], chance_b[:, 2:10]))
             mixed_a, mixed_b = proj_a.mix(maps_a), proj_b.mix(maps_b)
@@ -204,8 +219,8 @@ def step(
     discriminator = {}
     with autocast():
         if disc_a and disc_b:
-            real_a, shown_a = both(disc_a, a, model.history_a(fake_a, chance_a))
-            real_b, shown_b = both(disc_b, b, model.history_b(fake_b, chance_b))
+            real_a, shown_a = both(disc_a, model.square(a, place_a), model.history_a(square_a, chance_a))
+            real_b, shown_b = both(disc_b, model.square(b, place_b), model.history_b(square_b, chance_b))
             discriminator["discriminator/a"] = (adversarial(real_a, True) + adversarial(shown_a, False)) / 2
             discriminator["discriminator/b"] = (adversarial(real_b, True) + adversarial(shown_b, False)) / 2
         if proj_a and proj_b and frozen:

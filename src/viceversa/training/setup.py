@@ -89,6 +89,8 @@ def check(s: Train) -> None:
     least = max(generator.smallest, smallest_patch(s.discriminator_layers) if s.discriminator == "patch" else 1)
     if s.crop < least:
         raise BadInput(f"--crop {s.crop}: these networks take sides of {least} and more")
+    if s.patch is not None and s.patch < least:
+        raise BadInput(f"--patch {s.patch}: these networks take sides of {least} and more")
 
 
 def generators(s: Train) -> tuple[Generator, Generator]:
@@ -531,7 +533,7 @@ def make_model(s: Train, device: torch.device) -> CycleGAN:
     assert s.seed is not None
     model = build(
         *generators(s), discriminator, history=s.history, crop=s.crop, seed=s.seed, ema=s.ema,
-        projected=s.projected > 0, recompute=s.checkpoint_activations,
+        projected=s.projected > 0, recompute=s.checkpoint_activations, patch=s.patch,
     )  # fmt: skip
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
