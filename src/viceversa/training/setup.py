@@ -30,8 +30,8 @@ from ..device import (
     Graphed,
     choose_dtype,
     describe,
+    threads_for_cores,
     tune,
-    use_available_cores,
     why_not_capture,
     why_not_compile,
     worth_compiling,
@@ -487,7 +487,6 @@ def choose(s: Train, device: torch.device, sources: Sources, config: dict[str, A
     """How this run computes: number format, compilation, threads. A resumed run computes as it did before, to
     the last bit, unless it is on another kind of device or --precision is another.
     """
-    use_available_cores()
     tune(device)
     how = None if config is None or config["how"]["device"] != device.type else dict(config["how"])
     if how is None:
@@ -503,7 +502,7 @@ def choose(s: Train, device: torch.device, sources: Sources, config: dict[str, A
             compiled = reason is None
             if reason:
                 say(f"not compiled, so slower than it could be: {reason}")
-        how = {"device": device.type, "compile": compiled, "threads": torch.get_num_threads()}
+        how = {"device": device.type, "compile": compiled, "threads": threads_for_cores()}
     torch.set_num_threads(how["threads"])
     if "precision" not in how or (config is not None and config["settings"]["precision"] != s.precision):
         how["precision"] = "bf16" if choose_dtype(s.precision, device) == torch.bfloat16 else "fp32"

@@ -19,7 +19,7 @@ from ..config import Train, make
 from ..data.folders import Sources
 from ..data.statistics import describe_store
 from ..data.store import draw, load_test
-from ..device import as_it_was, autocast, choose_device, compile_parts, describe, uncompiled
+from ..device import as_it_was, autocast, choose_device, compile_parts, describe, is_out_of_memory, uncompiled
 from ..errors import Failed, Interrupted
 from ..model.cyclegan import CycleGAN, adam, set_learning_rate
 from ..model.file import BEST, MODEL, Model, save_model
@@ -321,10 +321,8 @@ def in_words() -> Iterator[None]:
         yield
     except (Failed, Interrupted):
         raise
-    except torch.OutOfMemoryError:
-        raise Failed(OUT_OF_MEMORY) from None
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error) or "not enough memory" in str(error):  # the CPU has no exception
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
             raise Failed(OUT_OF_MEMORY) from None
         if distributed.is_communication_error(error):
             raise Failed(f"{LOST_PROCESS}; the last checkpoint is good ({error})") from None

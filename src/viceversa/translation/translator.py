@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..data import pictures as images
 from ..data import profiles
 from ..data.sixteen import to_8_bit
-from ..device import choose_device, choose_dtype, free, use_available_cores
+from ..device import choose_device, choose_dtype, free, is_out_of_memory, on_available_cores
 from ..errors import BadInput
 from ..model.file import Model, load_model, resolve, save_model
 from ..model.frozen import Seeing, shared
@@ -149,11 +149,6 @@ class FilmNetwork(Network):
         return super().__call__(batch, self.seen)
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Also of a CPU, for which PyTorch has no class of its own."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
-
-
 class Translator:
     """Translates images between the two domains of a model. May be called by several threads at once.
 
@@ -171,8 +166,6 @@ class Translator:
         self.memory = bytes_of(memory) if isinstance(memory, str) else memory
         self.networks: dict[tuple[str, torch.dtype], Network] = {}
         self.lock = threading.Lock()
-        if self.device.type == "cpu":
-            use_available_cores()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("networks", "lock")}
@@ -306,10 +299,11 @@ class How:
     @torch.no_grad()
     def __call__(self, batch: Tensor, network: Network) -> Tensor:
         """(B, C, H, W) -> (B, C', H, W)."""
-        made = self.sized(batch, network)
-        if self.strength < 1:
-            made = as_channels(batch.float(), made.shape[1]).lerp(made.float(), self.strength)
-        return with_lightness(made.float(), batch.float()) if self.keep_lightness else made
+        with on_available_cores():
+            made = self.sized(batch, network)
+            if self.strength < 1:
+                made = as_channels(batch.float(), made.shape[1]).lerp(made.float(), self.strength)
+            return with_lightness(made.float(), batch.float()) if self.keep_lightness else made
 
     def sized(self, batch: Tensor, network: Network) -> Tensor:
         """By way of a smaller (or larger) image where `size` says so."""
