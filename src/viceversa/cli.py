@@ -73,7 +73,7 @@ def parse(arguments: list[str]) -> Command:
     if command is None:
         tyro.cli(Command, prog="viceversa", description=PURPOSE, args=arguments)  # type: ignore[arg-type]
         raise AssertionError("without a command there is help, or an error")
-    flags = as_shown(command, config.recipe(chosen(arguments)) if command is Train else {})
+    flags = as_shown(command, config.beneath(named(arguments)) if command is Train else {})
     prog = f"viceversa {arguments[0]}"
     given = dict(vars(tyro.cli(flags, prog=prog, args=arguments[1:], config=(tyro.conf.DisallowNone,))))
     if "network" in given:
@@ -81,10 +81,12 @@ def parse(arguments: list[str]) -> Command:
     return config.make(command, **given)  # type: ignore[no-any-return]
 
 
-def chosen(arguments: list[str]) -> str:
-    """The --recipe on a command line: its settings are the defaults, also those that --help shows."""
+def named(arguments: list[str]) -> dict[str, str]:
+    """The flags on a command line, with the word after each: what run or recipe they mean has the other defaults,
+    also those that --help shows."""
     words = [word for argument in arguments for word in argument.split("=", 1)]
-    return words[words.index("--recipe") + 1] if "--recipe" in words[:-1] else "paper"
+    pairs = zip(words, words[1:], strict=False)
+    return {word[2:].replace("-", "_"): after for word, after in pairs if word.startswith("--")}
 
 
 def as_shown(command: type, beneath: dict[str, Any]) -> type:

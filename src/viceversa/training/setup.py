@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from .. import __version__, distributed
-from ..config import Train
+from ..config import OF_THIS_TIME, RECIPES, Train
 from ..data.folders import Sources, find_sources, spread
 from ..data.statistics import COLOURFUL, in_colour
 from ..data.store import Draws, Store, steps_per_epoch
@@ -162,6 +162,20 @@ def in_words(changed: dict[str, tuple[Any, Any]]) -> list[str]:
     return [f"from here on {flag(name)} is {new}, it was {old}" for name, (old, new) in changed.items()]
 
 
+def own_settings(s: Train, config: dict[str, Any] | None) -> list[str]:
+    """Words for what a run that goes on was begun with and nothing says otherwise, where it is no default."""
+    if config is None:
+        return []
+    usual, now = plain(replace(Train(a=s.a), **RECIPES.get(s.recipe, {}))), plain(s)
+    kept = [
+        name
+        for name, value in config["settings"].items()
+        if name not in OF_THIS_TIME and name in now and same(now[name], value) and not same(usual[name], value)
+    ]
+    parts = [as_flag(name, now[name]) for name in kept]
+    return [f"{s.out} goes on with its own settings: {' '.join(parts)}"] if parts else []
+
+
 def same_ruler(s: Train, config: dict[str, Any] | None) -> bool:
     """Are scores made as this run's earlier ones were?"""
     return config is None or (config["settings"]["score"], config["settings"]["features"]) == (s.score, s.features)
@@ -173,6 +187,13 @@ def same(held: Any, value: Any) -> bool:
 
 def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def as_flag(name: str, value: object) -> str:
+    """A setting as it is given on the command line."""
+    if isinstance(value, bool):
+        return flag(name if value else f"no_{name}")
+    return f"{flag(name)} {' '.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def plain(s: Train) -> dict[str, Any]:

@@ -119,7 +119,13 @@ def run(asked: Train, quiet: bool = False) -> Run:
                 watch = Watch(names)
 
         # What is told, and what is written before the first step.
-        for line in (*sources.warnings, *said, *setup.in_words(changed), *setup.colour_words(s, sources, known)):
+        for line in (
+            *sources.warnings,
+            *said,
+            *setup.own_settings(s, config),
+            *setup.in_words(changed),
+            *setup.colour_words(s, sources, known),
+        ):
             say(line)
         if at.best is not None and not (same_tests and setup.same_ruler(s, config)):
             say("scores begin anew: test images, --score or --features are others than before")
