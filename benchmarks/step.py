@@ -27,8 +27,8 @@ from viceversa.device import (
     choose_dtype,
     compile_parts,
     describe,
+    threads_for_cores,
     tune,
-    use_available_cores,
     why_not_compile,
 )
 from viceversa.model import cyclegan
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="print the ten largest kernels of our step")
     o = parser.parse_args()
     device = choose_device(o.device)
-    use_available_cores()
+    torch.set_num_threads(threads_for_cores())
     tune(device)
     bf16 = choose_dtype(o.precision, device) == torch.bfloat16
     print(f"{describe(device)}, torch {torch.__version__}")

@@ -15,7 +15,7 @@ from viceversa.device import (
     choose_device,
     choose_dtype,
     free,
-    use_available_cores,
+    threads_for_cores,
     why_not_capture,
     worth_compiling,
 )
@@ -243,8 +243,9 @@ def test_what_training_sets_for_the_process_is_put_back():
 def test_no_more_threads_than_cores():
     with as_it_was():
         torch.set_num_threads(10_000)
-        use_available_cores()
-        assert torch.get_num_threads() <= (os.cpu_count() or 1)
+        assert threads_for_cores() <= (os.cpu_count() or 1)
+        torch.set_num_threads(1)
+        assert threads_for_cores() == 1
 
 
 def test_devices_and_formats_that_are_not_there_are_named():

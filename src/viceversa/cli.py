@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import os
 import sys
+from importlib import import_module
 from typing import Annotated, Any, get_args, get_type_hints
 
 import docstring_parser
@@ -73,7 +74,7 @@ def parse(arguments: list[str]) -> Command:
     if command is None:
         tyro.cli(Command, prog="viceversa", description=PURPOSE, args=arguments)  # type: ignore[arg-type]
         raise AssertionError("without a command there is help, or an error")
-    flags = as_shown(command, config.recipe(chosen(arguments)) if command is Train else {})
+    flags = as_shown(command, config.beneath(named(arguments)) if command is Train else {})
     prog = f"viceversa {arguments[0]}"
     given = dict(vars(tyro.cli(flags, prog=prog, args=arguments[1:], config=(tyro.conf.DisallowNone,))))
     if "network" in given:
@@ -81,10 +82,12 @@ def parse(arguments: list[str]) -> Command:
     return config.make(command, **given)  # type: ignore[no-any-return]
 
 
-def chosen(arguments: list[str]) -> str:
-    """The --recipe on a command line: its settings are the defaults, also those that --help shows."""
+def named(arguments: list[str]) -> dict[str, str]:
+    """The flags on a command line, with the word after each: what run or recipe they mean has the other defaults,
+    also those that --help shows."""
     words = [word for argument in arguments for word in argument.split("=", 1)]
-    return words[words.index("--recipe") + 1] if "--recipe" in words[:-1] else "paper"
+    pairs = zip(words, words[1:], strict=False)
+    return {word[2:].replace("-", "_"): after for word, after in pairs if word.startswith("--")}
 
 
 def as_shown(command: type, beneath: dict[str, Any]) -> type:
@@ -108,63 +111,33 @@ def as_shown(command: type, beneath: dict[str, Any]) -> type:
     return dataclasses.make_dataclass(command.__name__, own, kw_only=True, namespace={"__doc__": command.__doc__})
 
 
+COMMANDS = {
+    Train: "training.train command_train",
+    Translate: "translation.command command_translate",
+    Evaluate: "evaluation.evaluate command_evaluate",
+    Report: "pages.report command_report",
+    Data: "pages.advice command_data",
+    Fetch: "data.sets command_fetch",
+    Import: "exchange.importing command_import",
+    Export: "exchange.export command_export",
+    Models: "exchange.models command_models",
+    Serve: "serve.command command_serve",
+    Demo: "demo command_demo",
+}
+"""Where the work of each command is done: a module, and its function. Torch is imported there, not here, so that
+--help answers at once."""
+
+
 def run(command: Command) -> int:
-    """Torch is imported here, inside the command, so that --help answers at once."""
-    match command:
-        case Train(engine="ray") | Translate(engine="ray") | Serve(engine="ray"):
-            from .scale import ray
-
-            return ray.command(command)
-        case Train() | Translate() if extra := [f"--{n}" for n in RAYS if getattr(command, n, None)]:
-            raise BadInput(f"{' '.join(extra)}: for --engine ray alone; add that, or leave it out")
-        case Train():
-            from .training.train import command_train
-
-            return command_train(command)
-        case Translate():
-            from .translation.command import command_translate
-
-            return command_translate(command)
-        case Evaluate():
-            from .evaluation.evaluate import command_evaluate
-
-            return command_evaluate(command)
-        case Report():
-            from .pages.report import command_report
-
-            return command_report(command)
-        case Data():
-            from .pages.advice import command_data
-
-            return command_data(command)
-        case Fetch():
-            from .data.sets import command_fetch
-
-            return command_fetch(command)
-        case Import():
-            from .exchange.importing import command_import
-
-            return command_import(command)
-        case Export() if command.page is not None:
-            from .serve.static import command_page
-
-            return command_page(command)
-        case Export():
-            from .exchange.export import command_export
-
-            return command_export(command)
-        case Models():
-            from .exchange.models import command_models
-
-            return command_models(command)
-        case Serve():
-            from .serve.command import command_serve
-
-            return command_serve(command)
-        case Demo():
-            from .demo import command_demo
-
-            return command_demo(command)
+    place = COMMANDS[type(command)]
+    if getattr(command, "engine", "local") == "ray":
+        place = "scale.ray command"
+    elif isinstance(command, Train | Translate) and (extra := [f"--{n}" for n in RAYS if getattr(command, n, None)]):
+        raise BadInput(f"{' '.join(extra)}: for --engine ray alone; add that, or leave it out")
+    elif isinstance(command, Export) and command.page is not None:
+        place = "serve.static command_page"
+    module, function = place.split()
+    return int(getattr(import_module(f"viceversa.{module}"), function)(command))
 
 
 def complain(message: object, code: int) -> int:

@@ -5,6 +5,7 @@ torch, so that `viceversa --help` answers at once.
 """
 
 import difflib
+import json
 import math
 import os
 import types
@@ -86,7 +87,7 @@ class Train(Networks):
     """Learn to translate between two folders of images, both ways.
 
     viceversa train DAY NIGHT --out RUN, or viceversa train ROOT with ROOT/trainA, trainB and, if there,
-    testA, testB. The same command on a run folder resumes it.
+    testA, testB. The same command on a run folder resumes it, and need not repeat its flags.
     """
 
     a: Annotated[Positional[str], arg(metavar="DAY")]
@@ -95,10 +96,10 @@ class Train(Networks):
     b: Annotated[Positional[str | None], arg(metavar="NIGHT")] = None
     """Images of the second domain."""
     recipe: Annotated[str, arg(metavar="NAME")] = "paper"
-    """Settings that go well together, where no flag says otherwise. paper: as published; photo: day and night in
-    high resolution; paint: styles and weather; fast: small pictures, soon; demo: Earth in minutes. For what they
-    are named after: drive, season, weather, painting, dslr, apple2orange, horse2zebra, map, face, avatar, colour,
-    medical."""
+    """Settings that go well together, where no flag says otherwise. A run that is resumed keeps its own. paper: as
+    published; photo: day and night in high resolution; paint: styles and weather; fast: small pictures, soon; demo:
+    Earth in minutes. For what they are named after: drive, season, weather, painting, dslr, apple2orange,
+    horse2zebra, map, face, avatar, colour, medical."""
     start: Annotated[str | None, arg(metavar="MODEL")] = None
     """Begin with the weights of this model (a run, a file, a name, hf://owner/name) instead of random ones: to add
     pictures, or to go on from published weights. A run's discriminators come along. A resumed run does not ask."""
@@ -461,8 +462,34 @@ def recipe(name: object) -> dict[str, Any]:
     return RECIPES[name]
 
 
+OF_THIS_TIME = frozenset(
+    ("a", "b", "out", "names", "seed", "images", "engine", "address", "workers")
+)  # fmt: skip
+"""Settings of Train that a run does not hand on: which folders, which cluster, what is allowed this once; and
+names and seed, which are found or drawn where they are not given, and kept elsewhere in its config.json."""
+
+
+def beneath(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What settings of Train are where they are not `given`: those of the run that lies in `out`, else the recipe's.
+
+    Who names another recipe than the run's means that recipe, and who names epochs but no minutes means epochs.
+    """
+    row = recipe(given.get("recipe", "paper"))
+    try:
+        text = Path(given.get("out", Train.out), "config.json").read_text(encoding="utf-8")
+        held, kinds = dict(json.loads(text)["settings"]), get_type_hints(Train, include_extras=True)
+        held = {n: checked(n, value, kinds[n]) for n, value in held.items() if n in kinds and n not in OF_THIS_TIME}
+    except (OSError, ValueError, KeyError, TypeError):  # no run: setup.read_config tells of what is there instead
+        return row
+    if given.get("recipe", held.get("recipe")) != held.get("recipe"):
+        return row
+    if "minutes" not in given and not given.keys().isdisjoint(("epochs", "decay_epochs")):
+        held["minutes"] = None
+    return held
+
+
 def make(command: type[Settings], **given: Any) -> Settings:
-    """The settings of a command, from what was given and, for Train, from the recipe beneath it.
+    """The settings of a command, from what was given and, for Train, from the run or the recipe beneath it.
 
     Every value is checked against its field's annotation. Texts are taken for paths and paths for texts, lists
     for tuples, NumPy's numbers for Python's. Raises BadInput for unknown names, missing and wrong values.
@@ -473,7 +500,7 @@ def make(command: type[Settings], **given: Any) -> Settings:
         if name not in known:
             raise BadInput(f"{what} has no setting {name!r}; {suggestion(name, known)}")
     if "recipe" in known:
-        given = recipe(given.get("recipe", "paper")) | given
+        given = beneath(given) | given
     missing = [n for n, f in known.items() if n not in given and f.default is MISSING and f.default_factory is MISSING]
     if missing:
         raise BadInput(f"{what} needs {' and '.join(missing)}")

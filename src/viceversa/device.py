@@ -79,13 +79,35 @@ def cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def use_available_cores() -> None:
-    """No more threads than cores that this process may use: a container's share is less than the machine."""
+def threads_for_cores() -> int:
+    """As many threads as now, but no more than cores that this process may use: a container's share is less than the
+    machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):  # cgroup v2: "max 100000" or "200000 100000"
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
         cores = min(cores, max(1, round(int(quota) / int(period))))
-    torch.set_num_threads(min(torch.get_num_threads(), cores))
+    return min(torch.get_num_threads(), cores)
+
+
+@contextmanager
+def on_available_cores() -> Iterator[None]:
+    """Compute with `threads_for_cores`, and leave the caller's number as it was."""
+    before, enough = torch.get_num_threads(), threads_for_cores()
+    if enough == before:
+        yield
+        return
+    torch.set_num_threads(enough)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """PyTorch tells it in one class on GPUs, and in words on CPUs."""
+    words = ("not enough memory", "can't allocate memory", "could not create a memory", "out of memory")
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or (isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words))
 
 
 def tune(device: torch.device) -> None:

@@ -42,7 +42,6 @@ with Display("runs/day2night", ("day", "night")) as display:
         state["losses"] = {key: value / (1 + step) for key, value in state["losses"].items()}
         display.update(**state)
     display.warn("colours look inverted")
-    time.sleep(0.5)
     print("ready", file=sys.stderr, flush=True)
     time.sleep(WAIT)
 """

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from test_train import PYTHON, folders, made, start, until  # noqa: F401 (a fixture)
 
 import viceversa
+from viceversa.cli import main, parse
+from viceversa.config import Train, make
 from viceversa.errors import BadInput, Failed
 from viceversa.model.file import Model, resolve, save_model
 from viceversa.model.networks import Generator
@@ -177,6 +179,58 @@ def test_what_cannot_change_is_named(folders, run, choices, named):  # noqa: F81
     with pytest.raises(BadInput, match=named):
         go(folders, run, epochs=3, **choices)
     assert contents(run) == before
+
+
+def test_a_run_goes_on_with_its_own_settings_and_what_is_given_this_time(folders, run, capsys):  # noqa: F811
+    """Nobody has to repeat --recipe and all flags; what was taken from the run is said in a line."""
+    was = json.loads((run / "config.json").read_text())["settings"]
+    assert main(["train", *map(str, folders), "--out", str(run), "--epochs", "3", "--cycle", "5"]) == 0
+    said = capsys.readouterr().out
+    (line,) = [line for line in said.splitlines() if line.startswith(f"{run} goes on with its own settings: ")]
+    assert (
+        all(f" {words}" in line for words in ("--decay-epochs 0", "--crop 32", "--device cpu")) and "cycle" not in line
+    )
+    assert "from here on --cycle is 5.0, it was 10.0" in said and said.count("from here on") == 1
+    now = json.loads((run / "config.json").read_text())["settings"]
+    assert now == was | {"epochs": 3, "cycle": 5.0, "out": str(run), "names": ["day", "night"]}
+    assert viceversa.train(*folders, out=run, epochs=4).epoch == 4  # also in Python
+    assert json.loads((run / "config.json").read_text())["settings"]["cycle"] == 5.0
+
+
+def test_a_run_keeps_its_recipe_unless_another_is_named(folders, tmp_path, capsys):  # noqa: F811
+    run = str(tmp_path / "run")
+    arguments = ["train", *map(str, folders), "--out", run]
+    small = ["--size", "36", "--crop", "32", "--width", "4", "--blocks", "1", "--log", "none", "--device", "cpu"]
+    assert (
+        main([*arguments, "--recipe", "colour", "--channels", "3", "3", *small, "--epochs", "1", "--decay-epochs", "0"])
+        == 0
+    )
+    capsys.readouterr()
+    assert main(arguments) == 0  # nothing is left to do, and nothing is refused
+    assert "is finished: 1 epochs" in capsys.readouterr().out
+    for recipe in ([], ["--recipe", "colour"]):
+        epochs = "3" if recipe else "2"
+        assert main([*arguments, *recipe, "--epochs", epochs]) == 0
+        said = capsys.readouterr().out
+        assert "--recipe colour" in said and "--channels 3 3" in said and "from here on" not in said
+    assert main([*arguments, "--recipe", "paper", "--epochs", "4"]) == 2  # which has other networks
+    assert "holds a run with other settings" in capsys.readouterr().err
+
+
+def test_minutes_hold_until_epochs_are_asked_for(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    settings = {"recipe": "photo", "minutes": 30.0, "epochs": 5, "channels": [1, 3], "of the future": 1, "seed": 4}
+    (run / "config.json").write_text(json.dumps({"settings": settings}))
+    same = make(Train, a="day", out=run)
+    assert (same.recipe, same.minutes, same.epochs, same.channels, same.seed) == ("photo", 30, 5, (1, 3), None)
+    assert make(Train, a="day", out=run, epochs=9).minutes is None
+    assert make(Train, a="day", out=run, epochs=9, minutes=7.0).minutes == 7
+    for arguments in (["--epochs", "9"], ["--epochs=9"], ["--minutes", "60"], []):
+        asked = parse(["train", "day", "--out", str(run), *arguments])
+        assert asked.minutes == (None if "9" in " ".join(arguments) else 60 if arguments else 30)
+    (run / "config.json").write_text("[]")
+    assert make(Train, a="day", out=run) == Train(a="day", out=run)  # that it is no run is said when it begins
 
 
 # Images

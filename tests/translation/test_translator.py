@@ -1,6 +1,7 @@
 """`load` and `Translator`: every kind of input gives the same kind back, at its own size."""
 
 import copy
+import os
 import pickle
 import threading
 import unicodedata
@@ -411,3 +412,18 @@ def test_a_model_without_a_file_can_be_saved(tmp_path):
     Translator(model()).save(tmp_path / "m.safetensors")
     save_model(tmp_path / "n.safetensors", model())
     assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "n.safetensors").read_bytes()
+
+
+def test_the_callers_threads_are_left_as_they_were():
+    """In a container with fewer cores than the machine fewer threads compute, and only then."""
+    used = []
+    kept = model(directions=("ab",))
+    kept.generators["ab"].register_forward_pre_hook(lambda *_: used.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1000)
+        Translator(kept, device="cpu")(noise(16, 16, 3), to="night")
+        assert torch.get_num_threads() == 1000
+    finally:
+        torch.set_num_threads(before)
+    assert used and max(used) <= (os.cpu_count() or 1)

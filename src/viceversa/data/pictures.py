@@ -135,7 +135,7 @@ def _read(source: Path | bytes, channels: int | None, all_pages: bool) -> list[P
                 pictures = [_decode(image, data, page) for page in (pages if all_pages else pages[:1])]
         if several and len(pictures) == 1:
             pictures = [replace(pictures[0], notes=(*pictures[0].notes, SEVERAL))]
-        return [replace(picture, pixels=_to_channels(picture.pixels, channels)) for picture in pictures]
+        return [replace(picture, pixels=to_channels(picture.pixels, channels)) for picture in pictures]
 
 
 def header(path: Path) -> Header:
@@ -231,7 +231,7 @@ def _by_format(pages: Sequence[Picture], quality: int) -> bytes:
 def _tiff_page(page: Picture) -> sixteen.Page:
     profile = _profile(page)
     if page.alpha is not None:  # gray with alpha goes as RGBA: of 16 bit, hardly anything reads it
-        page = replace(page, pixels=_to_channels(page.pixels, 3))
+        page = replace(page, pixels=to_channels(page.pixels, 3))
     stored = _with_alpha(page)
     return sixteen.Page(stored, page.exif, profile, page.signed and stored.shape[2] == 1)
 
@@ -385,7 +385,7 @@ def _decode(image: Image.Image, data: bytes, page: int) -> Picture:
     if image.format == "TIFF":
         image.seek(page)
     in_16 = sixteen.is_16_bit(image)
-    pixels, alpha, icc = _decode_16(image, data, page) if in_16 else _decode_8(image)
+    pixels, alpha, icc = _decode_16(image, data, page) if in_16 else decode_8(image)
     exif, orientation = _exif(image)  # after decoding: Pillow itself turns TIFFs as it loads them
     format = STAND_INS.get(str(image.format), str(image.format))
     signed = sixteen.is_signed(image)
@@ -400,7 +400,8 @@ Decoded = tuple[np.ndarray, np.ndarray | None, bytes | None]
 """Pixels (H, W, C) in sRGB, alpha (H, W), profile."""
 
 
-def _decode_8(image: Image.Image) -> Decoded:
+def decode_8(image: Image.Image) -> Decoded:
+    """Of Pillow's modes of 8 bit; orientation is not looked at. Raises ValueError for others."""
     if image.mode in ("I", "F"):
         raise ValueError("32 bits a channel; save it with 8 or 16")
     if sixteen.is_signed(image):
@@ -451,7 +452,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _to_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
+def to_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
     """Gray to RGB or RGB to gray, where that is asked for."""
     if channels == 3 and pixels.shape[2] == 1:
         return pixels.repeat(3, axis=2)
@@ -460,6 +461,12 @@ def _to_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
         gray = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16  # as Pillow; fits for 16 bit too
         return gray.astype(pixels.dtype)[..., None]
     return pixels
+
+
+def luminance(x: Tensor) -> Tensor:
+    """By Rec. 601, as pictures are read as gray: (B, 3 or 1, H, W) -> (B, 1, H, W)."""
+    weights = x.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+    return x if x.shape[1] == 1 else (x * weights).sum(1, keepdim=True)
 
 
 def _with_alpha(picture: Picture) -> np.ndarray:

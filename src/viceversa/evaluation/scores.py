@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.pictures import to_pixels, to_tensor
+from ..data.pictures import luminance, to_pixels, to_tensor
 from ..errors import BadInput
 from ..model.file import Model
 from ..model.frozen import looked_at, shared
@@ -162,7 +162,7 @@ def edges(x: Tensor, y: Tensor, short: int = 96) -> float:
     """
     fields = []
     for picture in (x, y):
-        light = luminance(picture)
+        light = luminance(picture.double())
         factor = min(1.0, short / min(light.shape[2:]))
         light = F.interpolate(light, [max(3, round(side * factor)) for side in light.shape[2:]], mode="area")
         along = light[..., 1:-1, 2:] - light[..., 1:-1, :-2]
@@ -182,16 +182,9 @@ def structure(x: Tensor, y: Tensor) -> Tensor:
     image: 1 where every edge lies where it lay, about 0 where nothing does, negative where light and dark are
     swapped. Brightness and contrast may change freely, as between day and night. (B, C, H, W) -> (B,).
     """
-    *_, variance_x, variance_y, covariance = local_moments(luminance(x), luminance(y))
+    *_, variance_x, variance_y, covariance = local_moments(luminance(x.double()), luminance(y.double()))
     small = (0.03 * 2) ** 2 / 2  # C3 for the range -1 to 1: flat places, such as a black sky, count as kept
     return ((covariance + small) / (torch.sqrt(variance_x * variance_y) + small)).mean((1, 2, 3))
-
-
-def luminance(x: Tensor) -> Tensor:
-    """Rec. 601, as in the paper's own code: (B, 3 or 1, H, W) -> (B, 1, H, W); float64, as variances need."""
-    x = x.double()
-    weights = x.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
-    return x if x.shape[1] == 1 else (x * weights).sum(1, keepdim=True)
 
 
 def local_moments(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:

@@ -18,13 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..device import is_out_of_memory, threads_for_cores
 from ..errors import BadInput
+from ..translation.command import BATCH, SMALL
 from ..translation.translator import Translator
-
-SMALL = 1 << 18
-"""Pixels up to which a CPU translates a picture with one core."""
-BATCH = 1 << 22
-"""Pixels that a GPU is given at once."""
 
 
 class Refusal(Exception):
@@ -104,7 +101,7 @@ class Queue:
         self.closed = False
         self.changed = threading.Condition()
         self.on_cpu = translators[0].device.type == "cpu"
-        self.cores = torch.get_num_threads()
+        self.cores = threads_for_cores()
         crew = 1
         if self.on_cpu:  # no more at once than fit into the memory
             fit = min(t.network(way, t.dtype).at_once(SMALL) for t in translators for way in t.model.generators)
@@ -222,13 +219,6 @@ def by_tiles(translator: Translator, image: Any, to: str, size: int | None, stre
             if not is_out_of_memory(error):
                 raise
     raise Refusal(507, "the server has run out of memory for this picture: send a smaller one, or give size")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """PyTorch tells it in one class on GPUs, and in words on CPUs."""
-    words = ("not enough memory", "can't allocate memory", "could not create a memory", "out of memory")
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(word in str(error).lower() for word in words)
 
 
 class InTurn(Translator):

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from .. import __version__, distributed
-from ..config import Train
+from ..config import OF_THIS_TIME, RECIPES, Train
 from ..data.folders import Sources, find_sources, spread
 from ..data.statistics import COLOURFUL, in_colour
 from ..data.store import Draws, Store, steps_per_epoch
@@ -30,8 +30,8 @@ from ..device import (
     Graphed,
     choose_dtype,
     describe,
+    threads_for_cores,
     tune,
-    use_available_cores,
     why_not_capture,
     why_not_compile,
     worth_compiling,
@@ -164,6 +164,20 @@ def in_words(changed: dict[str, tuple[Any, Any]]) -> list[str]:
     return [f"from here on {flag(name)} is {new}, it was {old}" for name, (old, new) in changed.items()]
 
 
+def own_settings(s: Train, config: dict[str, Any] | None) -> list[str]:
+    """Words for what a run that goes on was begun with and nothing says otherwise, where it is no default."""
+    if config is None:
+        return []
+    usual, now = plain(replace(Train(a=s.a), **RECIPES.get(s.recipe, {}))), plain(s)
+    kept = [
+        name
+        for name, value in config["settings"].items()
+        if name not in OF_THIS_TIME and name in now and same(now[name], value) and not same(usual[name], value)
+    ]
+    parts = [as_flag(name, now[name]) for name in kept]
+    return [f"{s.out} goes on with its own settings: {' '.join(parts)}"] if parts else []
+
+
 def same_ruler(s: Train, config: dict[str, Any] | None) -> bool:
     """Are scores made as this run's earlier ones were?"""
     return config is None or (config["settings"]["score"], config["settings"]["features"]) == (s.score, s.features)
@@ -175,6 +189,13 @@ def same(held: Any, value: Any) -> bool:
 
 def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def as_flag(name: str, value: object) -> str:
+    """A setting as it is given on the command line."""
+    if isinstance(value, bool):
+        return flag(name if value else f"no_{name}")
+    return f"{flag(name)} {' '.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def plain(s: Train) -> dict[str, Any]:
@@ -489,7 +510,6 @@ def choose(s: Train, device: torch.device, sources: Sources, config: dict[str, A
     """How this run computes: number format, compilation, threads. A resumed run computes as it did before, to
     the last bit, unless it is on another kind of device or --precision is another.
     """
-    use_available_cores()
     tune(device)
     how = None if config is None or config["how"]["device"] != device.type else dict(config["how"])
     if how is None:
@@ -505,7 +525,7 @@ def choose(s: Train, device: torch.device, sources: Sources, config: dict[str, A
             compiled = reason is None
             if reason:
                 say(f"not compiled, so slower than it could be: {reason}")
-        how = {"device": device.type, "compile": compiled, "threads": torch.get_num_threads()}
+        how = {"device": device.type, "compile": compiled, "threads": threads_for_cores()}
     torch.set_num_threads(how["threads"])
     if "precision" not in how or (config is not None and config["settings"]["precision"] != s.precision):
         how["precision"] = "bf16" if choose_dtype(s.precision, device) == torch.bfloat16 else "fp32"

@@ -11,7 +11,7 @@ from ..errors import BadInput
 from ..model.cyclegan import CycleGAN
 from ..model.file import load_model, resolve
 from . import checkpoint
-from .setup import Say, flag, generators
+from .setup import Say, as_flag, generators
 
 FLAGS = {"kind": "generator"}
 """What a setting of `Train` is called, where a generator's own word for it is another."""
@@ -58,12 +58,6 @@ def read_start(s: Train, names: tuple[str, str]) -> Start | None:
                 flags.append(f"--channels {out} {into}" if swapped else f"--channels {into} {out}")
             raise BadInput(f"--start {s.start}: it has other generators than this run; give {' '.join(flags)}")
     return Start(file, model.domains, turned, load_file(file))
-
-
-def as_flag(name: str, value: object) -> str:
-    if isinstance(value, bool):
-        return flag(name if value else f"no_{name}")
-    return f"{flag(name)} {value}"
 
 
 def begin(start: Start, model: CycleGAN, names: tuple[str, str], say: Say) -> None:

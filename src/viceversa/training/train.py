@@ -19,7 +19,7 @@ from ..config import Train, make
 from ..data.folders import Sources
 from ..data.statistics import describe_store
 from ..data.store import draw, load_test
-from ..device import as_it_was, autocast, choose_device, compile_parts, describe, uncompiled
+from ..device import as_it_was, autocast, choose_device, compile_parts, describe, is_out_of_memory, uncompiled
 from ..errors import Failed, Interrupted
 from ..model.cyclegan import CycleGAN, adam, set_learning_rate
 from ..model.file import BEST, MODEL, Model, save_model
@@ -119,7 +119,13 @@ def run(asked: Train, quiet: bool = False) -> Run:
                 watch = Watch(names)
 
         # What is told, and what is written before the first step.
-        for line in (*sources.warnings, *said, *setup.in_words(changed), *setup.colour_words(s, sources, known)):
+        for line in (
+            *sources.warnings,
+            *said,
+            *setup.own_settings(s, config),
+            *setup.in_words(changed),
+            *setup.colour_words(s, sources, known),
+        ):
             say(line)
         if at.best is not None and not (same_tests and setup.same_ruler(s, config)):
             say("scores begin anew: test images, --score or --features are others than before")
@@ -321,10 +327,8 @@ def in_words() -> Iterator[None]:
         yield
     except (Failed, Interrupted):
         raise
-    except torch.OutOfMemoryError:
-        raise Failed(OUT_OF_MEMORY) from None
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error) or "not enough memory" in str(error):  # the CPU has no exception
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
             raise Failed(OUT_OF_MEMORY) from None
         if distributed.is_communication_error(error):
             raise Failed(f"{LOST_PROCESS}; the last checkpoint is good ({error})") from None

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..data.pictures import luminance
+
 Pairs = Mapping[str, tuple[Tensor, Tensor]]
 """"ab" and "ba": inputs and their translations, (N, C, H, W) in [-1, 1]."""
 
@@ -128,14 +130,6 @@ def correlation(x: Tensor, y: Tensor) -> Tensor:
     spread_x, spread_y = x.square().mean(1).sqrt(), y.square().mean(1).sqrt()
     flat = (spread_x < 2 / 255) | (spread_y < 2 / 255)
     return torch.where(flat, 0.0, (x * y).mean(1) / (spread_x * spread_y).clamp(min=1e-12))
-
-
-def luminance(images: Tensor) -> Tensor:
-    """Rec. 601 luma: (N, 1 or 3, H, W) -> (N, 1, H, W)."""
-    if images.shape[1] == 1:
-        return images
-    weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    return (images * weights).sum(1, keepdim=True)
 
 
 def small(images: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from ..data import folders, statistics
 from ..data import pictures as images
 from ..data.pictures import Picture
 from ..data.sixteen import to_8_bit
+from ..device import threads_for_cores
 from ..errors import BadInput, Failed, Interrupted
 from ..files import replacing
 from ..model.file import Model
@@ -389,13 +390,13 @@ def on_cores(
     opened: Iterable[Work], apply: Callable[[list[Work]], list[Work]], network: Network
 ) -> Generator[Work, None, None]:
     """Small pictures side by side, a core each; large ones one by one, with all cores."""
-    cores = torch.get_num_threads()
+    before, cores = torch.get_num_threads(), threads_for_cores()
     crew = partial(ordered, workers=min(cores, network.at_once(SMALL)), initializer=partial(torch.set_num_threads, 1))
     try:
         for small, group in groupby(opened, lambda work: area(work) <= SMALL):
             yield from chain.from_iterable((crew if small else map)(apply, ([work] for work in group)))
     finally:
-        torch.set_num_threads(cores)  # threads to come take the number that was set last, in whatever thread
+        torch.set_num_threads(before)  # threads to come take the number that was set last, in whatever thread
 
 
 def guarded(function: Callable[[Work], Work], work: Work) -> Work:

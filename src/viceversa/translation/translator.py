@@ -16,9 +16,8 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from ..data import pictures as images
-from ..data import profiles
 from ..data.sixteen import to_8_bit
-from ..device import choose_device, choose_dtype, free, use_available_cores
+from ..device import choose_device, choose_dtype, free, is_out_of_memory, on_available_cores
 from ..errors import BadInput
 from ..model.file import Model, load_model, resolve, save_model
 from ..model.frozen import Seeing, shared
@@ -149,11 +148,6 @@ class FilmNetwork(Network):
         return super().__call__(batch, self.seen)
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Also of a CPU, for which PyTorch has no class of its own."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
-
-
 class Translator:
     """Translates images between the two domains of a model. May be called by several threads at once.
 
@@ -171,8 +165,6 @@ class Translator:
         self.memory = bytes_of(memory) if isinstance(memory, str) else memory
         self.networks: dict[tuple[str, torch.dtype], Network] = {}
         self.lock = threading.Lock()
-        if self.device.type == "cpu":
-            use_available_cores()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("networks", "lock")}
@@ -306,10 +298,12 @@ class How:
     @torch.no_grad()
     def __call__(self, batch: Tensor, network: Network) -> Tensor:
         """(B, C, H, W) -> (B, C', H, W)."""
-        made = self.sized(batch, network)
-        if self.strength < 1:
-            made = as_channels(batch.float(), made.shape[1]).lerp(made.float(), self.strength)
-        return with_lightness(made.float(), batch.float()) if self.keep_lightness else made
+        with on_available_cores():
+            made = self.sized(batch, network)
+            if self.strength < 1:
+                own = batch.float().expand_as(made) if made.shape[1] == 3 else images.luminance(batch.float())
+                made = own.lerp(made.float(), self.strength)
+            return with_lightness(made.float(), batch.float()) if self.keep_lightness else made
 
     def sized(self, batch: Tensor, network: Network) -> Tensor:
         """By way of a smaller (or larger) image where `size` says so."""
@@ -320,14 +314,6 @@ class How:
         small = resize(batch.float(), (max(1, round(height * factor)), max(1, round(width * factor))))
         made = network(small).float()
         return resize(made, (height, width)) if factor >= 1 else with_detail(batch.float(), small, made)
-
-
-def as_channels(x: Tensor, channels: int) -> Tensor:
-    """(B, C, H, W) of sRGB or gray, as gray or colour: gray by Rec. 601, as pictures are read."""
-    if x.shape[1] == channels:
-        return x
-    weights = x.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    return x.expand(-1, 3, -1, -1) if channels == 3 else (x * weights).sum(1, keepdim=True)
 
 
 def with_lightness(colour: Tensor, gray: Tensor) -> Tensor:
@@ -357,11 +343,8 @@ def from_pil(image: Image.Image, channels: int) -> tuple[np.ndarray, np.ndarray 
         return np.asarray(image).astype(np.uint16)[..., None].repeat(channels, 2), None
     if image.mode in ("I", "F"):
         raise BadInput(f"cannot translate a PIL image of mode {image.mode} (32 bits a channel): convert it to RGB")
-    alpha = np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
-    profile = image.info.get("icc_profile")
-    image = image if image.mode == "CMYK" else image.convert("RGB" if channels == 3 else "L")
-    pixels = np.asarray(profiles.to_srgb(image, profile)[0].convert("RGB" if channels == 3 else "L"))
-    return pixels.reshape(*pixels.shape[:2], channels), alpha
+    pixels, alpha, _ = images.decode_8(image)
+    return images.to_channels(pixels, channels), alpha
 
 
 def to_pil(pixels: np.ndarray, alpha: np.ndarray | None) -> Image.Image:
