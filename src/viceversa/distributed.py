@@ -4,6 +4,9 @@ Every function does nothing in a single process, so that the rest of the code ne
 """
 
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +18,8 @@ from .errors import BadInput
 
 BUCKET = 25 * 2**20
 """Bytes that are averaged in one call: large enough for the network's bandwidth, small enough to overlap."""
+OF_THIS_ONE = ("op.preamble", "ncclInvalid")
+"""In errors of gloo and NCCL that no process was lost for: other sizes than the peer's, calls that make no sense."""
 
 
 def init(device: str = "auto") -> str:
@@ -73,7 +78,7 @@ def is_communication_error(error: BaseException) -> bool:
     """Is it another process that is missing, rather than something wrong in this one? Gloo, which works between
     CPUs, raises plain RuntimeErrors, and says only where in its source it was."""
     gloo = isinstance(error, RuntimeError) and "gloo/transport/" in str(error)
-    return gloo or isinstance(error, dist.DistError)
+    return (gloo or isinstance(error, dist.DistError)) and not any(word in str(error) for word in OF_THIS_ONE)
 
 
 def mean_gradients(optimizer: torch.optim.Optimizer) -> None:
@@ -129,6 +134,12 @@ def everyone(value: Any) -> list[Any]:
     return values
 
 
+def peers() -> list[int]:
+    """The ranks of the processes on this machine, this one's among them."""
+    machines = everyone(socket.gethostname())
+    return [r for r, machine in enumerate(machines) if machine == machines[rank()]]
+
+
 def to_first(x: Tensor) -> Tensor:
     """(...) of each process -> (world, ...) by rank on rank 0, (0, ...) elsewhere."""
     if world() == 1:
@@ -159,3 +170,14 @@ def together(error: str | None) -> None:
     errors = [e for e in everyone(error) if e]
     if errors:
         raise BadInput(errors[0])
+
+
+@contextmanager
+def agreed() -> Iterator[None]:
+    """What is wrong in one process is raised in all, so that none is left waiting."""
+    error = None
+    try:
+        yield
+    except BadInput as wrong:
+        error = str(wrong)
+    together(error)

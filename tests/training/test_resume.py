@@ -20,9 +20,12 @@ import viceversa
 from viceversa.cli import main, parse
 from viceversa.config import Train, make
 from viceversa.errors import BadInput, Failed
+from viceversa.model.cyclegan import adam, build
 from viceversa.model.file import Model, resolve, save_model
+from viceversa.model.history import History
 from viceversa.model.networks import Generator
-from viceversa.training.checkpoint import keep_epoch
+from viceversa.training import checkpoint
+from viceversa.training.checkpoint import Position, keep_epoch
 from viceversa.training.metrics import Metrics, read
 
 SHORT = {**PYTHON, "epochs": 2, "decay_epochs": 0}
@@ -82,6 +85,21 @@ def test_what_a_newer_version_adds_is_left_out_and_what_it_changes_is_refused(fo
     with pytest.raises(BadInput, match="newer viceversa"):
         go(folders, run, epochs=4)
     assert contents(run) == before
+
+
+@pytest.mark.parametrize(("value", "kept"), [(0.5, torch.bfloat16), (0.1, torch.float32)])
+def test_fakes_that_were_made_in_bf16_are_kept_in_it_and_come_back(tmp_path, value, kept):
+    spec = Generator(width=4, blocks=1)
+    model = build(spec, spec, lambda channels: None, history=3, crop=16, seed=1, projected=True)
+    model.history_a = History(3, 3, 16, 16)  # which frozen features alone have not
+    model.history_a.images.fill_(value)
+    optimizers = adam(model, 2e-4)
+    checkpoint.save(tmp_path, model, optimizers, Position(), Model(model.generators(), ("a", "b"), {}))
+    saved = checkpoint.load(tmp_path)
+    assert saved.tensors["history_a.images"].dtype == kept
+    model.history_a.images.zero_()
+    checkpoint.restore(model, optimizers, saved.tensors)
+    assert model.history_a.images.dtype == torch.float32 and (model.history_a.images == value).all()
 
 
 def test_the_end_of_an_epoch_that_a_kill_cut_off_is_made_up_for(folders, run):  # noqa: F811

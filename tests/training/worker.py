@@ -1,15 +1,18 @@
 """What the tests of several processes run under torchrun: python -m torch.distributed.run ... worker.py WHAT OUT."""
 
+import hashlib
+import json
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
 import viceversa
 from viceversa import distributed
-from viceversa.data.store import draw
+from viceversa.data.store import Store, draw
 from viceversa.model.cyclegan import Weights, adam, build, step
 from viceversa.model.networks import Generator, PatchDiscriminator
 
@@ -63,5 +66,29 @@ def other_images(out: str, days: str, night: str) -> None:
         sys.exit(2)
 
 
+def shared_images(out: str, photos: str) -> None:
+    """The images of a folder by a store that the processes share; each tells how it came by them. One is broken."""
+    distributed.init("cpu")
+    told: list[int] = []
+    paths = sorted(Path(photos).iterdir())
+    store = Store.load(
+        paths, channels=3, size=40, resize="short", crop=32, device=torch.device("cpu"), folder=Path(out),
+        on_progress=lambda done, all: told.append(done),
+    )  # fmt: skip
+    address, name = store.pixels.data_ptr(), ""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        low, high = (int(part, 16) for part in line.split()[0].split("-"))
+        name = " ".join(line.split()[3:5]) if low <= address < high else name  # device and inode
+    digest = hashlib.sha256(store.pixels.numpy().tobytes() + repr(store.layout.tolist()).encode()).hexdigest()
+    print(json.dumps([store.place, len(told), name, digest, len(store.skipped), len(store.paths)]), flush=True)
+    try:
+        Store.load(paths[:3], channels=3, size=40, resize="none", crop=320, device=torch.device("cpu"))
+    except viceversa.BadInput as wrong:
+        print(f"said: {wrong}", flush=True)
+    distributed.close()
+
+
 if __name__ == "__main__":
-    {"steps": some_steps, "settings": other_settings, "images": other_images}[sys.argv[1]](*sys.argv[2:])
+    {"store": shared_images, "steps": some_steps, "settings": other_settings, "images": other_images}[sys.argv[1]](
+        *sys.argv[2:]
+    )

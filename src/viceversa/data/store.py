@@ -1,19 +1,21 @@
 """Folders to batches: decode once, keep as integers where they fit, crop and flip on the device, seeded."""
 
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import IO, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from .. import distributed
 from ..device import free
 from ..errors import BadInput
 from ..terminal import words
@@ -33,6 +35,8 @@ MEMORY_SHARE = 0.4
 """The part of available memory that one tensor may take."""
 TOLD = 5
 """Pictures that are named where many are too small."""
+NUMPY = {torch.uint8: np.uint8, torch.int16: np.int16}
+ON_DEVICE = "on the device"
 TRANSPARENT = "transparent, laid on white"
 
 
@@ -57,7 +61,7 @@ class Store:
     notes: list[str]
     """What was changed in reading, or left out: a line for each kind, with the number of its pictures."""
     place: str
-    """on the device, in memory or on disk: for people."""
+    """on the device, in memory, on disk ...: for people."""
     zoom: float = 1.0
     """Crops are enlarged at random, up to so many times."""
 
@@ -80,44 +84,22 @@ class Store:
 
         `budget`: bytes that may be taken on the device or in memory, by default a part of what is free there;
         beyond it, the pixels go into a file in `folder` that vanishes with the process. `on_progress(done,
-        all)` may raise, to stop. Raises BadInput when an image is smaller than the crop, and when more than
-        one in ten (and more than one) cannot be read.
+        all)` may raise, to stop. Of several processes on a machine one decodes, for all (`_shared`). Raises
+        BadInput when an image is smaller than the crop, and when more than one in ten (and more than one) cannot be
+        read.
         """
         if resize != "none" and crop > size:
             raise BadInput(f"--crop {crop} is larger than --size {size}: lower it, or raise --size")
-        headers = _each(images.header, paths)
-        _broken(headers, len(paths))
-        good = [(p, h) for p, h in zip(paths, headers, strict=True) if not isinstance(h, BadImage)]
-        shapes = [_shape(header.height, header.width, size, resize) for _, header in good]
-        _check_sizes([(path, header.height, header.width) for path, header in good], shapes, crop)
-
-        # Orientation may exchange height and width, but the number of pixels is known before decoding.
-        areas = [height * width for height, width in shapes]
-        starts = np.cumsum([0, *areas]).tolist()
-        dtype = np.uint16 if any(header.dtype == np.uint16 for _, header in good) else np.uint8
-        kind = torch.int16 if dtype == np.uint16 else torch.uint8
-        pixels, place = _allocate((starts[-1], channels), kind, device, budget, folder)
-
-        def decode(n: int) -> tuple[int, int, int, tuple[str, ...]]:
-            path = good[n][0]
-            picture = images.read(path, channels)
-            image = images.on_white(picture)
-            image = _in(dtype, _resized(image, _shape(image.shape[0], image.shape[1], size, resize)))
-            height, width = image.shape[:2]
-            if height * width != areas[n]:
-                raise BadImage(f"{path}: changed while it was read")
-            rows = image.reshape(-1, channels)
-            pixels[starts[n] : starts[n + 1]] = torch.from_numpy(rows.view(np.int16) if dtype == np.uint16 else rows)
-            return starts[n], height, width, notes_of(picture)
-
-        decoded = _each(decode, range(len(good)), on_progress)
-        broken = _broken([*headers, *decoded], len(paths))
-        kept = [
-            (path, result) for (path, _), result in zip(good, decoded, strict=True) if not isinstance(result, BadImage)
-        ]
-        layout = torch.tensor([result[:3] for _, result in kept], device=pixels.device)
-        notes = images.told((path, result[3]) for path, result in kept)
-        return cls(pixels, layout, crop, device, [path for path, _ in kept], broken, notes, place, zoom)
+        decode = partial(_decode, paths, channels, size, resize, crop, on_progress)
+        peers = distributed.peers()
+        if len(peers) == 1:
+            pixels, place, kept = decode(partial(_allocate, device=device, budget=budget, folder=folder))
+        else:
+            pixels, place, kept = _shared(decode, peers, folder or Path(tempfile.gettempdir()))
+            if pixels.nbytes <= _room_on(device, budget):
+                pixels, place = pixels.to(device), ON_DEVICE
+        layout = torch.tensor(kept.layout, device=pixels.device)
+        return cls(pixels, layout, crop, device, [paths[n] for n in kept.which], kept.skipped, kept.notes, place, zoom)
 
     @property
     def on_device(self) -> bool:
@@ -173,6 +155,88 @@ class Store:
             return torch.lerp(end, other, over[:, None, None, :].to(self.device))
 
         return torch.lerp(row(top), row(bottom), down[:, None, :, None].to(self.device))
+
+
+class Kept(NamedTuple):
+    """What is known of decoded images beside their pixels."""
+
+    layout: list[tuple[int, int, int]]
+    """First pixel, height and width of each."""
+    which: list[int]
+    """Their places among the paths."""
+    skipped: list[str]
+    notes: list[str]
+
+
+Allocate = Callable[[tuple[int, int], torch.dtype], tuple[Tensor, str]]
+"""A shape and uint8 or int16 -> an unwritten tensor, and words for where it is."""
+
+
+def _decode(
+    paths: Sequence[Path], channels: Literal[1, 3], size: int, resize: Resize, crop: int,
+    on_progress: Callable[[int, int], None] | None, allocate: Allocate,
+) -> tuple[Tensor, str, Kept]:  # fmt: skip
+    """All images that can be read, resized. Raises BadInput."""
+    headers = _each(images.header, paths)
+    _broken(headers, len(paths))
+    good = [(n, header) for n, header in enumerate(headers) if not isinstance(header, BadImage)]
+    shapes = [_shape(header.height, header.width, size, resize) for _, header in good]
+    _check_sizes([(paths[n], header.height, header.width) for n, header in good], shapes, crop)
+
+    # Orientation may exchange height and width, but the number of pixels is known before decoding.
+    areas = [height * width for height, width in shapes]
+    starts = np.cumsum([0, *areas]).tolist()
+    dtype = np.uint16 if any(header.dtype == np.uint16 for _, header in good) else np.uint8
+    pixels, place = allocate((starts[-1], channels), torch.int16 if dtype == np.uint16 else torch.uint8)
+
+    def decode(n: int) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+        path = paths[good[n][0]]
+        picture = images.read(path, channels)
+        image = images.on_white(picture)
+        image = _in(dtype, _resized(image, _shape(image.shape[0], image.shape[1], size, resize)))
+        height, width = image.shape[:2]
+        if height * width != areas[n]:
+            raise BadImage(f"{path}: changed while it was read")
+        rows = image.reshape(-1, channels)
+        pixels[starts[n] : starts[n + 1]] = torch.from_numpy(rows.view(np.int16) if dtype == np.uint16 else rows)
+        return (starts[n], height, width), notes_of(picture)
+
+    decoded = _each(decode, range(len(good)), on_progress)
+    skipped = _broken([*headers, *decoded], len(paths))
+    done = [(n, result) for (n, _), result in zip(good, decoded, strict=True) if not isinstance(result, BadImage)]
+    notes = images.told((paths[n], said) for n, (_, said) in done)
+    return pixels, place, Kept([layout for _, (layout, _) in done], [n for n, _ in done], skipped, notes)
+
+
+def _shared(
+    decode: Callable[[Allocate], tuple[Tensor, str, Kept]], peers: list[int], folder: Path
+) -> tuple[Tensor, str, Kept]:
+    """The first of `peers` (the processes of a machine) decodes, into a file that all map into their memory, so that
+    the machine holds the pictures once. The file loses its name then, and goes with the last process. Called by all;
+    raises BadInput in all."""
+    first = distributed.rank() == peers[0]
+    file = folder / distributed.everyone(f".{secrets.token_hex(4)}.partial")[peers[0]]
+    told: tuple[Kept, tuple[int, ...], torch.dtype] | None = None
+
+    def new(shape: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(file, "w+b") as opened:
+            return _mapped(opened, shape, dtype, folder), ""
+
+    with distributed.agreed():
+        if first:
+            pixels, _, kept = decode(new)
+            told = kept, tuple(pixels.shape), pixels.dtype
+    kept, shape, dtype = distributed.everyone(told)[peers[0]]
+    with distributed.agreed():
+        try:
+            mapped = np.memmap(file, NUMPY[dtype], "c", shape=shape)
+        except OSError as error:
+            raise BadInput(f"{file}: process {distributed.rank()} does not see it ({error.strerror}), though it runs "
+                           "on the same machine: give --out a folder that all see") from None  # fmt: skip
+    if first:
+        file.unlink()
+    return torch.from_numpy(mapped), f"in a file that {len(peers)} processes share", kept
 
 
 def _choose(draw: Tensor, count: Tensor) -> Tensor:
@@ -362,18 +426,29 @@ def _allocate(
     Raises BadInput when the disk has no room.
     """
     need = shape[0] * shape[1] * dtype.itemsize
-    if device.type != "cpu" and need <= (free(device) * DEVICE_SHARE if budget is None else budget):
-        return torch.empty(shape, dtype=dtype, device=device), "on the device"
+    if need <= _room_on(device, budget):
+        return torch.empty(shape, dtype=dtype, device=device), ON_DEVICE
     if need <= (free(torch.device("cpu")) * MEMORY_SHARE if budget is None else budget):
         return torch.empty(shape, dtype=dtype), "in memory"
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
-        try:
-            if hasattr(os, "posix_fallocate"):  # room that is only promised would end in SIGBUS
-                os.posix_fallocate(file.fileno(), 0, need)
-        except OSError as error:
-            where = folder or tempfile.gettempdir()
-            raise BadInput(f"{where}: no room for {need / 1e9:.1f} GB of images: {error.strerror}") from None
-        mapped = np.memmap(file, np.int16 if dtype == torch.int16 else np.uint8, "w+", shape=shape)
-    return torch.from_numpy(mapped), "on disk"
+        return _mapped(file, shape, dtype, folder or Path(tempfile.gettempdir())), "on disk"
+
+
+def _room_on(device: torch.device, budget: int | None) -> float:
+    """Bytes that the pixels of one domain may take on a device that is not the CPU."""
+    if device.type == "cpu":
+        return -1
+    return free(device) * DEVICE_SHARE if budget is None else budget
+
+
+def _mapped(file: IO[bytes], shape: tuple[int, int], dtype: torch.dtype, folder: Path) -> Tensor:
+    """An unwritten tensor in a new file. Raises BadInput when the disk has no room."""
+    need = shape[0] * shape[1] * dtype.itemsize
+    try:
+        if hasattr(os, "posix_fallocate"):  # room that is only promised would end in SIGBUS
+            os.posix_fallocate(file.fileno(), 0, need)
+    except OSError as error:
+        raise BadInput(f"{folder}: no room for {need / 1e9:.1f} GB of images: {error.strerror}") from None
+    return torch.from_numpy(np.memmap(file, NUMPY[dtype], "w+", shape=shape))

@@ -311,17 +311,6 @@ class Stop:
 
 
 @contextmanager
-def agreed() -> Iterator[None]:
-    """What is wrong in one process is raised in all, so that none is left waiting."""
-    error = None
-    try:
-        yield
-    except BadInput as wrong:
-        error = str(wrong)
-    distributed.together(error)
-
-
-@contextmanager
 def alone_in(run: Path, say: Say) -> Iterator[None]:
     """The run folder for this process alone, from the first look to the end. Raises BadInput when it is taken.
 

@@ -77,7 +77,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
         stack.enter_context(in_words())
 
         # What is asked, what the folder holds, on what. What is wrong is said before anything is written.
-        with setup.agreed():
+        with distributed.agreed():
             device = choose_device(distributed.init(asked.device))
             first, silent = distributed.rank() == 0, quiet or distributed.rank() != 0
             say: setup.Say = (lambda text: None) if silent else terminal.say
@@ -112,7 +112,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
         if how["compile"]:
             compile_parts(model.parts())
         advance = setup.make_step(s, model, optimizers, stores, context, device, say)
-        with setup.agreed():
+        with distributed.agreed():
             if first:
                 progress = Progress(s.out, names, *(test_images(s, sources, side, 4) for side in ("a", "b")))
                 scorer = make_scorer(s, sources, device, how) if s.score != "none" else None
