@@ -4,13 +4,12 @@
     python benchmarks/scale.py engine --count 2000   plain against ray, and one worker against two
     python benchmarks/scale.py memory                1,000 against 10,000 images
 
-Times of the engine are from the first to the last image (the command's own progress line); the start-up of the cluster
-is told apart. Nothing else should run on the machine.
+Images a second are those of the middle 80% of the files written, so that start-up and end do not count; what is left of
+the time is told apart. Nothing else should run on the machine.
 """
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -46,15 +45,22 @@ def make_model(path: Path, width: int, blocks: int) -> Path:
     return path
 
 
-def memory_of(process: psutil.Process) -> int:
-    """Bytes of a process and all below it that are its own."""
-    total = 0
-    for each in [process, *process.children(recursive=True)]:
-        try:
-            total += each.memory_full_info().uss
-        except psutil.Error:
-            continue
-    return total
+class Watched:
+    """The most memory and the processor seconds of a process and all below it, looked at every second."""
+
+    def __init__(self, process: psutil.Process):
+        self.process, self.most, self.seconds = process, 0, dict[int, float]()
+
+    def look(self) -> None:
+        total = 0
+        for each in [self.process, *self.process.children(recursive=True)]:
+            try:
+                total += each.memory_full_info().uss  # its own, not what it shares
+                times = each.cpu_times()
+                self.seconds[each.pid] = times.user + times.system
+            except psutil.Error:
+                continue
+        self.most = max(self.most, total)
 
 
 def run(*arguments: object) -> dict[str, float]:
@@ -62,12 +68,12 @@ def run(*arguments: object) -> dict[str, float]:
     command = [sys.executable, "-m", "viceversa.cli", "translate", *map(str, arguments)]
     began = time.monotonic()
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    most, over = [0], threading.Event()
+    watched, over = Watched(psutil.Process(process.pid)), threading.Event()
 
     def watch() -> None:
         while not over.wait(1.0):
             try:
-                most[0] = max(most[0], memory_of(psutil.Process(process.pid)))
+                watched.look()
             except psutil.Error:
                 return
 
@@ -78,9 +84,15 @@ def run(*arguments: object) -> dict[str, float]:
     watcher.join()
     if process.returncode:
         sys.exit(error)
-    whole = time.monotonic() - began
-    *_, (minutes, seconds) = re.findall(r"(\d+):(\d\d)$", error, re.MULTILINE)
-    return {"all": whole, "images": int(minutes) * 60 + int(seconds), "memory": most[0]}
+    busy = sum(watched.seconds.values())
+    return {"all": time.monotonic() - began, "busy": busy, "memory": watched.most}
+
+
+def rate(out: Path) -> float:
+    """Images a second, in the middle 80% of those that were written."""
+    times = np.sort([path.stat().st_mtime for path in out.rglob("*.jpg")])
+    first, last = int(0.1 * len(times)), int(0.9 * len(times))
+    return float((last - first) / max(times[last] - times[first], 1e-3))
 
 
 def parts(side: int) -> None:
@@ -119,12 +131,12 @@ def engine(count: int, side: int, width: int) -> None:
         root = Path(folder)
         source, model = make_images(root / "in", count, side), make_model(root / "m.safetensors", width, 6)
         given = (model, source, "--to", "night", "--device", "cpu")
-        for name, more in (("plain", ()), ("ray, 2 workers", ("--workers", 2)), ("ray, 1 worker", ("--workers", 1))):
-            more = ("--engine", "ray", *more) if more else ()
-            result = run(*given, "-o", root / name, *more)
-            rate = count / max(result["images"], 1)
-            print(f"{name}: {result['images']:.0f} s ({rate:.1f} images/s), {result['all'] - result['images']:.0f} s "
-                  f"start-up and end", flush=True)  # fmt: skip
+        ways = {"plain": (), "ray, 2 workers": ("--workers", 2), "ray, 1 worker": ("--workers", 1)}
+        for name, more in ways.items():
+            result = run(*given, "-o", root / name, *(("--engine", "ray", *more) if more else ()))
+            speed = rate(root / name)
+            print(f"{name}: {speed:.1f} images/s; {result['all']:.0f} s in all, {result['all'] - count / speed:.0f} of "
+                  f"them start-up and end; {result['busy']:.0f} processor seconds", flush=True)  # fmt: skip
 
 
 def memory(counts: tuple[int, ...], side: int) -> None:
@@ -142,7 +154,7 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=["parts", "engine", "memory"])
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--side", type=int, default=0)
-    parser.add_argument("--width", type=int, default=8)
+    parser.add_argument("--width", type=int, default=32)
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
     if asked.what == "parts":

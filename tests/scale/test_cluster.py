@@ -84,7 +84,7 @@ def manifest(out):
 
 def test_lost_workers_and_machines_lose_nothing_and_do_nothing_twice(cluster, model, tmp_path):
     """And what is broken is told, what is there is not done again, and all equals the plain command."""
-    photos = make_images(tmp_path / "in", 240)
+    photos = make_images(tmp_path / "in", 2000)
     (photos / "broken.png").write_bytes(b"no picture")
     plain, out = tmp_path / "plain", tmp_path / "out"
     assert translated(model, photos, plain)[0] == 1
@@ -104,10 +104,10 @@ def test_lost_workers_and_machines_lose_nothing_and_do_nothing_twice(cluster, mo
         time.sleep(0.05)
     cluster.remove_node(nodes[0], allow_graceful=False)
     error = process.communicate(timeout=600)[1]
-    assert process.returncode == 1 and "translated 240" in error and "1 of 241 failed" in error, error
+    assert process.returncode == 1 and "translated 2,000" in error and "1 of 2,001 failed" in error, error
     assert files(out) == files(plain)
     rows = manifest(out)
-    assert len(rows) == 241 == len({row["input"] for row in rows})
+    assert len(rows) == 2001 == len({row["input"] for row in rows})
     for row in rows:
         assert (row["error"] is not None) == row["input"].endswith("broken.png")
         if row["error"] is None:
@@ -115,7 +115,7 @@ def test_lost_workers_and_machines_lose_nothing_and_do_nothing_twice(cluster, mo
 
     (photos / "broken.png").write_bytes((photos / "0" / "00000.png").read_bytes())
     code, error = translated(model, photos, out, "--engine", "ray", "--address", cluster.address, "--workers", 1)
-    assert code == 0 and "translated 1 " in error and "240 were there already" in error, error
+    assert code == 0 and "translated 1 " in error and "2,000 were there already" in error, error
     cluster.remove_node(nodes[1])
 
 

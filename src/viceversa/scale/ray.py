@@ -1,8 +1,9 @@
 """`--engine ray`: translate and train on a cluster. The only file that knows Ray.
 
-Translating is a stream of three stages (Ray Data), with a bounded number of images between them: tasks that fetch and
-decode, actors that hold the network, tasks that encode, store and write the manifest. The stages are the plain
-command's own. What a lost machine was doing is done again elsewhere; the same images make the same files.
+Translating is a stream of three stages (Ray Data), with a bounded number of images between them: actors that fetch and
+decode, that hold the network, and that encode, store and write the manifest. (As tasks, decoding and encoding would
+begin with a process of their own each time, since Ray ends idle ones: more work than the images of a task.) The stages
+are the plain command's own. What a lost machine was doing is done again elsewhere; the same images make the same files.
 """
 
 import hashlib
@@ -34,7 +35,6 @@ from ..files import write_text
 from ..model.file import Model, load_model, resolve
 from ..terminal import count, ending_on_sigterm, progress_bar, words
 from ..threads import ordered
-from ..training.train import LOST_PROCESS, run
 from ..translation.command import (
     BATCH,
     TOLD,
@@ -58,9 +58,6 @@ try:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     import ray.data
-    import ray.train
-    import ray.train.torch
-    from ray import serve
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError as missing:
     raise BadInput(f"--engine ray needs Ray: pip install 'viceversa[ray]' ({missing})") from None
@@ -73,9 +70,9 @@ CHUNK = 256
 """Images of a task, and of a part of the manifest: fewer where there are few."""
 FETCHES = 8
 """Requests to the storage that a task has under way."""
-CORE = {False: (0.75, 0.25), True: (0.0, 1.0)}
-"""Cores that are set aside for an actor and for a task, without and with GPUs. Without, decoding waits for the
-network most of the time: so much of each that two cores are filled by two of each."""
+CORE = {False: (0.75, 0.125), True: (0.0, 0.5)}
+"""Cores that are set aside for an actor with the network, and for one that decodes or encodes, without and with GPUs.
+Without, one of each fill a core: decoding and encoding wait for the network most of the time."""
 PATIENCE = 5.0
 """Seconds within which a cluster must answer."""
 LOST = 3
@@ -302,7 +299,7 @@ def stream(
     """Send the images through, and tell what came of them. Raises Failed and Interrupted."""
     gpus = gpus_for(t.device)
     workers = t.workers or gpus or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    for_actor, for_task = CORE[gpus > 0]
+    for_network, for_others = CORE[gpus > 0]
     many = any(PurePosixPath(name).suffix.lower() in CONTAINERS for _, name, _ in rows)
     size = 1 if many else max(1, min(CHUNK, len(rows) // (8 * workers)))
     parts = (rows[start : start + size] for start in range(0, len(rows), size))
@@ -313,16 +310,19 @@ def stream(
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        read = Read(t, reading(t, model), inputs)
-        write = Write(t, out)
+        most = max(1, int(ray.cluster_resources().get("CPU", 1)) if gpus else workers // 2)
         stages: Any = ray.data.from_arrow(blocks)
-        stages = stages.map_batches(read, batch_size=None, batch_format="pyarrow", num_cpus=for_task)
-        stages = stages.map_batches(
-            Network, fn_constructor_args=(t, ray.put(weights)), batch_size=None, batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
-            num_cpus=for_actor, num_gpus=1 if gpus else 0,
-        )  # fmt: skip
-        stages = stages.map_batches(write, batch_size=None, batch_format="numpy", num_cpus=for_task)
+        for stage, given, layout, start, end in (
+            (Read, (t, reading(t, model), inputs), "pyarrow", 1, most),
+            (Network, (t, ray.put(weights)), "numpy", workers, workers),
+            (Write, (t, out), "numpy", 1, most),
+        ):
+            stages = stages.map_batches(
+                stage, fn_constructor_args=given, batch_size=None, batch_format=layout,
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=end, initial_size=start),
+                num_cpus=for_network if stage is Network else for_others,
+                num_gpus=1 if gpus and stage is Network else 0,
+            )  # fmt: skip
         try:
             with ending_on_sigterm(), progress_bar("translating", None if many else len(rows)) as update:
                 for table in stages.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
@@ -473,6 +473,8 @@ class Write:
 
 def command_train(settings: Train) -> int:
     """The same training, by as many processes as are asked for; where one is lost, all go on from the checkpoint."""
+    import ray.train.torch
+
     here = {
         name: os.path.abspath(value)
         for name in ("a", "b", "test_a", "test_b", "start")
@@ -523,6 +525,10 @@ def nearest(folder: Path) -> Path:
 
 def worker(given: dict[str, Any]) -> None:
     """One process. What a person did wrong is told, not tried again; a lost process is."""
+    import ray.train
+
+    from ..training.train import LOST_PROCESS, run
+
     try:
         run(Train(**given["settings"]))
     except (BadInput, Failed) as wrong:
@@ -537,6 +543,8 @@ def worker(given: dict[str, Any]) -> None:
 
 def command_serve(asked: Serve) -> int:
     """The API of `viceversa serve` as a deployment, until Ctrl-C."""
+    from ray import serve
+
     from ..serve.command import checked
     from ..serve.models import find
 
@@ -558,6 +566,8 @@ def command_serve(asked: Serve) -> int:
 def deployment(asked: Serve, most: int) -> Any:
     """The application of serve/, copies of which come and go with the requests that are under way. Each batches by
     itself. A job is known to the copy that took it alone: films and archives want one copy."""
+    from ray import serve
+
     gpu = gpus_for(asked.device) > 0
 
     def build() -> Any:
