@@ -28,7 +28,8 @@ from viceversa.device import describe
 from viceversa.model.cyclegan import build
 from viceversa.model.file import Model, load_model, save_model
 from viceversa.model.networks import PatchDiscriminator
-from viceversa.training.setup import generators, schedule_of
+from viceversa.training.schedule import schedule_of
+from viceversa.training.settings import generators
 
 
 def main() -> None:

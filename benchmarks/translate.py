@@ -32,7 +32,7 @@ from viceversa.config import Train, Translate, make
 from viceversa.device import free
 from viceversa.model.file import Model, load_model, save_model
 from viceversa.model.networks import initialise
-from viceversa.training.setup import generators
+from viceversa.training.settings import generators
 from viceversa.translation.command import command_translate, translate_film
 from viceversa.translation.inference import BLOCK
 from viceversa.translation.tiles import whole_bytes

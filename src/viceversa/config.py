@@ -479,7 +479,7 @@ def beneath(given: Mapping[str, Any]) -> dict[str, Any]:
         text = Path(given.get("out", Train.out), "config.json").read_text(encoding="utf-8")
         held, kinds = dict(json.loads(text)["settings"]), get_type_hints(Train, include_extras=True)
         held = {n: checked(n, value, kinds[n]) for n, value in held.items() if n in kinds and n not in OF_THIS_TIME}
-    except (OSError, ValueError, KeyError, TypeError):  # no run: setup.read_config tells of what is there instead
+    except (OSError, ValueError, KeyError, TypeError):  # no run: settings.read_config tells of what is there instead
         return row
     if given.get("recipe", held.get("recipe")) != held.get("recipe"):
         return row

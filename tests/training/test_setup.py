@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from viceversa.training.setup import Schedule
+from viceversa.training.schedule import Schedule
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PAPER = Schedule(epochs=100, decay_epochs=100, minutes=None, start=2e-4, steps_per_epoch=7)

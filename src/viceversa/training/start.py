@@ -10,8 +10,9 @@ from ..config import Train
 from ..errors import BadInput
 from ..model.cyclegan import CycleGAN
 from ..model.file import load_model, resolve
+from ..terminal import Say
 from . import checkpoint
-from .setup import Say, as_flag, generators
+from .settings import as_flag, generators
 
 FLAGS = {"kind": "generator"}
 """What a setting of `Train` is called, where a generator's own word for it is another."""

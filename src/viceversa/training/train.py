@@ -24,12 +24,14 @@ from ..errors import Failed, Interrupted
 from ..model.cyclegan import CycleGAN, adam, set_learning_rate
 from ..model.file import BEST, MODEL, Model, save_model
 from ..model.networks import describe as describe_network
-from . import checkpoint, setup
+from . import checkpoint, settings, setup
 from .checkpoint import Position
 from .display import Display
+from .images import colour_words, compare_images, find_images, listing, load_images, same_everywhere
 from .metrics import Metrics, Run, read_run
+from .process import Stop, alone_in
 from .progress import Progress
-from .setup import Stop
+from .schedule import finished, schedule_of
 from .start import begin, read_start
 from .watch import Watch, first_not_finite
 
@@ -65,8 +67,8 @@ def train(a: str | Path, b: str | Path | None = None, *, quiet: bool = False, **
     return run(make(Train, a=a, b=b, **choices), quiet)
 
 
-def command_train(settings: Train) -> int:
-    run(settings)
+def command_train(asked: Train) -> int:
+    run(asked)
     return 0
 
 
@@ -80,29 +82,29 @@ def run(asked: Train, quiet: bool = False) -> Run:
         with distributed.agreed():
             device = choose_device(distributed.init(asked.device))
             first, silent = distributed.rank() == 0, quiet or distributed.rank() != 0
-            say: setup.Say = (lambda text: None) if silent else terminal.say
-            setup.check(asked)
-            stack.enter_context(setup.alone_in(asked.out, say))
-            config, saved = setup.read_config(asked.out), checkpoint.load(asked.out)
-            s, changed = setup.merged(asked, config)
-            if saved and (finished := setup.finished(s, saved.position)):
-                say(finished)
+            say: terminal.Say = (lambda text: None) if silent else terminal.say
+            settings.check(asked)
+            stack.enter_context(alone_in(asked.out, say))
+            config, saved = settings.read_config(asked.out), checkpoint.load(asked.out)
+            s, changed = settings.merged(asked, config)
+            if saved and (why := finished(s, saved.position)):
+                say(why)
                 return read_run(s.out)
-            sources, kept_out, said = setup.find_images(s, config)
-            images = setup.listing(sources)
-            same_tests = setup.compare_images(s, images, sources.names)
+            sources, kept_out, said = find_images(s, config)
+            images = listing(sources)
+            same_tests = compare_images(s, images, sources.names)
             weights = None if saved else read_start(s, sources.names)
-        setup.same_everywhere(images)
-        s, names = setup.everybodys(s), sources.names
+        same_everywhere(images)
+        s, names = settings.everybodys(s), sources.names
         assert s.seed is not None  # drawn by now
 
         # Images, networks, optimizers, the step.
         how = setup.choose(s, device, sources, config, say)
         context = partial(autocast, device, setup.DTYPES[how["precision"]])
-        stores = setup.load_images(s, sources, device, say, silent)
+        stores = load_images(s, sources, device, say, silent)
         known = {name: describe_store(store) for name, store in zip(names, stores, strict=True)} if first else {}
         counts, batch = (len(stores[0].paths), len(stores[1].paths)), s.batch * distributed.world()
-        schedule = setup.schedule_of(s, counts, batch)
+        schedule = schedule_of(s, counts, batch)
         model = setup.make_model(s, device)
         if weights:
             begin(weights, model, names, say)
@@ -122,12 +124,12 @@ def run(asked: Train, quiet: bool = False) -> Run:
         for line in (
             *sources.warnings,
             *said,
-            *setup.own_settings(s, config),
-            *setup.in_words(changed),
-            *setup.colour_words(s, sources, known),
+            *settings.own_settings(s, config),
+            *settings.in_words(changed),
+            *colour_words(s, sources, known),
         ):
             say(line)
-        if at.best is not None and not (same_tests and setup.same_ruler(s, config)):
+        if at.best is not None and not (same_tests and settings.same_ruler(s, config)):
             say("scores begin anew: test images, --score or --features are others than before")
             at.best, at.worse = None, 0
         a, b = names
@@ -137,7 +139,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
         say(f"going on after epoch {at.epochs:.2f}" if at.step else begins)
         if first:
             changes = [*((config or {}).get("changes") or ()), *([{"epochs": at.epochs, **changed}] if changed else [])]
-            setup.write_config(s, sources, kept_out, images, stores, device, how, changes)
+            settings.write_config(s, sources, kept_out, images, stores, device, how, changes)
             metrics = stack.enter_context(
                 closing(Metrics(s.out, names, s.log == "tensorboard", saved and saved.position))
             )

@@ -1,0 +1,146 @@
+"""The images of a run: which they are, that they are the same as before and everywhere, and decoded."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import distributed
+from ..config import Train
+from ..data.folders import Sources, find_sources, spread
+from ..data.statistics import COLOURFUL, in_colour
+from ..data.store import Store
+from ..errors import BadInput
+from ..terminal import Say, progress_bar, words
+
+Size = tuple[str, int]
+"""A picture as it is known again: its file's name and size."""
+
+
+def find_images(s: Train, config: dict[str, Any] | None) -> tuple[Sources, dict[str, list[str]], list[str]]:
+    """The images of both domains; the names, by domain, of what is kept out of training to serve as tests; and
+    words about what is new. Raises BadInput, also where --out is among them.
+
+    What was kept out once stays out, also when other images are there now, or tests have come of their own.
+    """
+    sources = find_sources(s.a, s.b, s.test_a, s.test_b, s.names, out=s.out)
+    kept, said = {}, []
+    for side, name in zip("ab", sources.names, strict=True):
+        train, tests = list(getattr(sources, side)), list(getattr(sources, f"test_{side}"))
+        before = set((config or {}).get("kept_out", {}).get(side, ()))
+        own = tests_given(s, side)
+        everything = train if own else sorted({*train, *tests})
+        out = [path for path in everything if path.name in before]
+        if own and before:
+            said.append(
+                f"{words(len(tests), 'test image')} of {name} came later and are used from here on; the {len(out)} "
+                "that were kept out of training stay out of it"
+            )
+        if out and len(out) < len(everything):
+            train, tests = [path for path in everything if path not in out], tests if own else out
+            new: dict[str, Any] = {side: train, f"test_{side}": tests}
+            sources = replace(sources, **new)
+        kept[side] = sorted(before) if own else [path.name for path in tests]
+    return sources, kept, said
+
+
+def tests_given(s: Train, side: str) -> bool:
+    """Has a domain test images of its own: --test-a, or testA in the one folder that was given?"""
+    in_root = s.b is None and (Path(s.a) / f"test{side.upper()}").is_dir()
+    return getattr(s, f"test_{side}") is not None or in_root
+
+
+def listing(sources: Sources) -> dict[str, list[Size]]:
+    """The images of each kind, in order, as they are known again wherever they are moved."""
+    kinds = ("a", "b", "test_a", "test_b")
+    return {kind: [(path.name, size_of(path)) for path in getattr(sources, kind)] for kind in kinds}
+
+
+def size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # a link whose file is gone: one of the broken
+        return -1
+
+
+def compare_images(s: Train, now: dict[str, list[Size]], names: tuple[str, str]) -> bool:
+    """Are the test images those that the run had? Raises BadInput where the others are not, but for --images
+    changed.
+    """
+    try:
+        told = json.loads((s.out / "images.json").read_text(encoding="utf-8"))
+        then = {kind: [(str(name), int(size)) for name, size in told[kind]] for kind in now}
+    except (OSError, ValueError, KeyError, TypeError):
+        return True  # a new run, or one begun by a viceversa that kept no such list
+    differ = []
+    for side, name in zip("ab", names, strict=True):
+        if then[side] != now[side]:
+            new, missing = Counter(now[side]) - Counter(then[side]), Counter(then[side]) - Counter(now[side])
+            differ.append(f"{name}: {new.total()} new or changed, {missing.total()} missing")
+    if differ and s.images != "changed":
+        raise BadInput(
+            f"the images are not those that {s.out} began with ({'; '.join(differ)}): put them back, or go on with "
+            "them by --images changed"
+        )
+    return all(then[kind] == now[kind] for kind in ("test_a", "test_b"))
+
+
+def same_everywhere(now: dict[str, list[Size]]) -> None:
+    """Raise BadInput in all processes where they see other images: the first is named, not all are sent."""
+    mine = [(side, *size) for side in "ab" for size in now[side]]
+    low, high = 0, max(distributed.everyone(len(mine)))
+    if agree(mine):
+        return
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if agree(mine[low:middle]) else (low, middle)
+    first = distributed.everyone(mine[low] if low < len(mine) else None)
+    other = next(rank for rank, image in enumerate(first) if image != first[0])
+    raise BadInput(
+        f"the processes see different images: first number {low + 1}, which for rank 0 is {image_words(first[0])}, for "
+        f"rank {other} {image_words(first[other])}; start all with the same data at the same paths"
+    )
+
+
+def agree(images: list[tuple[str, str, int]]) -> bool:
+    digests = distributed.everyone(hashlib.sha256(repr(images).encode("utf-8", "surrogateescape")).hexdigest())
+    return len(set(digests)) == 1
+
+
+def image_words(image: tuple[str, str, int] | None) -> str:
+    return "none" if image is None else f"{image[1]} ({image[2]:,} bytes)"
+
+
+def load_images(s: Train, sources: Sources, device: torch.device, say: Say, silent: bool) -> tuple[Store, Store]:
+    """Decode both domains; broken images are named, and left out."""
+    stores = []
+    for name, paths, channels in zip(sources.names, (sources.a, sources.b), s.channels, strict=True):
+        with progress_bar(f"reading {name}", len(paths), silent=silent) as update:
+            store = Store.load(
+                paths, channels=channels, size=s.size, resize=s.resize, crop=s.crop, device=device, zoom=s.zoom,
+                folder=s.out, on_progress=update,
+            )  # fmt: skip
+        for line in store.skipped[:10]:
+            say(f"skipped: {line}")
+        if store.skipped:
+            say(f"{words(len(store.skipped), 'broken image')} of {name} were left out")
+        for line in store.notes:
+            say(f"{name}: {line}")
+        stores.append(store)
+    distributed.must_agree("numbers of images", [len(store.paths) for store in stores])
+    return stores[0], stores[1]
+
+
+def colour_words(s: Train, sources: Sources, known: dict[str, Any]) -> list[str]:
+    """Colours that are not trained on, and channels that hold none: said, since a recipe may have chosen them."""
+    said = []
+    for name, paths, channels in zip(sources.names, (sources.a, sources.b), s.channels, strict=True):
+        if channels == 1 and any(map(in_colour, spread(paths, 8))):
+            said.append(f"images of {name} are in colour, and are taken as gray (--channels)")
+        if channels == 3 and name in known and known[name]["ranges"]["colour"][1] < COLOURFUL:
+            said.append(f"all images of {name} are gray: --channels with 1 for it would learn them as such")
+    return said

@@ -1,0 +1,199 @@
+"""What was asked, against what the run folder holds: RUN/config.json, what may change midway, and the words for it."""
+
+import json
+import platform
+import secrets
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__, distributed
+from ..config import OF_THIS_TIME, RECIPES, Train
+from ..data.folders import Sources
+from ..data.store import Store
+from ..device import describe
+from ..errors import BadInput
+from ..files import write_text
+from ..model.networks import Generator, smallest_patch
+from .images import Size
+
+FOLDERS = ("a", "b", "test_a", "test_b")
+FREE = frozenset(
+    ("recipe", "start", "keep_lightness", "out", "epochs", "decay_epochs", "minutes", "score", "score_every",
+     "patience", "features", "keep", "images", "device", "checkpoint_activations", "log",
+     "engine", "address", "workers", *FOLDERS)
+)  # fmt: skip
+"""What may change midway without a word: it does not change what is trained, or how."""
+TOLD = frozenset(("learning_rate", "batch", "precision", "cycle", "identity", "projected", "adversarial"))
+"""What may change midway, is told, and kept in config.json. All else (networks, domains, images) may not change."""
+
+
+def check(s: Train) -> None:
+    """Raise BadInput for settings that do not go together, before anything is read."""
+    if s.engine != "local":
+        raise BadInput(f"--engine {s.engine} is for the command line: viceversa train ... --engine {s.engine}")
+    generator = generators(s)[0]
+    if s.epochs + s.decay_epochs == 0:
+        raise BadInput("--epochs 0 --decay-epochs 0: nothing to train; raise one of them")
+    if s.identity and s.channels[0] != s.channels[1]:
+        raise BadInput(
+            f"--identity {s.identity:g} needs the same channels in both domains, not {s.channels[0]} and "
+            f"{s.channels[1]}: use --identity 0"
+        )
+    if s.resize != "none" and s.crop > s.size:
+        raise BadInput(f"--crop {s.crop} is larger than --size {s.size}: raise --size or lower --crop")
+    if s.crop % generator.multiple:
+        near = max(generator.multiple, s.crop // generator.multiple * generator.multiple)
+        raise BadInput(
+            f"--crop {s.crop}: the {s.generator} generator takes multiples of {generator.multiple}; use {near}"
+        )
+    least = max(generator.smallest, smallest_patch(s.discriminator_layers) if s.discriminator == "patch" else 1)
+    if s.crop < least:
+        raise BadInput(f"--crop {s.crop}: these networks take sides of {least} and more")
+    if s.patch is not None and s.patch < least:
+        raise BadInput(f"--patch {s.patch}: these networks take sides of {least} and more")
+
+
+def generators(s: Train) -> tuple[Generator, Generator]:
+    """What ab and ba are. A U-Net halves as often as the crop allows, 8 times at most (U-Net 256, U-Net 128)."""
+    halvings = 8 if s.crop % 256 == 0 else 7
+    a, b = s.channels
+    ab = Generator(
+        kind=s.generator, channels_in=a, channels_out=b, width=s.width, blocks=s.blocks, halvings=halvings,
+        upsample=s.upsample, levels=s.levels if s.generator == "pyramid" else 0, sees=s.sees,
+    )  # fmt: skip
+    return ab, replace(ab, channels_in=b, channels_out=a)
+
+
+def read_config(run: Path) -> dict[str, Any] | None:
+    """RUN/config.json; None where no run was begun. Raises BadInput for a folder that holds something else."""
+    if run.exists() and not run.is_dir():
+        raise BadInput(f"--out {run} is a file: name a folder for the run")
+    try:
+        config: dict[str, Any] = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        config["settings"]["epochs"], config["seed"], config["how"]["threads"]
+    except FileNotFoundError:
+        if run.exists() and any(not p.name.startswith(".") for p in run.iterdir()):
+            raise BadInput(
+                f"--out {run} is no run folder (it has no config.json) and not empty: name another"
+            ) from None
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(f"--out {run}: its config.json is not one of viceversa train: name another folder") from None
+    return config
+
+
+def merged(asked: Train, config: dict[str, Any] | None) -> tuple[Train, dict[str, tuple[Any, Any]]]:
+    """What was asked, completed by what the run holds; and what is told of as changed: (before, now) by name.
+
+    Raises BadInput that names what differs and cannot change midway.
+    """
+    if config is None:
+        return replace(asked, seed=secrets.randbelow(2**31) if asked.seed is None else asked.seed), {}
+    held = {field.name: field.default for field in fields(Train)} | config["settings"]  # older runs know fewer
+    held |= {"seed": config["seed"], "names": config["domains"]}  # drawn or found, where they were not given
+    s = replace(
+        asked,
+        seed=config["seed"] if asked.seed is None else asked.seed,
+        names=asked.names or (config["domains"][0], config["domains"][1]),
+    )
+    changed = {
+        name: (held[name], value)
+        for name, value in plain(s).items()
+        if name not in FREE and not same(held[name], value)
+    }
+    # A second discriminator is a network: its weight may change, but it cannot come or go.
+    refused = [n for n, (old, new) in changed.items() if n not in TOLD or (n == "projected" and not (old and new))]
+    if refused:
+        named = "; ".join(f"{flag(name)} is {changed[name][1]} but was {changed[name][0]}" for name in refused)
+        raise BadInput(
+            f"{asked.out} holds a run with other settings: {named}. Networks, domains and the preparation of images "
+            "cannot change midway: give the same settings to go on, or another --out"
+        )
+    return s, changed
+
+
+def everybodys(s: Train) -> Train:
+    """A seed that rank 0 drew is everybody's; any other difference is raised in all processes."""
+    s = replace(s, seed=distributed.from_first(s.seed))
+    distributed.must_agree("settings", {name: value for name, value in plain(s).items() if name != "device"})
+    return s
+
+
+def in_words(changed: dict[str, tuple[Any, Any]]) -> list[str]:
+    """What the person is told of as changed from here on."""
+    return [f"from here on {flag(name)} is {new}, it was {old}" for name, (old, new) in changed.items()]
+
+
+def own_settings(s: Train, config: dict[str, Any] | None) -> list[str]:
+    """Words for what a run that goes on was begun with and nothing says otherwise, where it is no default."""
+    if config is None:
+        return []
+    usual, now = plain(replace(Train(a=s.a), **RECIPES.get(s.recipe, {}))), plain(s)
+    kept = [
+        name
+        for name, value in config["settings"].items()
+        if name not in OF_THIS_TIME and name in now and same(now[name], value) and not same(usual[name], value)
+    ]
+    parts = [as_flag(name, now[name]) for name in kept]
+    return [f"{s.out} goes on with its own settings: {' '.join(parts)}"] if parts else []
+
+
+def same_ruler(s: Train, config: dict[str, Any] | None) -> bool:
+    """Are scores made as this run's earlier ones were?"""
+    return config is None or (config["settings"]["score"], config["settings"]["features"]) == (s.score, s.features)
+
+
+def same(held: Any, value: Any) -> bool:
+    return json.loads(json.dumps(held)) == value  # type: ignore[no-any-return]
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def as_flag(name: str, value: object) -> str:
+    """A setting as it is given on the command line."""
+    if isinstance(value, bool):
+        return flag(name if value else f"no_{name}")
+    return f"{flag(name)} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+
+
+def plain(s: Train) -> dict[str, Any]:
+    """Settings as JSON gives them back: lists for tuples, folders by their full path."""
+    values = json.loads(json.dumps(asdict(s), default=str))
+    for name in FOLDERS:
+        if values[name] is not None:
+            values[name] = str(Path(values[name]).expanduser().absolute())
+    return dict(values)
+
+
+def write_config(
+    s: Train, sources: Sources, kept: dict[str, list[str]], images: dict[str, list[Size]],
+    stores: tuple[Store, Store], device: torch.device, how: dict[str, Any], changes: list[dict[str, Any]],
+) -> None:  # fmt: skip
+    """RUN/config.json: what was asked, on what, how it is computed, what changed. RUN/images.json: on which images."""
+    tests = {"a": [str(p) for p in sources.test_a], "b": [str(p) for p in sources.test_b]}
+    config = {
+        "settings": plain(s),
+        "domains": list(sources.names),
+        "seed": s.seed,
+        "precision": how["precision"],
+        "how": how,
+        "device": describe(device),
+        "versions": {"viceversa": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "images": {
+            "a": len(stores[0].paths), "b": len(stores[1].paths), "test_a": len(tests["a"]), "test_b": len(tests["b"]),
+        },
+        "held_out": tests if sources.held_out else None,
+        "kept_out": kept,
+        "skipped": [*stores[0].skipped, *stores[1].skipped],
+        "changes": changes,
+    }  # fmt: skip
+    try:
+        write_text(s.out / "images.json", json.dumps(images, separators=(",", ":")))
+        write_text(s.out / "config.json", json.dumps(config, indent=1, default=str))
+    except OSError as error:
+        raise BadInput(f"--out {s.out}: cannot write there ({error.strerror}): name another folder") from None
