@@ -20,7 +20,7 @@ import torch
 import viceversa
 from viceversa.config import RECIPES, Train, make
 from viceversa.model.file import BUNDLED, load_model, resolve, save_model
-from viceversa.training.metrics import read_run
+from viceversa.training.runs import read_run
 
 
 def main() -> None:

@@ -33,8 +33,9 @@ from viceversa.device import free
 from viceversa.model.file import Model, load_model, save_model
 from viceversa.model.networks import initialise
 from viceversa.training.settings import generators
-from viceversa.translation.command import command_translate, translate_film
-from viceversa.translation.inference import BLOCK
+from viceversa.translation.command import command_translate
+from viceversa.translation.films import translate_film
+from viceversa.translation.norms import BLOCK
 from viceversa.translation.tiles import whole_bytes
 from viceversa.translation.translator import load
 

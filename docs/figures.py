@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import viceversa
 from viceversa.demo import PHOTOS, ROWS, STRIP, photo, translate_strip
-from viceversa.translation.command import translate_film
+from viceversa.translation.films import translate_film
 
 DOCS = Path(__file__).parent
 LABEL, PANEL = 34, 560

@@ -135,7 +135,7 @@ def run(command: Command) -> int:
     elif isinstance(command, Train | Translate) and (extra := [f"--{n}" for n in RAYS if getattr(command, n, None)]):
         raise BadInput(f"{' '.join(extra)}: for --engine ray alone; add that, or leave it out")
     elif isinstance(command, Export) and command.page is not None:
-        place = "serve.static command_page"
+        place = "serve.standalone command_page"
     module, function = place.split()
     return int(getattr(import_module(f"viceversa.{module}"), function)(command))
 

@@ -19,9 +19,11 @@ from PIL import Image
 
 from viceversa import config
 from viceversa.errors import BadInput
-from viceversa.pages.report import Figure, Section, chart, extent, figures, percent, thinned_curve, write_report
+from viceversa.pages.html import figures, percent
+from viceversa.pages.report import Figure, Section, chart, extent, thinned_curve, write_report
 from viceversa.training import progress
-from viceversa.training.metrics import Metrics, read_run
+from viceversa.training.metrics import Metrics
+from viceversa.training.runs import read_run
 
 STEPS = 12  # an epoch
 

@@ -17,7 +17,7 @@ from viceversa.config import Serve
 from viceversa.model.file import Model, save_model
 from viceversa.model.networks import Generator
 from viceversa.serve import command
-from viceversa.serve.models import find
+from viceversa.serve.served import find
 from viceversa.serve.server import Server
 
 

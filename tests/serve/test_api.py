@@ -452,7 +452,7 @@ def test_what_a_killed_server_left_is_removed_at_the_next_start(models, tmp_path
 
 
 def test_does_not_start(models, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("viceversa.serve.models.bundled", list)
+    monkeypatch.setattr("viceversa.serve.served.bundled", list)
     (tmp_path / "cut.safetensors").write_bytes(models.first.read_bytes()[:1000])
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -20,8 +20,8 @@ from viceversa.data import statistics
 from viceversa.data.pictures import Picture
 from viceversa.model.file import Model, save_model
 from viceversa.model.networks import Generator, initialise
-from viceversa.translation import command as folder
-from viceversa.translation.command import Job, Work, batches
+from viceversa.translation import pipeline
+from viceversa.translation.pipeline import Job, Work, batches
 from viceversa.translation.translator import load
 
 
@@ -332,7 +332,7 @@ def test_a_batch_gives_what_single_pictures_give(model, monkeypatch):
         make(f"in/{n}.png", 24, 32, seed=n)
     assert translate(model, "in", "--to", "night", "-o", "single") == 0
     together = lambda works, pixels: batches(works, 10**6)  # noqa: E731
-    monkeypatch.setattr(folder, "batches", together)
+    monkeypatch.setattr(pipeline, "batches", together)
     assert translate(model, "in", "--to", "night", "-o", "batch") == 0
     for name in files("single"):
         assert Path("single", name).read_bytes() == Path("batch", name).read_bytes()

@@ -17,8 +17,8 @@ from PIL import Image
 from viceversa.errors import BadInput
 from viceversa.model import networks
 from viceversa.model.file import Model
-from viceversa.translation.command import translate_film
-from viceversa.translation.films import ANIMATIONS, CODECS, is_film, result_name
+from viceversa.translation.clips import ANIMATIONS, CODECS, is_film, result_name
+from viceversa.translation.films import translate_film
 from viceversa.translation.translator import Translator
 
 RATE = 25
@@ -465,7 +465,7 @@ def test_killed_the_partial_file_plays(tmp_path: Path) -> None:
     script = f"""
         import os, sys
         from pathlib import Path
-        from viceversa.translation.command import translate_film
+        from viceversa.translation.films import translate_film
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from test_films import Through, swap
         def die(done, total):
@@ -490,7 +490,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         sys.path.insert(0, FOLDER)
         from test_films import Through
         from viceversa.errors import Failed
-        from viceversa.translation.command import translate_film
+        from viceversa.translation.films import translate_film
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         rng = np.random.default_rng(0)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from viceversa.data.pictures import to_tensor
 from viceversa.model import networks
 from viceversa.model.file import Model
-from viceversa.translation.command import translate_film
+from viceversa.translation.films import translate_film
 from viceversa.translation.steady import LENGTH, Average, Steady, add, noise, start
 from viceversa.translation.translator import FilmNetwork, Translator
 

@@ -12,8 +12,8 @@ from torch import nn
 from viceversa.errors import BadInput
 from viceversa.model.frozen import shared
 from viceversa.model.networks import Generator, initialise
-from viceversa.translation import inference, tiles
-from viceversa.translation.inference import Moments, prepared
+from viceversa.translation import norms, tiles
+from viceversa.translation.norms import Moments, prepared
 
 CPU = torch.device("cpu")
 KINDS = {
@@ -82,8 +82,8 @@ def test_tiles_equal_the_whole(kind, most):
 
 @torch.no_grad()
 def test_without_float64_as_on_apples_gpus(monkeypatch):
-    assert inference.precise(torch.device("mps")) == torch.float32
-    monkeypatch.setattr(inference, "precise", lambda device: torch.float32)
+    assert norms.precise(torch.device("mps")) == torch.float32
+    monkeypatch.setattr(norms, "precise", lambda device: torch.float32)
     made, image = network(KINDS["paper"], torch.float32), picture(300, 392)
     tiled = tiles.translate(made, image, plan=tiles.Plan(2.0, torch.float32, torch.float32))
     assert decibels(tiled, made(image)) > 60
@@ -156,7 +156,7 @@ MEASURE = """
 import threading, time, torch
 from pathlib import Path
 from viceversa.translation import tiles
-from viceversa.translation.inference import prepared
+from viceversa.translation.norms import prepared
 from viceversa.model.networks import Generator
 
 def resident():

@@ -20,8 +20,8 @@ from ..data.folders import spread
 from ..errors import BadInput
 from ..files import write_text
 from ..terminal import say, words
+from .html import data_uri, figures, render
 from .inspect import Colours, Copies, Findings, Folder, Known, as_image, examine
-from .report import data_uri, figures, render
 
 SHEET = 24
 """Pictures on a contact sheet."""

@@ -35,21 +35,8 @@ from ..files import write_text
 from ..model.file import Model, load_model, resolve
 from ..terminal import count, ending_on_sigterm, progress_bar, words
 from ..threads import ordered
-from ..translation.command import (
-    BATCH,
-    TOLD,
-    Job,
-    Work,
-    applying,
-    area,
-    batches,
-    check_wishes,
-    failed,
-    guarded,
-    reading,
-    say,
-    to_folder,
-)
+from ..translation.command import TOLD, check_wishes, say, to_folder
+from ..translation.pipeline import BATCH, Job, Work, applying, area, batches, failed, guarded, reading
 from ..translation.translator import Translator
 from . import storage
 from .storage import CONTAINERS, MANIFEST, Place
@@ -546,7 +533,7 @@ def command_serve(asked: Serve) -> int:
     from ray import serve
 
     from ..serve.command import checked
-    from ..serve.models import find
+    from ..serve.served import find
 
     asked = checked(asked)
     find(asked)  # what is wrong with a model is said here
@@ -572,7 +559,7 @@ def deployment(asked: Serve, most: int) -> Any:
 
     def build() -> Any:
         from viceversa.serve.app import create
-        from viceversa.serve.models import find
+        from viceversa.serve.served import find
 
         return create(asked, find(asked), Path(tempfile.mkdtemp(prefix="viceversa-")))[1]
 

@@ -29,8 +29,9 @@ from ..errors import BadInput
 from ..translation.command import FORMATS
 from .guard import Guard, refused
 from .jobs import FILMS, Job, Jobs, harmless_name, kind_of, look_at
-from .models import Models, Served, page_file, samples, suggestion
-from .queue import Queue, Refusal, Room, Work
+from .queue import Queue, Room, Work
+from .refusal import Refusal
+from .served import Models, Served, page_file, samples, suggestion
 
 IN_MEMORY = 1 << 20
 """Bytes of an upload that are kept in memory; larger ones go to the server's folder."""

@@ -25,7 +25,7 @@ def command_serve(serve: Serve) -> int:
     serve = checked(serve)
     listener = listen(serve.host, serve.port)
     try:
-        from .models import find
+        from .served import find
 
         models = find(serve)
     except BaseException:

@@ -25,10 +25,13 @@ from PIL import Image, UnidentifiedImageError
 from ..config import Translate
 from ..data import pictures as images
 from ..errors import BadInput, Failed
-from ..translation.command import SUFFIXES, translate_film, translate_pictures
-from ..translation.command import Job as Picture
-from .models import Served
-from .queue import InTurn, Queue, Refusal
+from ..translation.command import SUFFIXES
+from ..translation.films import translate_film
+from ..translation.pipeline import Job as Picture
+from ..translation.pipeline import translate_pictures
+from .queue import InTurn, Queue
+from .refusal import Refusal
+from .served import Served
 
 KEPT_SECONDS = 3600.0
 """How long a result is kept."""

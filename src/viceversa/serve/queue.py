@@ -20,20 +20,9 @@ import torch
 
 from ..device import is_out_of_memory, threads_for_cores
 from ..errors import BadInput
-from ..translation.command import BATCH, SMALL
+from ..translation.pipeline import BATCH, SMALL
 from ..translation.translator import Translator
-
-
-class Refusal(Exception):
-    """What a client is told instead of an answer: an HTTP status and one sentence."""
-
-    def __init__(self, status: int, sentence: object, *, retry_after: float | None = None, **headers: str):
-        super().__init__(str(sentence))
-        self.status = status
-        self.sentence = " ".join(str(sentence).split())
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        if retry_after is not None:
-            self.headers["Retry-After"] = str(max(1, round(retry_after)))
+from .refusal import Refusal
 
 
 class Room:

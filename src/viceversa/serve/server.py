@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..config import Serve
 from .app import create
-from .models import Models
+from .served import Models
 
 HEAD_SECONDS = 30.0
 """Time that a connection may take to say what it wants."""

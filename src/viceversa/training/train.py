@@ -28,9 +28,10 @@ from . import checkpoint, settings, setup
 from .checkpoint import Position
 from .display import Display
 from .images import colour_words, compare_images, find_images, listing, load_images, same_everywhere
-from .metrics import Metrics, Run, read_run
+from .metrics import Metrics
 from .process import Stop, alone_in
 from .progress import Progress
+from .runs import Run, read_run
 from .schedule import finished, schedule_of
 from .start import begin, read_start
 from .watch import Watch, first_not_finite

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from ..errors import BadInput
 from ..model.networks import Blur, Generator, InstanceNorm, Residual
-from .inference import BLOCK, Moments, normalise
+from .norms import BLOCK, Moments, normalise
 
 TILE = 1 << 22
 """Numbers in the widest activation of a tile: 8 MB in bf16, for which a CPU's caches are of use."""

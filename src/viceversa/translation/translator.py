@@ -24,7 +24,7 @@ from ..model.frozen import Seeing, shared
 from ..model.networks import Generator, InstanceNorm
 from . import tiles
 from .detail import resize, with_detail
-from .inference import RunningNorm, pad, prepared
+from .norms import RunningNorm, pad, prepared
 from .steady import LENGTH, Steady
 
 CUT = 0.45

@@ -20,7 +20,7 @@ from ..data.fetch import cache_folder, sha256
 from ..errors import BadInput
 from ..exchange.export import export
 from ..translation.tiles import whole_bytes
-from .models import Served, page_file, read, samples
+from .served import Served, page_file, read, samples
 
 RUNTIME = "onnxruntime-web-1.30.0.tgz"
 RUNTIME_SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"

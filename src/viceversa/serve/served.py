@@ -18,7 +18,7 @@ from ..config import Serve
 from ..errors import BadInput
 from ..model.file import bundled, resolve
 from ..translation.translator import Translator, load
-from .queue import Refusal
+from .refusal import Refusal
 
 ASSETS = files("viceversa") / "assets"
 SAMPLE = 1024
