@@ -18,7 +18,7 @@ from test_api import animation, film, picture
 
 import viceversa
 from viceversa import cli
-from viceversa.serve import static
+from viceversa.serve import standalone
 
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
@@ -237,10 +237,10 @@ def test_a_run_folder_shows_its_report_and_film(browser, models, tmp_path):
 @pytest.fixture(scope="module")
 def host(models, tmp_path_factory):
     """`viceversa export --page`, on a plain file server."""
-    kept = static.cache_folder() / static.RUNTIME
+    kept = standalone.cache_folder() / static.RUNTIME
     if not kept.exists():
         try:
-            static.runtime()
+            standalone.runtime()
         except viceversa.BadInput as wrong:
             pytest.skip(f"onnxruntime-web cannot be fetched: {wrong}")
     folder = tmp_path_factory.mktemp("page") / "site"
