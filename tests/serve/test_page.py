@@ -237,7 +237,7 @@ def test_a_run_folder_shows_its_report_and_film(browser, models, tmp_path):
 @pytest.fixture(scope="module")
 def host(models, tmp_path_factory):
     """`viceversa export --page`, on a plain file server."""
-    kept = standalone.cache_folder() / static.RUNTIME
+    kept = standalone.cache_folder() / standalone.RUNTIME
     if not kept.exists():
         try:
             standalone.runtime()
@@ -283,11 +283,11 @@ def test_the_page_is_not_written_over_anything(models, tmp_path, capsys):
 
 def test_a_runtime_that_is_not_the_right_one(models, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("VICEVERSA_CACHE", str(tmp_path))
-    (tmp_path / static.RUNTIME).write_bytes(b"something else")
+    (tmp_path / standalone.RUNTIME).write_bytes(b"something else")
     assert cli.main(["export", str(models.first), "--page", str(tmp_path / "site")]) == 2
     assert "wrong checksum" in capsys.readouterr().err
-    (tmp_path / static.RUNTIME).unlink()
+    (tmp_path / standalone.RUNTIME).unlink()
     monkeypatch.setenv("PATH", str(tmp_path))  # without npm
     assert cli.main(["export", str(models.first), "--page", str(tmp_path / "site")]) == 2
-    assert f"put {static.RUNTIME}" in capsys.readouterr().err
+    assert f"put {standalone.RUNTIME}" in capsys.readouterr().err
     assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == "[]"
