@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .config import RECIPES, Demo, Train, make
+from .data.pictures import to_tensor
+from .evaluation.scores import psnr
 from .files import replacing, write_bytes
 from .pages.report import Figure, Section, write_report
 from .training.train import run
@@ -122,7 +124,12 @@ def compare(folder: Path, day: Pixels, night: Pixels) -> Section:
     by_colour_day = transfer(night, train_night, train_day)
     headers = ("", "to night, PSNR", "to day, PSNR", "land or sea right")
     rows = [
-        (name, f"{psnr(n, night):.1f} dB", f"{psnr(d, day):.1f} dB", f"{land_right(d, day):.1%}")
+        (
+            name,
+            f"{psnr(to_tensor(n), to_tensor(night)):.1f} dB",
+            f"{psnr(to_tensor(d), to_tensor(day)):.1f} dB",
+            f"{land_right(d, day):.1%}",
+        )
         for name, n, d in (
             ("viceversa", to_night, to_day),
             ("transfer of colours", by_colour_night, by_colour_day),
@@ -166,11 +173,6 @@ def transfer(image: Pixels, source: tuple[Pixels, Pixels], target: tuple[Pixels,
     moved = (image - source[0]) / source[1] * target[1] + target[0]
     pixels: Pixels = moved.round().clip(0, 255).astype(np.uint8)
     return pixels
-
-
-def psnr(image: Pixels, truth: Pixels) -> float:
-    """Peak signal-to-noise ratio in dB."""
-    return float(10 * np.log10(255**2 / np.mean((image.astype(float) - truth) ** 2)))
 
 
 def land_right(image: Pixels, truth: Pixels) -> float:
