@@ -1,12 +1,11 @@
 """Make of a finished run a model that ships: weights in bf16 and a card, whose figures this measures.
 
     python benchmarks/bundle.py RUN NAME ROOT --data "..." --fails "..." [--licence "..."] [--features lite0 squeezenet]
-        [--lpips FOLDER] [--epoch N] [--recipe NAME] [--back MODEL]
+        [--lpips FOLDER] [--epoch N] [--recipe NAME]
 
 Writes src/viceversa/assets/models/NAME.safetensors and NAME.json. ROOT has the testA and testB that scores are measured
 on. The card holds what was trained on, the recipe and the command, seed, time and machine, the scores by each ruler
-beside those of the untranslated pictures, and what the model fails at, which a person has to look for. --back: the
-direction back is that of another model, whose own card's origin is kept.
+beside those of the untranslated pictures, and what the model fails at, which a person has to look for.
 """
 
 import argparse
@@ -36,18 +35,10 @@ def main() -> None:
     parser.add_argument("--lpips", type=Path)
     parser.add_argument("--epoch", type=int)
     parser.add_argument("--recipe", help="the recipe whose settings the run's flags were; default: the run's own")
-    parser.add_argument("--back", help="a model (one that ships, a file, a run) whose direction back is better")
     o = parser.parse_args()
 
     run, model = read_run(o.run), load_model(resolve(o.run, o.epoch))
     first, second = model.domains
-    other: dict[str, Any] = {}
-    if o.back:
-        path = resolve(o.back)
-        model.generators["ba"] = load_model(path).generators["ba"]
-        held = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        origin = ("recipe", "command", "seed", "minutes", "steps", "epoch", "machine")
-        other = {f"to {first}, of another run": {name: held[name] for name in origin}}
     test_a, test_b = o.root / "testA", o.root / "testB"
     scores: dict[str, Any] = {}
     for ruler in o.features:
@@ -68,7 +59,6 @@ def main() -> None:
         "steps": model.info["training"]["step"],
         "epoch": model.info["training"]["epoch"],
         "machine": run.config["device"],
-        **other,
         "scores": scores,
         "scored on": f"{len(list(test_a.iterdir()))} and {len(list(test_b.iterdir()))} test pictures; lower is better"
         " for KID; the features named lite0 took part in training, so the other ruler counts",
