@@ -470,11 +470,7 @@ def command_train(settings: Train) -> int:
     out = Path(os.path.abspath(settings.out))
     plain = replace(settings, out=out, engine="local", address=None, workers=None, **here)
     with cluster(settings.address):
-        gpus = (
-            int(ray.cluster_resources().get("GPU", 0))
-            if settings.device == "auto" or settings.device.startswith("cuda")
-            else 0
-        )
+        gpus = gpus_for(settings.device)
         workers = settings.workers or gpus or 1
         cores = ray.cluster_resources().get("CPU", 0)
         if workers > (gpus or cores):
