@@ -19,13 +19,26 @@ def test_gains_of_one_give_the_image_back(levels):
     assert [tuple(c.shape[2:]) for c in copies] == [(64 >> n, 96 >> n) for n in range(levels + 1)]
     image = copies[-1]
     for level in reversed(range(levels)):
-        image = raised(image, torch.ones_like(copies[-1]), copies[level], copies[level + 1])
+        below, image = image, raised(image, torch.ones_like(copies[-1]), copies[level], copies[level + 1])
+        without = raised(below, None, copies[level], copies[level + 1])
+    torch.testing.assert_close(without, copies[0])
     torch.testing.assert_close(image, copies[0])
 
 
 def test_a_gain_of_zero_leaves_the_doubled_copy():
     image, half = halvings(torch.rand(1, 3, 32, 32), 1)
     torch.testing.assert_close(raised(half, torch.zeros_like(half), image, half), pyramid.double(half))
+
+
+def test_detail_gets_fainter_with_the_light_and_never_stronger():
+    """What is half as light shows half the contrast, in each colour by itself; what is twice as light the same."""
+    image, half = halvings(torch.rand(1, 3, 32, 32) - 0.5, 1)
+    of = [0.5, 1.0, 2.0]
+    light = torch.tensor(of).view(1, 3, 1, 1)
+    small = (half + 1 + pyramid.BLACK) * light - 1 - pyramid.BLACK
+    band = image - pyramid.double(half)
+    found = raised(small, None, image, half) - pyramid.double(small)
+    torch.testing.assert_close(found, band * light.clamp(max=1))
 
 
 @pytest.mark.parametrize("channels_in, channels_out", [(3, 3), (1, 3), (3, 1)])

@@ -19,6 +19,7 @@ from viceversa.errors import BadInput
 from viceversa.model.file import Model, load_model, save_model
 from viceversa.model.frozen import shared
 from viceversa.model.networks import Generator, ResnetGenerator, initialise
+from viceversa.model.pyramid import halvings, raised
 from viceversa.translation import detail, tiles
 from viceversa.translation.detail import resize, with_detail
 from viceversa.translation.translator import Translator, bytes_of, load
@@ -31,7 +32,7 @@ SIZES = [
 ]  # fmt: skip
 
 
-def model(seed=0, directions=("ab", "ba"), **spec):
+def model(seed=0, directions=("ab", "ba"), image=None, **spec):
     random = torch.Generator().manual_seed(seed)
     generators = {}
     for direction in directions:
@@ -39,7 +40,7 @@ def model(seed=0, directions=("ab", "ba"), **spec):
         initialise(generators[direction], random)
         for weight in generators[direction].parameters():
             weight.data *= 5  # else all outputs are a gray as good as another
-    return Model(generators, ("day", "night"))
+    return Model(generators, ("day", "night"), {"image": image} if image else {})
 
 
 def noise(*shape, dtype=np.uint8, seed=0):
@@ -284,6 +285,37 @@ def test_a_generator_that_sees_is_told_of_the_whole_picture(kind):
         told, other = (generator(x, shared(seeing.device).see(seen)[0]) for seen in (x, images.to_tensor(pixels[1:])))
     torch.testing.assert_close(seeing(x, "night"), told, rtol=0, atol=1e-5)
     assert (told - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("height, width, halved", [(127, 150, 0), (128, 150, 1), (131, 270, 1), (257, 259, 2)])
+def test_a_pyramid_looks_at_large_photos_from_as_far_as_it_was_trained(height, width, halved):
+    """Things are as large then as they were in training; the detail comes back from the photo."""
+    torch.manual_seed(0)
+    given = model(kind="pyramid", levels=1, image={"size": 64, "resize": "short"})
+    pyramid = load(given, precision="fp32")
+    photo = torch.rand(1, 3, height, width) * 2 - 1
+    made = pyramid(photo, to="night")
+    assert made.shape == photo.shape and made.abs().max() <= 1
+    side = 2**halved
+    right, bottom = -width % side, -height % side
+    copies = halvings(F.pad(photo, (0, right, 0, bottom), "reflect"), halved)
+    network = pyramid.network("ab", torch.float32)
+    wanted = network(copies[-1])
+    for n in reversed(range(halved)):
+        wanted = raised(wanted, None, copies[n], copies[n + 1])
+    torch.testing.assert_close(made, wanted[:, :, :height, :width].clamp(-1, 1))
+    if halved:
+        assert (made - network(photo)).abs().mean() > 1e-3  # which is how it would be otherwise
+    pixels = np.asarray(((photo[0].permute(1, 2, 0) + 1) * 127.5).round(), np.uint8)
+    film = pyramid.frames("night", steady=False)
+    assert np.array_equal(film(pixels), pyramid(pixels, to="night"))
+
+
+@pytest.mark.parametrize("image", [{"size": 64, "resize": "none"}, {}])
+def test_where_no_size_was_trained_on_photos_are_shown_as_they_are(image):
+    given = load(model(kind="pyramid", levels=1, image=image), precision="fp32")
+    photo = torch.rand(1, 3, 256, 256) * 2 - 1
+    torch.testing.assert_close(given(photo, to="night"), given.network("ab", torch.float32)(photo))
 
 
 def test_a_pyramid_keeps_the_detail_whatever_the_number_format():

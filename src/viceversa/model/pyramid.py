@@ -4,6 +4,9 @@ After LPTN (Liang et al., CVPR 2021) and MCT (Song et al., ECCV 2022): the image
 what each halving loses, a band of a Laplacian pyramid, is kept. The paper's residual generator translates the
 small image; beside its colours it gives a gain for each band, in (0, 2), by which the photo's own detail is
 multiplied before it is put back. So every pixel stays where it was, and a large image costs what a small one does.
+
+Detail is what surfaces do to light (Retinex: Land and McCann 1971): where the small image got darker, its detail gets
+fainter in the same proportion, whatever the gain. In LPTN and MCT it does not, and a bright edge by day is one by night.
 """
 
 from typing import Any
@@ -14,6 +17,8 @@ from torch.nn import functional as F
 
 STRIP = 256
 """Rows of a large image that are put together at once."""
+BLACK = 0.1
+"""Of a range of 2, added to both sides of a proportion of light: near black there is noise alone."""
 
 
 class PyramidGenerator(nn.Module):
@@ -55,32 +60,37 @@ def halvings(x: Tensor, levels: int) -> list[Tensor]:
     return copies
 
 
-def raised(small: Tensor, gain: Tensor, image: Tensor, half: Tensor) -> Tensor:
-    """One level up: `small` doubled, and what `image` has beyond its `half`, times the gain, added.
+def raised(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor) -> Tensor:
+    """One level up: `small` doubled, and what `image` has beyond its `half`, times the gain (or 1), added: fainter where
+    it got darker. (Not stronger where it got lighter, which would be the noise of dark places; a gain may do that.)
 
     Without gradients in strips, so that of a large image nothing but the result is held beside itself.
     """
     if torch.is_grad_enabled() or torch.compiler.is_exporting() or image.shape[2] <= 2 * STRIP:
         return strip(small, gain, image, half)
-    out = image.new_empty((image.shape[0], gain.shape[1], *image.shape[2:]))
-    height, scale = image.shape[2], half.shape[2] / gain.shape[2]
+    out = image.new_empty((image.shape[0], small.shape[1], *image.shape[2:]))
+    height, scale = image.shape[2], 1.0 if gain is None else half.shape[2] / gain.shape[2]
     for top in range(0, height, STRIP):
         # Rows of the halves that these come from, and one around for the interpolation.
         first, last = max(0, top // 2 - 2 * int(scale)), min(height // 2, (top + STRIP) // 2 + 2 * int(scale))
         first, last = int(first // scale * scale), int(min(height // 2, -(-last // scale) * scale))
         part = strip(
-            small[:, :, first:last], gain[:, :, int(first / scale) : int(last / scale)],
+            small[:, :, first:last], None if gain is None else gain[:, :, int(first / scale) : int(last / scale)],
             image[:, :, 2 * first : 2 * last], half[:, :, first:last],
         )  # fmt: skip
         out[:, :, top : top + STRIP] = part[:, :, top - 2 * first : min(top + STRIP, height) - 2 * first]
     return out
 
 
-def strip(small: Tensor, gain: Tensor, image: Tensor, half: Tensor) -> Tensor:
-    band = image - double(half)
-    if band.shape[1] != gain.shape[1]:  # between colour and gray
-        band = band.mean(1, keepdim=True)
-    return double(small) + F.interpolate(gain, image.shape[2:], mode="bilinear") * band
+def strip(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor) -> Tensor:
+    colours, before = double(small), double(half)
+    band = image - before
+    if band.shape[1] != colours.shape[1]:  # between colour and gray
+        band, before = band.mean(1, keepdim=True), before.mean(1, keepdim=True)
+    band = band * ((colours + 1 + BLACK) / (before + 1 + BLACK)).clamp(0, 1)
+    if gain is not None:
+        band = band * F.interpolate(gain, image.shape[2:], mode="bilinear")
+    return colours + band
 
 
 def double(x: Tensor) -> Tensor:

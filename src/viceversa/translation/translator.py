@@ -1,6 +1,7 @@
 """`load` a model and translate with it: paths, PIL images, arrays and tensors, at their own size."""
 
 import copy
+import math
 import re
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..data import pictures as images
 from ..data.sixteen import to_8_bit
@@ -22,6 +24,7 @@ from ..errors import BadInput
 from ..model.file import Model, load_model, resolve, save_model
 from ..model.frozen import Seeing, shared
 from ..model.networks import Generator, InstanceNorm
+from ..model.pyramid import halvings, raised
 from . import tiles
 from .detail import resize, with_detail
 from .norms import RunningNorm, pad, prepared
@@ -190,12 +193,13 @@ class Translator:
 
         A path or a PIL image gives a PIL image, with its transparency; a uint8 or uint16 array (H, W, C) or
         (N, H, W, C) such an array; a float tensor (B, C, H, W) in [-1, 1] such a tensor, on its device.
-        Images are translated at their own size; or, with `size`, with the short side at that, and brought back
-        to their own size with their own detail (see `detail.with_detail`). `strength`: how much of the way, from
-        0, the image as it is, to 1, linearly in its levels. Raises BadInput.
+        Images are translated at their own size, photos much larger than a pyramid was trained on by way of their
+        halves (`How.near`); or, with `size`, with the short side at that, and brought back to their own size with their
+        own detail (see `detail.with_detail`). `strength`: how much of the way, from 0, the image as it is, to 1,
+        linearly in its levels. Raises BadInput.
         """
         direction = self.model.direction(to)
-        how = How(self.colours_only(direction), size, strength)
+        how = self.how(direction, size, strength)
         match image:
             case str() | Path():
                 picture = images.read(Path(image), self.channels(direction))
@@ -216,7 +220,7 @@ class Translator:
         direction = self.model.direction(to)
         gray = self.channels(direction) == 1
         average = Steady() if steady else None
-        how = How(self.colours_only(direction), size, strength)
+        how = self.how(direction, size, strength)
         network = self.network(direction, self.dtype)
         if steady and network.spec.sees:
             network = FilmNetwork(network)
@@ -244,7 +248,8 @@ class Translator:
         self.check_channels(pixels.shape[-1], direction)
         network = self.network(direction, self.precise if pixels.dtype == np.uint16 else self.dtype)
         # Where more than the network is to see the photo it is wanted in full; else nothing larger is held.
-        batch = images.to_tensor(pixels).to(self.device, network.takes if how == How() else torch.float32)
+        plain = not how.keep_lightness and how.size is None and how.strength == 1
+        batch = images.to_tensor(pixels).to(self.device, network.takes if plain else torch.float32)
         out = images.to_pixels(how(batch, network), pixels.dtype)
         return out if pixels.ndim == 4 else out[0]
 
@@ -256,11 +261,12 @@ class Translator:
         self.check_channels(batch.shape[1], direction)
         return how(batch.to(self.device), self.network(direction, self.dtype)).to(batch.device, batch.dtype)
 
-    def colours_only(self, direction: str) -> bool:
-        """Is this a model that colours gray pictures, and was taught to leave lightness as it is?"""
-        spec = self.model.spec(direction)
-        asked = self.model.info.get("image", {}).get("keep_lightness", False)
-        return bool(asked) and (spec.channels_in, spec.channels_out) == (1, 3)
+    def how(self, direction: str, size: int | None, strength: float) -> "How":
+        """What the model file says of this direction, and what is asked for."""
+        spec, trained = self.model.spec(direction), self.model.info.get("image", {})
+        colours = bool(trained.get("keep_lightness")) and (spec.channels_in, spec.channels_out) == (1, 3)
+        near = trained.get("size") if spec.kind == "pyramid" and trained.get("resize") in ("short", "square") else None
+        return How(colours, size, strength, near)
 
     def network(self, direction: str, dtype: torch.dtype) -> Network:
         """The generator of a direction, ready for use; made when it is first asked for."""
@@ -286,8 +292,13 @@ class How:
     """What is done around the network."""
 
     keep_lightness: bool = False
+    """Does it colour gray pictures, and was it taught to leave lightness as it is?"""
     size: int | None = None
     strength: float = 1.0
+    near: int | None = None
+    """The short side of the photos that a pyramid was trained on. One of twice that or more it is shown from farther
+    away, halved as often as needed, and gets its detail back as from any band: things are as large then as they were
+    in training, whatever the camera."""
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
@@ -308,12 +319,25 @@ class How:
     def sized(self, batch: Tensor, network: Network) -> Tensor:
         """By way of a smaller (or larger) image where `size` says so."""
         if self.size is None:
-            return network(batch)
+            return self.from_afar(batch, network)
         height, width = batch.shape[2:]
         factor = self.size / min(height, width)
         small = resize(batch.float(), (max(1, round(height * factor)), max(1, round(width * factor))))
         made = network(small).float()
         return resize(made, (height, width)) if factor >= 1 else with_detail(batch.float(), small, made)
+
+    def from_afar(self, batch: Tensor, network: Network) -> Tensor:
+        """Halved until it is less than twice as large as what was trained on."""
+        height, width = batch.shape[2:]
+        times = int(math.log2(max(1, min(height, width) / self.near))) if self.near else 0
+        if not times:
+            return network(batch)
+        right, bottom = -width % 2**times, -height % 2**times
+        copies = halvings(F.pad(batch.float(), (0, right, 0, bottom), "reflect"), times)
+        made = network(copies[-1])
+        for image, half in zip(copies[-2::-1], copies[:0:-1], strict=True):
+            made = raised(made.to(image.device), None, image, half)
+        return made[:, :, :height, :width].clamp_(-1, 1)
 
 
 def with_lightness(colour: Tensor, gray: Tensor) -> Tensor:
