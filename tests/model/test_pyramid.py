@@ -41,6 +41,22 @@ def test_detail_gets_fainter_with_the_light_and_never_stronger():
     torch.testing.assert_close(found, band * light.clamp(max=1))
 
 
+def test_each_size_on_the_way_up_is_given_what_was_there_on_the_way_down():
+    """So a pixel tells where it is although all that goes through the quarter size is silenced."""
+    network, x = generator(), torch.zeros(1, 3, 64, 64)
+    for piece in (*network.small.blocks, network.small.decoder[0]):
+        for weight in piece.parameters():
+            weight.data.zero_()
+    dotted = x.clone()
+    dotted[0, :, 32:36, 20:24] = 1  # one pixel of the small copy
+    with torch.no_grad():
+        (small, _), (without, _) = (network.translated(halvings(image, 2)[-1], None) for image in (dotted, x))
+    change = (small - without).abs().sum(1)[0]
+    assert divmod(int(change.argmax()), 16) == (8, 5)
+    plain = Generator(width=4, blocks=1).build()
+    assert (len(plain.encoder), len(plain.decoder)) == (1, 1)  # the paper's has no such way
+
+
 @pytest.mark.parametrize("channels_in, channels_out", [(3, 3), (1, 3), (3, 1)])
 @pytest.mark.parametrize("levels", [1, 3])
 def test_shapes_and_range(levels, channels_in, channels_out):

@@ -3,7 +3,9 @@
 Parameters bear the names of the authors' PyTorch implementation, so that its state dicts load as they are.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate, chain, pairwise
 from typing import Any, Literal
 
 import torch
@@ -47,7 +49,7 @@ class Generator:
         if self.kind == "pyramid":
             channels = self.channels_out * (1 + self.levels)
             small = replace(self, kind="resnet", levels=0, channels_out=channels)
-            return PyramidGenerator(self, ResnetGenerator(small, recompute, tanh=False))
+            return PyramidGenerator(self, ResnetGenerator(small, recompute, inside=True))
         return ResnetGenerator(self, recompute) if self.kind == "resnet" else UnetGenerator(self, recompute)
 
     @property
@@ -148,26 +150,34 @@ def up(g: Generator, channels_in: int, channels_out: int) -> list[nn.Module]:
 class ResnetGenerator(nn.Module):
     """c7s1-64, d128, d256, R256 x 9, u128, u64, c7s1-3 (appendix 7.2).
 
-    (B, C_in, H, W) in [-1, 1] -> (B, C_out, H, W) in [-1, 1]; H and W divisible by 4. Without `tanh` its
-    output is unbounded, for a pyramid to make its own of.
+    (B, C_in, H, W) in [-1, 1] -> (B, C_out, H, W) in [-1, 1]; H and W divisible by 4. `inside` a pyramid its output is
+    unbounded, for the pyramid to make its own of, and on its way up each size is given what was there on the way down:
+    what is small and what has edges then stays where it is, to the pixel.
     """
 
-    def __init__(self, g: Generator, recompute: bool = False, tanh: bool = True):
+    def __init__(self, g: Generator, recompute: bool = False, inside: bool = False):
         super().__init__()
         w = g.width
         self.spec, self.recompute = g, recompute
-        self.model = nn.Sequential(
-            *conv7(g.channels_in, w), norm_layer(g.norm, w), nn.ReLU(),
-            *down(g, w, 2 * w), *down(g, 2 * w, 4 * w),
-            *(Residual(4 * w, g.norm) for _ in range(g.blocks)),
-            *up(g, 4 * w, 2 * w), *up(g, 2 * w, w),
-            *conv7(w, g.channels_out), *([nn.Tanh()] if tanh else []),
-        )  # fmt: skip
+        ways: list[list[nn.Module]] = [
+            [*conv7(g.channels_in, w), norm_layer(g.norm, w), nn.ReLU()], down(g, w, 2 * w), down(g, 2 * w, 4 * w),
+            [Residual(4 * w, g.norm) for _ in range(g.blocks)],
+            up(g, 4 * w, 2 * w), up(g, 2 * w, w), [*conv7(w, g.channels_out), *([] if inside else [nn.Tanh()])],
+        ]  # fmt: skip
+        self.model = nn.Sequential(*chain.from_iterable(ways))
         self.seeing = nn.Conv2d(SEEN, 4 * w, 1) if g.sees else None
-        # The same layers by role, in a tuple so that they are not registered (and named) twice.
-        first = next(n for n, layer in enumerate(self.model) if isinstance(layer, Residual))
-        last = first + g.blocks
-        self.parts = (self.model[:first], self.model[first:last], self.model[last:])
+        # The same layers by role, in lists so that they are not registered (and named) twice.
+        ends = [0, *accumulate(len(way) for way in ways)]
+        if not inside:
+            ends = [0, ends[3], ends[4], ends[7]]
+        pieces: list[Any] = [self.model[i:j] for i, j in pairwise(ends)]
+        middle = len(pieces) // 2
+        self.encoder, self.blocks, self.decoder = pieces[:middle], [*pieces[middle]], pieces[middle + 1 :]
+
+    @property
+    def parts(self) -> Iterator[nn.Module]:
+        """What to compile: pieces, so that equal blocks are compiled once."""
+        return chain(self.encoder, self.blocks, self.decoder)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -176,19 +186,20 @@ class ResnetGenerator(nn.Module):
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
         """`seen`: (B, SEEN, h, w), what `Frozen.see` makes of the whole picture, where spec.sees."""
-        encoder, blocks, decoder = self.parts
-        x = encoder(x)
+        *before, x = accumulate(self.encoder, lambda x, part: part(x), initial=x)
         if self.seeing is not None:
             assert seen is not None, "this generator has to be told what it looks at: Frozen.see"
             told = self.seeing(seen.to(self.dtype))
             x = x + F.interpolate(told, x.shape[2:], mode="bilinear").to(x.dtype)
-        for block in blocks.children():
+        for block in self.blocks:
             # Only what a block was given is kept then; backward computes the rest again.
             if self.recompute and torch.is_grad_enabled():
                 x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = block(x)
-        return decoder(x)  # type: ignore[no-any-return]
+        for part, same_size in zip(self.decoder[:-1], reversed(before[1:]), strict=True):
+            x = part(x) + same_size
+        return self.decoder[-1](x)  # type: ignore[no-any-return]
 
 
 class Skip(nn.Module):

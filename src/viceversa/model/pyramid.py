@@ -6,9 +6,10 @@ small image; beside its colours it gives a gain for each band, in (0, 2), by whi
 multiplied before it is put back. So every pixel stays where it was, and a large image costs what a small one does.
 
 Detail is what surfaces do to light (Retinex: Land and McCann 1971): where the small image got darker, its detail gets
-fainter in the same proportion, whatever the gain. In LPTN and MCT it does not, and a bright edge by day is one by night.
+fainter in the same proportion, whatever the gain. In LPTN and MCT it does not: a bright edge by day is one by night.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class PyramidGenerator(nn.Module):
         self.spec, self.small = spec, small
 
     @property
-    def parts(self) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential]:
+    def parts(self) -> Iterator[nn.Module]:
         return self.small.parts  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
@@ -61,8 +62,8 @@ def halvings(x: Tensor, levels: int) -> list[Tensor]:
 
 
 def raised(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor) -> Tensor:
-    """One level up: `small` doubled, and what `image` has beyond its `half`, times the gain (or 1), added: fainter where
-    it got darker. (Not stronger where it got lighter, which would be the noise of dark places; a gain may do that.)
+    """One level up: `small` doubled, and what `image` has beyond its `half`, times the gain (or 1), added: fainter
+    where it got darker, not stronger where it got lighter (that would be the noise of dark places; a gain may).
 
     Without gradients in strips, so that of a large image nothing but the result is held beside itself.
     """
