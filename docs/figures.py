@@ -1,4 +1,5 @@
 """The pictures of the README, computed from models: python docs/figures.py cities day2night
+python docs/figures.py paintings monet2photo
 python docs/figures.py earth runs/demo/earth
 python docs/figures.py drive day2night"""
 
@@ -20,12 +21,18 @@ LABEL, PANEL = 34, 560
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("cities", "earth", "drive"))
+    parser.add_argument("what", choices=("cities", "paintings", "earth", "drive"))
     parser.add_argument("model")
     o = parser.parse_args()
     model = viceversa.load(o.model)
     if o.what == "drive":
         drive(model)
+    elif o.what == "paintings":
+        photos = [photo(f"{name}.jpg") for name in PHOTOS]
+        names = ["a photo", "another", "a third"], [f"as {model.domains[0].title()} might have painted it", "", ""]
+        height = min(round(given.shape[0] * PANEL / given.shape[1]) for given in photos)
+        rows = [[fitted(given)[:height] for given in some] for some in (photos, [model(p, to=model.domains[0]) for p in photos])]
+        save(DOCS / f"{o.model}.webp", [list(zip(*row, strict=True)) for row in zip(names, rows, strict=True)])
     elif o.what == "earth":
         day, night = photo("earth-blue-marble.jpg")[ROWS, STRIP], photo("earth-night.jpg")[ROWS, STRIP]
         to_night, to_day = translate_strip(model, day, night)
