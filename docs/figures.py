@@ -31,7 +31,10 @@ def main() -> None:
         photos = [photo(f"{name}.jpg") for name in PHOTOS]
         names = ["a photo", "another", "a third"], [f"as {model.domains[0].title()} might have painted it", "", ""]
         height = min(round(given.shape[0] * PANEL / given.shape[1]) for given in photos)
-        rows = [[fitted(given)[:height] for given in some] for some in (photos, [model(p, to=model.domains[0]) for p in photos])]
+        rows = [
+            [fitted(given)[:height] for given in some]
+            for some in (photos, [model(p, to=model.domains[0]) for p in photos])
+        ]
         save(DOCS / f"{o.model}.webp", [list(zip(*row, strict=True)) for row in zip(names, rows, strict=True)])
     elif o.what == "earth":
         day, night = photo("earth-blue-marble.jpg")[ROWS, STRIP], photo("earth-night.jpg")[ROWS, STRIP]

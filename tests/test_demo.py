@@ -15,9 +15,11 @@ def test_the_demo_shows_photos_then_learns_earth_and_reports(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.index("leuven-night.jpg") < done.stdout.index("run folder") < done.stdout.index("report:")
     for name in PHOTOS:
-        kinds = ("day", "night", "day-again")
-        day, night, _ = (np.asarray(Image.open(tmp_path / "demo/photos" / f"{name}-{kind}.jpg")) for kind in kinds)
-        assert night.shape == day.shape and night.mean() < 0.7 * day.mean()
+        kinds = ("day", "night", "day-again", "painted")
+        day, night, _, painted = (
+            np.asarray(Image.open(tmp_path / "demo/photos" / f"{name}-{kind}.jpg")) for kind in kinds
+        )
+        assert night.shape == painted.shape == day.shape and night.mean() < 0.7 * day.mean() < painted.mean() * 0.9
     page = (tmp_path / "demo/report.html").read_text(encoding="utf-8")
     assert "transfer of colours" in page and "leuven, night" in page
     again = subprocess.run([*command, "--out", tmp_path / "demo"], capture_output=True, text=True)

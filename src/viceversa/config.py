@@ -416,11 +416,11 @@ LONGEST_NAME = 255
 
 SMALL_COPY = {
     "generator": "pyramid", "levels": 1, "sees": True, "upsample": "nearest", "width": 32, "blocks": 6,
-    "projected": 0.7, "ema": 0.999, "resize": "short", "size": 256, "crop": 240,
+    "projected": 0.7, "ema": 0.999, "resize": "short", "size": 256, "crop": 240, "identity": 2.0, "cycle": 3.0,
 }  # fmt: skip
 """Colours, light and weather change, and everything stays where it is."""
 HIGH_RESOLUTION = SMALL_COPY | {
-    "levels": 2, "projected": 0.8, "size": 480, "crop": 448, "patch": 256, "zoom": 1.6, "identity": 2.0, "cycle": 1.0,
+    "levels": 2, "projected": 0.8, "size": 480, "crop": 448, "patch": 256, "zoom": 1.6, "cycle": 1.0,
 }  # fmt: skip
 NEW_TEXTURE = {
     "upsample": "nearest", "width": 32, "blocks": 6, "projected": 1.0, "ema": 0.999, "size": 286, "crop": 256,

@@ -1,4 +1,4 @@
-"""The demo: city photos by day turned to night and back by a model that ships, then Earth learned live.
+"""The demo: city photos by day turned to night and back, and painted, by models that ship, then Earth learned live.
 
 Earth by day <-> Earth by night are two NASA images that lie exactly over each other, so the truth is known. A
 strip of the globe is never trained on; the demo translates it both ways and says how near the truth that came,
@@ -51,27 +51,31 @@ def command_demo(choices: Demo) -> int:
 
 
 def translate_photos(choices: Demo) -> Section:
-    """City photos by day to night and back, at their own size, by the model `day2night` that ships."""
-    model, folder = load("day2night", device=choices.device), choices.out / "photos"
-    print("photos by day to night and back, by the bundled model day2night:")
+    """City photos by day to night and back, and painted, at their own size, by the models that ship."""
+    model, painter = (load(name, device=choices.device) for name in ("day2night", "monet2photo"))
+    folder = choices.out / "photos"
+    print("photos by day to night and back, and painted, by the bundled models day2night and monet2photo:")
     figures = []
     for name in PHOTOS:
         day = photo(f"{name}.jpg")
         began = time.monotonic()
         night = model(day, to="night")
         seconds = time.monotonic() - began
-        pictures = {"day": day, "night": night, "day-again": model(night, to="day")}
+        pictures = {
+            "day": day, "night": night, "day-again": model(night, to="day"), "painted": painter(day, to="monet"),
+        }  # fmt: skip
         for kind, pixels in pictures.items():
             write_bytes(folder / f"{name}-{kind}.jpg", encoded(pixels, "JPEG"))
             figures.append(Figure(image=encoded(pixels, "WEBP"), caption=f"{name}, {kind.replace('-', ' ')}"))
         height, width = day.shape[:2]
         print(f"  {folder / name}-night.jpg ({width}x{height}, {seconds:.1f} s)", flush=True)
     text = (
-        "Three photos that the model has never seen, of other cities than the webcams it learned from, at their own "
-        "size. Every pixel stays where it was: the model translates a small copy and carries the photo's own detail "
-        "over. viceversa translate day2night YOUR-PHOTO.jpg --to night does the same for yours."
+        "Three photos that the models have never seen, of other cities than the webcams day2night learned from, at "
+        "their own size. Every pixel stays where it was: the model translates a small copy and carries the photo's own "
+        "detail over. The last of each row is by one that learned from Monet. viceversa translate day2night "
+        "YOUR-PHOTO.jpg --to night does the same for yours; viceversa models lists them."
     )
-    return Section(title="By a model that comes along: day to night, and back", text=text, figures=figures)
+    return Section(title="By models that come along: day to night and back, and painted", text=text, figures=figures)
 
 
 def learn_earth(choices: Demo) -> Section:
