@@ -15,6 +15,7 @@ from ..device import Graphed, choose_dtype, threads_for_cores, tune, why_not_cap
 from ..model.cyclegan import CycleGAN, Optimizers, Weights, build, step
 from ..model.losses import least_squares, log_likelihood
 from ..model.networks import PatchDiscriminator, PixelDiscriminator
+from ..model.pyramid import PyramidGenerator
 from ..terminal import Say, words
 from . import checkpoint
 from .checkpoint import Position, Saved
@@ -22,6 +23,8 @@ from .settings import generators
 
 CPU_A_DAY = 4e16
 """Multiply-adds that a small machine trains through in a day."""
+COLOURS_OF = 64
+"""Images, evenly spread, whose mean colour counts for that of a domain."""
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -75,6 +78,19 @@ def make_model(s: Train, device: torch.device) -> CycleGAN:
         projected=s.projected > 0, recompute=s.checkpoint_activations, patch=s.patch,
     )  # fmt: skip
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+@torch.no_grad()
+def begin_with_colours(model: CycleGAN, stores: tuple[Store, Store]) -> None:
+    """A pyramid's last layer begins at the mean colour of the domain that it translates to, not at gray: of few steps,
+    many would go into that. (The paper's generators begin as in the paper.)
+    """
+    for way, store in (("ab", stores[1]), ("ba", stores[0])):
+        index = torch.linspace(0, len(store.paths) - 1, min(len(store.paths), COLOURS_OF)).long()
+        mean = store.crops(index, torch.full((len(index), 4), 0.5)).mean((0, 2, 3))
+        for network in (getattr(model, way), model.generators()[way]):  # itself, and its moving average
+            if isinstance(network, PyramidGenerator):
+                network.small.model[-1].bias[: len(mean)] = mean.clamp(-0.9, 0.9).atanh()
 
 
 def resume(saved: Saved | None, model: CycleGAN, optimizers: Optimizers, say: Say) -> Position:
