@@ -435,7 +435,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "demo": {
         "minutes": 4.0, "epochs": 1, "decay_epochs": 1, "resize": "short", "size": 128, "crop": 96, "seed": 1,
         "generator": "pyramid", "levels": 1, "upsample": "nearest", "width": 24, "blocks": 4, "discriminator_layers": 2,
-        "projected": 0.5, "identity": 2.0, "learning_rate": 5e-4, "ema": 0.99,
+        "projected": 0.5, "identity": 2.0, "cycle": 3.0, "learning_rate": 5e-4, "ema": 0.995,
     },
     # What the articles name. Their pages in docs/recipes give the reasons, where a row is not one of the above.
     "drive": HIGH_RESOLUTION,
