@@ -51,8 +51,9 @@ def go(folders, out, *more, **options):
 def start(folders, out):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command(folders, out), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+        command(folders, out), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it is ignored, and inherited
+    )  # fmt: skip
 
 
 def made(run: Path) -> dict[str, str]:
