@@ -29,13 +29,9 @@ def main() -> None:
         drive(model)
     elif o.what == "paintings":
         photos = [photo(f"{name}.jpg") for name in PHOTOS]
-        names = ["a photo", "another", "a third"], [f"as {model.domains[0].title()} might have painted it", "", ""]
-        height = min(round(given.shape[0] * PANEL / given.shape[1]) for given in photos)
-        rows = [
-            [fitted(given)[:height] for given in some]
-            for some in (photos, [model(p, to=model.domains[0]) for p in photos])
-        ]
-        save(DOCS / f"{o.model}.webp", [list(zip(*row, strict=True)) for row in zip(names, rows, strict=True)])
+        painted = [model(given, to=model.domains[0]) for given in photos]
+        height = min(fitted(given).shape[0] for given in photos)
+        save(DOCS / f"{o.model}.webp", [[("", fitted(pixels)[:height]) for pixels in row] for row in (photos, painted)])
     elif o.what == "earth":
         day, night = photo("earth-blue-marble.jpg")[ROWS, STRIP], photo("earth-night.jpg")[ROWS, STRIP]
         to_night, to_day = translate_strip(model, day, night)

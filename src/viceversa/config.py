@@ -213,7 +213,8 @@ class Translate:
     """How long the change takes where one photo becomes a film (-o evening.mp4; with this also .gif and .webp).
     Default: 4."""
     size: Count | None = None
-    """Translate with the short side at this, then return to the input's size, with the input's detail."""
+    """Translate with the short side at this, then return to the input's size, with the input's detail. Default: its
+    own size; but a pyramid is shown photos of twice the size that it was trained on, and more, from farther away."""
     memory: str | None = None
     """Memory for the network, such as 4GB; larger images go by tiles. Default: from what is free."""
     codec: str = "h264"

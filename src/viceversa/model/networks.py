@@ -169,7 +169,7 @@ class ResnetGenerator(nn.Module):
         # The same layers by role, in lists so that they are not registered (and named) twice.
         ends = [0, *accumulate(len(way) for way in ways)]
         if not inside:
-            ends = [0, ends[3], ends[4], ends[7]]
+            ends = [0, ends[3], ends[4], ends[7]]  # the way down in one piece, the blocks, the way up in one
         pieces: list[Any] = [self.model[i:j] for i, j in pairwise(ends)]
         middle = len(pieces) // 2
         self.encoder, self.blocks, self.decoder = pieces[:middle], [*pieces[middle]], pieces[middle + 1 :]

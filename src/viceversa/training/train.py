@@ -107,7 +107,8 @@ def run(asked: Train, quiet: bool = False) -> Run:
         counts, batch = (len(stores[0].paths), len(stores[1].paths)), s.batch * distributed.world()
         schedule = schedule_of(s, counts, batch)
         model = setup.make_model(s, device)
-        setup.begin_with_colours(model, stores)
+        if saved is None:
+            setup.begin_with_colours(model, stores)
         if weights:
             begin(weights, model, names, say)
         optimizers = adam(model, s.learning_rate, capturable=device.type == "cuda")

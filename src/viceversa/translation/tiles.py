@@ -106,7 +106,7 @@ def whole_bytes(spec: Generator, height: int, width: int, arithmetic: torch.dtyp
     """What one image takes beside the weights: measured, mostly the two widest activations."""
     if spec.kind == "pyramid":  # the image, the result and its bands in strips; the network sees little of it
         small = whole_bytes(replace(spec, kind="resnet"), height, width, arithmetic, device) - WORKING
-        small *= 1.6  # two activations are kept for the way up
+        small *= 1.6  # what is kept for the way up, one width whole and two at half the size: reckoned, not measured
         return WORKING + small * 0.25**spec.levels + 11 * spec.channels_out * height * width
     widths = 1.7 if spec.kind == "unet" else 5.7 if spec.antialias else 2.5
     textbook = 1 if device.type == "cpu" else 3  # elsewhere norms make several activations in float32
