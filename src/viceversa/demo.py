@@ -72,7 +72,7 @@ def translate_photos(choices: Demo) -> Section:
     text = (
         "Three photos that the models have never seen, of other cities than the webcams day2night learned from, at "
         "their own size. Every pixel stays where it was: the model translates a small copy and carries the photo's own "
-        "detail over. The last of each row is by one that learned from Monet. viceversa translate day2night "
+        "detail over. The last of each photo is by one that learned from Monet. viceversa translate day2night "
         "YOUR-PHOTO.jpg --to night does the same for yours; viceversa models lists them."
     )
     return Section(title="By models that come along: day to night and back, and painted", text=text, figures=figures)
