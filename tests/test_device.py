@@ -11,6 +11,7 @@ import torch
 from viceversa import device as devices
 from viceversa.device import (
     Graphed,
+    Threaded,
     as_it_was,
     choose_device,
     choose_dtype,
@@ -246,6 +247,56 @@ def test_no_more_threads_than_cores():
         assert threads_for_cores() <= (os.cpu_count() or 1)
         torch.set_num_threads(1)
         assert threads_for_cores() == 1
+
+
+class Machine:
+    """One of eight cores, on a clock of its own, where `busy` cores work for others: threads beyond the free ones make
+    each call ten times as long, else more are quicker."""
+
+    def __init__(self):
+        self.now, self.busy, self.calls = 0.0, 0, []
+
+    def work(self, x):
+        threads = torch.get_num_threads()
+        self.calls.append(threads)
+        self.now += (0.1 + 0.9 / threads) * (1 if threads <= 8 - self.busy else 10)
+        return 2 * x
+
+    def clock(self):
+        return self.now
+
+    def until(self, function, seconds):
+        end = self.now + seconds
+        self.calls.clear()
+        while self.now < end:
+            assert function(21) == 42
+        return max(self.calls, key=self.calls.count)
+
+
+def test_as_many_threads_as_are_quickest_while_others_come_and_go():
+    with as_it_was():
+        machine = Machine()
+        function = Threaded(machine.work, 8, machine.clock)
+        assert machine.until(function, 120) == 8
+        assert set(machine.calls) == {8, 4, 1}, "half as many were tried, and one"
+        assert machine.calls.count(8) > 0.8 * len(machine.calls)
+        machine.busy = 7
+        machine.until(function, 60)
+        assert machine.calls[-1] == 1, "found within a minute"
+        assert machine.until(function, 300) == 1
+        machine.busy = 0
+        machine.until(function, 1800)
+        assert machine.calls[-1] == 8, "and back, at the latest when it is tried anew"
+
+
+def test_a_number_of_threads_that_is_sure_to_be_slower_is_given_up():
+    """A call of two threads beside a busy core may take as long as a trial may in all."""
+    with as_it_was():
+        machine = Machine()
+        machine.busy = 7
+        function = Threaded(machine.work, 2, machine.clock)
+        machine.until(function, 600)
+        assert machine.calls.count(2) < 10, machine.calls.count(2)
 
 
 def test_devices_and_formats_that_are_not_there_are_named():

@@ -1,9 +1,12 @@
 """Which device and which number format; what a chip can do; compilation, and capture as a CUDA graph."""
 
+import math
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -246,6 +249,63 @@ class Graphed:
     def give_up(self, reason: str) -> None:
         self.captures, self.graph = False, None
         self.say(f"the step is not captured as a CUDA graph, so slower than it could be: {reason}")
+
+
+class Threaded:
+    """A function on a CPU, called again and again, with as many threads as are quickest just then.
+
+    Beside another program that keeps a core busy, threads wait for each other at every operation: two then take up to
+    ten times as long as one. So now and then a few calls are made with half as many, with twice as many (up to `most`)
+    and with one. The last bits of a result may change with the number: this is for runs by the clock alone.
+    """
+
+    EVERY = 60.0
+    """Seconds to the next trial; twice as many each time that it changes nothing."""
+    CALLS = 4
+    """How many are timed with each number, but no longer than LONG seconds."""
+    LONG = 10.0
+
+    def __init__(self, function: Callable[..., Any], most: int, clock: Callable[[], float] = time.monotonic):
+        self.function, self.most, self.clock = function, most, clock
+        self.plan = self.numbers()
+        self.next = next(self.plan)
+
+    def __call__(self, *inputs: Any) -> Any:
+        number, trial = self.next
+        if torch.get_num_threads() != number:
+            torch.set_num_threads(number)
+        began = self.clock()
+        with uncompiled() if trial else nullcontext():  # compiled code is of one number, and takes a minute to make
+            result = self.function(*inputs)
+        self.next = self.plan.send(self.clock() - began)
+        return result
+
+    def numbers(self) -> Generator[tuple[int, bool], float, None]:
+        """Threads for the next call, and whether it is one of a trial; is sent the seconds that it took."""
+        number, pause, seconds = self.most, self.EVERY, dict[int, float]()
+        while True:
+            for tried in (number, max(1, number // 2), min(2 * number, self.most), 1):
+                if tried not in seconds:
+                    best = min(seconds.values(), default=math.inf)
+                    yield tried, True  # the first call with another number sets up threads
+                    took: list[float] = []
+                    while len(took) < self.CALLS and sum(took) < min(self.LONG, self.CALLS * best):
+                        took.append((yield tried, True))
+                    seconds[tried] = sum(took) / len(took)
+            quickest = min(seconds, key=seconds.__getitem__)
+            if seconds[quickest] < 0.9 * seconds[number]:
+                number, pause = quickest, self.EVERY
+                continue
+            yield number, False  # which may have to compile
+            since, usual = self.clock(), math.inf
+            lately = deque([math.inf] * self.CALLS, self.CALLS)
+            while self.clock() < since + pause:
+                lately.append((yield number, False))
+                usual = min(usual, sum(lately))
+                if sum(lately) > 1.5 * usual and self.clock() > since + self.EVERY / 4:  # others have come
+                    pause = self.EVERY / 2
+                    break
+            pause, seconds = 2 * pause, {}
 
 
 def free(device: torch.device) -> float:

@@ -11,7 +11,16 @@ from .. import distributed
 from ..config import Train
 from ..data.folders import Sources
 from ..data.store import Draws, Store, steps_per_epoch
-from ..device import Graphed, choose_dtype, threads_for_cores, tune, why_not_capture, why_not_compile, worth_compiling
+from ..device import (
+    Graphed,
+    Threaded,
+    choose_dtype,
+    threads_for_cores,
+    tune,
+    why_not_capture,
+    why_not_compile,
+    worth_compiling,
+)
 from ..model.cyclegan import CycleGAN, Optimizers, Weights, build, step
 from ..model.losses import least_squares, log_likelihood
 from ..model.networks import PatchDiscriminator, PixelDiscriminator
@@ -111,7 +120,9 @@ def make_step(
     s: Train, model: CycleGAN, optimizers: Optimizers, stores: tuple[Store, Store],
     context: Callable[[], torch.autocast], device: torch.device, say: Say,
 ) -> Callable[[Draws], dict[str, Tensor]]:  # fmt: skip
-    """Draws in, losses out. Images that live on the GPU are cropped inside the step, which is one CUDA graph."""
+    """Draws in, losses out. Images that live on the GPU are cropped inside the step, which is one CUDA graph. On a
+    CPU a run by the clock takes as many threads as are quickest (by epochs its last bits count: it keeps its own).
+    """
     weights = Weights(
         cycle=s.cycle,
         identity=s.identity,
@@ -154,4 +165,6 @@ def make_step(
             a, b = store_a.crops(d.index_a, d.crop_a), store_b.crops(d.index_b, d.crop_b)
             return after(onto(a), onto(b), onto(d.chance_a), onto(d.chance_b))
 
-    return advance
+    threads = torch.get_num_threads()
+    adapts = s.minutes is not None and device.type == "cpu" and distributed.world() == 1 and threads > 1
+    return Threaded(advance, threads) if adapts else advance
