@@ -5,7 +5,7 @@ import torch
 
 from viceversa.model import pyramid
 from viceversa.model.networks import Generator, initialise
-from viceversa.model.pyramid import halvings, raised
+from viceversa.model.pyramid import halvings, raised, within_edges
 
 
 def generator(**choices):
@@ -46,13 +46,25 @@ def test_the_small_copy_is_multiplied_and_added_to():
     network, image = generator(), 0.2 * torch.rand(1, 3, 16, 24) - 0.4
     last = network.small.model[-1]
     last.weight.data.zero_()
-    times, added = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.0, 0.3, -0.1])
-    last.bias.data = torch.cat([added, times, torch.tensor([0.0, 9.0])])
+    times, added, drawn = torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.3, -0.1], [0.1, 0.0, 0.0]])
+    last.bias.data = torch.cat([times, added, drawn, torch.tensor([0.0, 9.0])])
     with torch.no_grad():
         colours, gains = network.translated(image, None)
-    torch.testing.assert_close(colours, added.view(3, 1, 1) + times.view(3, 1, 1) * image)
+    torch.testing.assert_close(colours, times.view(3, 1, 1) * image + (added + drawn).view(3, 1, 1))
     assert [tuple(gain.shape) for gain in gains] == [(1, 1, 16, 24)] * 2
     assert gains[0].eq(1).all() and gains[1].gt(1.99).all()
+
+
+def test_what_light_does_is_smoothed_within_edges_not_across():
+    """Noise goes; a step that is a step of the guide, too, stays as steep as it is there."""
+    step = (torch.arange(96) >= 48).float().expand(1, 1, 96, 96)
+    guide = 1.6 * step - 0.8 + 0.01 * torch.randn(1, 1, 96, 96)
+    noisy = 0.5 - step + 0.3 * torch.randn(1, 1, 96, 96)
+    smooth = within_edges(noisy, guide)
+    away = [*range(46), *range(50, 96)]
+    assert (smooth - (0.5 - step))[..., away].abs().max() < 0.15
+    assert (smooth[..., 47] - smooth[..., 48]).min() > 0.75
+    torch.testing.assert_close(within_edges(torch.full_like(guide, 0.3), guide), torch.full_like(guide, 0.3))
 
 
 @pytest.mark.parametrize("channels_in, channels_out", [(3, 3), (1, 3), (3, 1)])

@@ -47,7 +47,7 @@ class Generator:
         `recompute`: activations are computed again in the backward pass instead of being kept.
         """
         if self.kind == "pyramid":
-            channels = 2 * self.channels_out + self.levels
+            channels = 3 * self.channels_out + self.levels
             small = replace(self, kind="resnet", levels=0, channels_out=channels)
             return PyramidGenerator(self, ResnetGenerator(small, recompute, inside=True))
         return ResnetGenerator(self, recompute) if self.kind == "resnet" else UnetGenerator(self, recompute)
