@@ -417,11 +417,11 @@ LONGEST_NAME = 255
 
 SMALL_COPY = {
     "generator": "pyramid", "levels": 1, "sees": True, "upsample": "nearest", "width": 32, "blocks": 6,
-    "projected": 0.7, "ema": 0.999, "resize": "short", "size": 256, "crop": 240, "identity": 1.0, "cycle": 3.0,
+    "projected": 0.7, "ema": 0.999, "resize": "short", "size": 256, "crop": 240, "identity": 2.0, "cycle": 3.0,
 }  # fmt: skip
 """Colours, light and weather change, and everything stays where it is."""
 HIGH_RESOLUTION = SMALL_COPY | {
-    "levels": 2, "projected": 0.8, "size": 480, "crop": 448, "patch": 256, "zoom": 2.0, "cycle": 1.0,
+    "levels": 2, "projected": 0.8, "size": 480, "crop": 448, "patch": 256, "zoom": 1.6, "cycle": 1.0,
 }  # fmt: skip
 NEW_TEXTURE = {
     "upsample": "nearest", "width": 32, "blocks": 6, "projected": 1.0, "ema": 0.999, "size": 286, "crop": 256,
@@ -436,7 +436,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "demo": {
         "minutes": 4.0, "epochs": 1, "decay_epochs": 1, "resize": "short", "size": 128, "crop": 96, "seed": 1,
         "generator": "pyramid", "levels": 1, "upsample": "nearest", "width": 24, "blocks": 4, "discriminator_layers": 2,
-        "projected": 0.5, "identity": 0.0, "cycle": 3.0, "ema": 0.995,
+        "projected": 0.5, "identity": 2.0, "cycle": 3.0, "learning_rate": 5e-4, "ema": 0.995,
         "precision": "fp32",  # so small a network loses more time to casts than bf16 saves
     },
     # What the articles name. Their pages in docs/recipes give the reasons, where a row is not one of the above.

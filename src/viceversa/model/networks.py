@@ -47,7 +47,7 @@ class Generator:
         `recompute`: activations are computed again in the backward pass instead of being kept.
         """
         if self.kind == "pyramid":
-            channels = 3 * self.channels_out + self.levels
+            channels = self.channels_out * (1 + self.levels)
             small = replace(self, kind="resnet", levels=0, channels_out=channels)
             return PyramidGenerator(self, ResnetGenerator(small, recompute, inside=True))
         return ResnetGenerator(self, recompute) if self.kind == "resnet" else UnetGenerator(self, recompute)
@@ -137,12 +137,12 @@ def down(g: Generator, channels_in: int, channels_out: int) -> list[nn.Module]:
     return [*layers, Blur(channels_out, up=False)] if g.antialias else layers
 
 
-def up(g: Generator, channels_in: int, channels_out: int, mode: str = "nearest") -> list[nn.Module]:
+def up(g: Generator, channels_in: int, channels_out: int) -> list[nn.Module]:
     after = [norm_layer(g.norm, channels_out), nn.ReLU()]
     if g.antialias:
         return [Blur(channels_in, up=True), nn.Conv2d(channels_in, channels_out, 3, 1, 1), *after]
     if g.upsample == "nearest":  # no checkerboard (Odena et al. 2016)
-        double = nn.Upsample(scale_factor=2, mode=mode)
+        double = nn.Upsample(scale_factor=2, mode="nearest")
         return [double, nn.ReflectionPad2d(1), nn.Conv2d(channels_in, channels_out, 3), *after]
     return [nn.ConvTranspose2d(channels_in, channels_out, 3, 2, 1, output_padding=1), *after]
 
@@ -151,19 +151,18 @@ class ResnetGenerator(nn.Module):
     """c7s1-64, d128, d256, R256 x 9, u128, u64, c7s1-3 (appendix 7.2).
 
     (B, C_in, H, W) in [-1, 1] -> (B, C_out, H, W) in [-1, 1]; H and W divisible by 4. `inside` a pyramid its output is
-    unbounded, for the pyramid to make its own of, and on its way up, which is smooth, each size is given what was there
-    on the way down: what is small and what has edges then stays where it is, to the pixel.
+    unbounded, for the pyramid to make its own of, and on its way up each size is given what was there on the way down:
+    what is small and what has edges then stays where it is, to the pixel.
     """
 
     def __init__(self, g: Generator, recompute: bool = False, inside: bool = False):
         super().__init__()
-        w, mode = g.width, "bilinear" if inside else "nearest"
+        w = g.width
         self.spec, self.recompute = g, recompute
         ways: list[list[nn.Module]] = [
             [*conv7(g.channels_in, w), norm_layer(g.norm, w), nn.ReLU()], down(g, w, 2 * w), down(g, 2 * w, 4 * w),
             [Residual(4 * w, g.norm) for _ in range(g.blocks)],
-            up(g, 4 * w, 2 * w, mode), up(g, 2 * w, w, mode),
-            [*conv7(w, g.channels_out), *([] if inside else [nn.Tanh()])],
+            up(g, 4 * w, 2 * w), up(g, 2 * w, w), [*conv7(w, g.channels_out), *([] if inside else [nn.Tanh()])],
         ]  # fmt: skip
         self.model = nn.Sequential(*chain.from_iterable(ways))
         self.seeing = nn.Conv2d(SEEN, 4 * w, 1) if g.sees else None

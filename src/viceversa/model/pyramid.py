@@ -2,13 +2,8 @@
 
 After LPTN (Liang et al., CVPR 2021) and MCT (Song et al., ECCV 2022): the image is halved `levels` times, and
 what each halving loses, a band of a Laplacian pyramid, is kept. The paper's residual generator translates the
-small image; beside that it gives a gain for each band, in (0, 2), by which the photo's own detail is multiplied
-before it is put back. So every pixel stays where it was, and a large image costs what a small one does.
-
-Of the small image it gives no colours, but what to multiply the photo's by and what to add (as in HDRnet: Gharbi et
-al., SIGGRAPH 2017), both smoothed within the photo's edges (the guided filter: He et al., ECCV 2010). Light changes
-over whole walls and whole skies, so no glow is left where they meet. What has to be drawn, lamps and brush strokes, is
-added.
+small image; beside its colours it gives a gain for each band, in (0, 2), by which the photo's own detail is
+multiplied before it is put back. So every pixel stays where it was, and a large image costs what a small one does.
 
 Detail is what surfaces do to light (Retinex: Land and McCann 1971): where the small image got darker, its detail gets
 fainter in the same proportion, whatever the gain. In LPTN and MCT it does not: a bright edge by day is one by night.
@@ -21,10 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-REACH = 4
-"""Fours of pixels of the small image, to each side, over which what light does is smoothed."""
-EVEN = 0.02
-"""Variance, in a range of 2, up to which a place of the small image has no edge."""
 STRIP = 256
 """Rows of a large image that are put together at once."""
 BLACK = 0.1
@@ -35,7 +26,7 @@ class PyramidGenerator(nn.Module):
     """(B, C_in, H, W) in [-1, 1] -> (B, C_out, H, W) in [-1, 1]; H and W divisible by 4 * 2 ** levels.
 
     `spec`: the `networks.Generator` that says what this is. `small`: the residual generator of the small image,
-    whose output, unbounded, has 3 * C_out + levels channels. `seen`: (B, SEEN, h, w), what a frozen network
+    whose output, unbounded, has C_out * (1 + levels) channels. `seen`: (B, SEEN, h, w), what a frozen network
     sees in the whole picture (`Frozen.see`), where spec.sees.
     """
 
@@ -56,44 +47,10 @@ class PyramidGenerator(nn.Module):
         return colours if self.training else colours.clamp_(-1, 1)
 
     def translated(self, image: Tensor, seen: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        """The small image -> its colours, unbounded, and the gain of each band, finest first, in (0, 2)."""
+        """The small image -> its colours, in [-1, 1], and the gain of each band, finest first, in (0, 2)."""
         out = self.small(image.to(self.small.dtype), seen)
-        out, many = out.to(torch.promote_types(out.dtype, torch.float32)), self.spec.channels_out
-        light, drawn, gains = out.split((2 * many, many, self.spec.levels), 1)
-        gray = image.mean(1, keepdim=True)
-        times, added = within_edges(light, gray).split(many, 1)
-        same = image if image.shape[1] == many else gray  # between colour and gray
-        return times * same + added + drawn, [1 + gain.tanh() for gain in gains.split(1, 1)]
-
-    @torch.no_grad()
-    def begin(self, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> None:
-        """Begin as a transfer of colours (Reinhard et al. 2001): each channel to the mean and half the deviation of the
-        target, (C_out,) each, from those of the source, (C_in,). (Half: what is bright here need not be so there.)"""
-        last, many = self.small.model[-1], self.spec.channels_out
-        (mean, deviation), (to_mean, to_deviation) = source, target
-        if len(mean) != many:
-            mean, deviation = mean.mean(), deviation.mean()
-        times = to_deviation / 2 / deviation.clamp(min=0.01)
-        last.weight.zero_()
-        last.bias.zero_()
-        last.bias[:many] = times
-        last.bias[many : 2 * many] = to_mean - times * mean
-
-
-def within_edges(maps: Tensor, guide: Tensor) -> Tensor:
-    """Smooth `maps` (B, n, h, w), but not across the edges of `guide` (B, 1, h, w): around each place they become the
-    local linear function of the guide that comes nearest to them, found at a quarter of the size (He and Sun 2015).
-    """
-    few, coarse = F.avg_pool2d(maps, 4), F.avg_pool2d(guide, 4)
-    mean, of_guide = around(few), around(coarse)
-    slope = (around(few * coarse) - mean * of_guide) / (around(coarse * coarse) - of_guide * of_guide + EVEN)
-    slope, rest = (F.interpolate(around(x), scale_factor=4, mode="bilinear") for x in (slope, mean - slope * of_guide))
-    return slope * guide + rest
-
-
-def around(x: Tensor) -> Tensor:
-    """The mean of each place's surroundings; at the border, of what there is."""
-    return F.avg_pool2d(x, 2 * REACH + 1, 1, REACH, count_include_pad=False)
+        first, *gains = out.to(torch.promote_types(out.dtype, torch.float32)).split(self.spec.channels_out, 1)
+        return first.tanh(), [1 + gain.tanh() for gain in gains]
 
 
 def halvings(x: Tensor, levels: int) -> list[Tensor]:

@@ -33,7 +33,7 @@ from .settings import generators
 CPU_A_DAY = 4e16
 """Multiply-adds that a small machine trains through in a day."""
 COLOURS_OF = 64
-"""Images, evenly spread, whose colours count for those of a domain."""
+"""Images, evenly spread, whose mean colour counts for that of a domain."""
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -93,21 +93,15 @@ def make_model(s: Train, device: torch.device) -> CycleGAN:
 
 @torch.no_grad()
 def begin_with_colours(model: CycleGAN, stores: tuple[Store, Store]) -> None:
-    """A pyramid begins as a transfer of colours (`PyramidGenerator.begin`), the paper's generators as in the paper."""
-    if not isinstance(model.ab, PyramidGenerator):
-        return
-    a, b = map(colours, stores)
-    for way, source, target in (("ab", a, b), ("ba", b, a)):
+    """A pyramid's last layer begins at the mean colour of the domain that it translates to, not at gray: of few steps,
+    many would go into that. (The paper's generators begin as in the paper.)
+    """
+    for way, store in (("ab", stores[1]), ("ba", stores[0])):
+        index = torch.linspace(0, len(store.paths) - 1, min(len(store.paths), COLOURS_OF)).long()
+        mean = store.crops(index, torch.full((len(index), 4), 0.5)).mean((0, 2, 3))
         for network in (getattr(model, way), model.generators()[way]):  # itself, and its moving average
-            assert isinstance(network, PyramidGenerator)
-            network.begin(source, target)
-
-
-def colours(store: Store) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel, in units of [-1, 1], of some of its images."""
-    index = torch.linspace(0, len(store.paths) - 1, min(len(store.paths), COLOURS_OF)).long()
-    crops = store.crops(index, torch.full((len(index), 4), 0.5))
-    return crops.mean((0, 2, 3)), crops.std((0, 2, 3))
+            if isinstance(network, PyramidGenerator):
+                network.small.model[-1].bias[: len(mean)] = mean.clamp(-0.9, 0.9).atanh()
 
 
 def resume(saved: Saved | None, model: CycleGAN, optimizers: Optimizers, say: Say) -> Position:
