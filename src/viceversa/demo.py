@@ -102,7 +102,7 @@ def write_tiles(folder: Path, day: Pixels, night: Pixels) -> None:
     for name, globe, shift in (("day", day, 0), ("night", night, TILE // 2)):
         # The globe is round: turned so that the strip lies at its end, all else is one piece.
         turned = np.roll(globe, -STRIP.stop, axis=1)[TRAINED_ROWS, : WIDTH - (STRIP.stop - STRIP.start)]
-        save_tiles(folder / name, reduced(turned)[:, shift:], TILE, rows=4, columns=12)
+        save_tiles(folder / name, reduced(turned)[:, shift:], TILE, rows=2, columns=24)  # each place about as often
         save_tiles(folder / f"{name}-strip", globe[ROWS, STRIP], STRIP.stop - STRIP.start, rows=4, columns=1)
 
 
