@@ -97,10 +97,11 @@ def begin_with_colours(model: CycleGAN, stores: tuple[Store, Store]) -> None:
     many would go into that. (The paper's generators begin as in the paper.)
     """
     for way, store in (("ab", stores[1]), ("ba", stores[0])):
-        index = torch.linspace(0, len(store.paths) - 1, min(len(store.paths), COLOURS_OF)).long()
-        mean = store.crops(index, torch.full((len(index), 4), 0.5)).mean((0, 2, 3))
-        for network in (getattr(model, way), model.generators()[way]):  # itself, and its moving average
-            if isinstance(network, PyramidGenerator):
+        both = (getattr(model, way), model.generators()[way])  # itself, and its moving average
+        if pyramids := [network for network in both if isinstance(network, PyramidGenerator)]:
+            index = torch.linspace(0, len(store.paths) - 1, min(len(store.paths), COLOURS_OF)).long()
+            mean = store.crops(index, torch.full((len(index), 4), 0.5)).mean((0, 2, 3))
+            for network in pyramids:
                 network.small.model[-1].bias[: len(mean)] = mean.clamp(-0.9, 0.9).atanh()
 
 
