@@ -57,6 +57,8 @@ class Networks:
     which translates a small copy and carries the photo's own detail over: for high resolution."""
     levels: Annotated[int, Within(least=1, most=4)] = 2
     """How often the pyramid halves its input."""
+    guided: bool = False
+    """Let the pyramid's colours follow the edges of the photo (a guided filter): light, not new strokes."""
     sees: bool = False
     """Show the generator what a frozen classification network sees in the picture (resnet, pyramid)."""
     upsample: Literal["transposed", "nearest"] = "transposed"
@@ -421,7 +423,7 @@ SMALL_COPY = {
 }  # fmt: skip
 """Colours, light and weather change, and everything stays where it is."""
 HIGH_RESOLUTION = SMALL_COPY | {
-    "levels": 2, "projected": 0.8, "size": 480, "crop": 448, "patch": 256, "zoom": 1.6, "cycle": 1.0,
+    "levels": 2, "guided": True, "projected": 0.8, "size": 480, "crop": 448, "patch": 256, "zoom": 1.6, "cycle": 1.0,
 }  # fmt: skip
 NEW_TEXTURE = {
     "upsample": "nearest", "width": 32, "blocks": 6, "projected": 1.0, "ema": 0.999, "size": 286, "crop": 256,

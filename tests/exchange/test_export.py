@@ -22,8 +22,8 @@ SPECS = {
     "affine nearest": Generator(width=2, blocks=1, norm="instance-affine", upsample="nearest", channels_in=1),
     "batch blur": Generator(width=2, blocks=1, norm="batch", antialias=True, channels_out=1),
     "unet": Generator(kind="unet", width=2, halvings=5),
-    "pyramid sees": Generator(kind="pyramid", levels=2, sees=True, width=2, blocks=1, upsample="nearest"),
-    "gray pyramid": Generator(kind="pyramid", levels=1, sees=True, width=2, blocks=1, channels_in=1),
+    "pyramid sees": Generator(kind="pyramid", levels=2, guided=True, sees=True, width=2, blocks=1, upsample="nearest"),
+    "gray pyramid": Generator(kind="pyramid", levels=1, guided=True, sees=True, width=2, blocks=1, channels_in=1),
     "resnet sees": Generator(width=2, blocks=1, sees=True, upsample="nearest"),
 }
 

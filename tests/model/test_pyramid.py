@@ -5,7 +5,7 @@ import torch
 
 from viceversa.model import pyramid
 from viceversa.model.networks import Generator
-from viceversa.model.pyramid import halvings, raised
+from viceversa.model.pyramid import guided, halvings, raised, solved
 
 
 def generator(**choices):
@@ -57,10 +57,54 @@ def test_each_size_on_the_way_up_is_given_what_was_there_on_the_way_down():
     assert (len(plain.encoder), len(plain.decoder)) == (1, 1)  # the paper's has no such way
 
 
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_filters_equations_are_solved_as_by_a_library(k):
+    torch.manual_seed(0)
+    root, right = torch.randn(2, k, k, 4, 5, dtype=torch.float64), torch.randn(2, k, 2, 4, 5, dtype=torch.float64)
+    covariance = torch.einsum("bijhw,bkjhw->bikhw", root, root)
+    last = (covariance + pyramid.EVEN * torch.eye(k)[:, :, None, None]).permute(0, 3, 4, 1, 2)
+    expected = torch.linalg.solve(last, right.permute(0, 3, 4, 1, 2)).permute(0, 3, 4, 1, 2)
+    torch.testing.assert_close(solved(covariance, right), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_colours_follow_the_photos_edges_and_are_smoothed_within(channels):
+    """A bright sky that became a dark one, over a wall that became a light one, with noise on both: the noise goes, the
+    edge stays as sharp as the photo's, although the other way round."""
+    torch.manual_seed(0)
+    photo = torch.full((1, channels, 64, 64), -0.8)
+    photo[:, :, :30] = 0.8
+    clean = -0.7 * photo[:, :1].expand(1, 3, 64, 64) + 0.1
+    noise = 0.3 * torch.randn(1, 3, 64, 64)
+    found = guided(clean + noise, photo)
+    assert (found - clean).abs().mean() < 0.2 * noise.abs().mean()
+    edge = (found[:, :, 30] - found[:, :, 29]).mean()
+    assert edge > 0.9 * (clean[:, :, 30] - clean[:, :, 29]).mean()
+    even = torch.full_like(clean, 0.3)
+    torch.testing.assert_close(guided(even, photo), even, atol=1e-5, rtol=0)
+
+
+def test_a_guided_pyramid_says_where_it_draws():
+    """Between what follows the photo's edges and what was drawn, by its last channel."""
+    network, small = generator(guided=True), torch.rand(1, 3, 16, 16) * 2 - 1
+    last = network.small.model[-1]
+    torch.nn.init.zeros_(last.weight[-1])
+    found = []
+    with torch.no_grad():
+        for bias in (-100, pyramid.RARELY, 100):
+            last.bias[-1] = bias
+            found.append(network.translated(small, None)[0])
+        colours = network.small(small)[:, :3].tanh()
+    expected = guided(colours, small)
+    for picture, share in zip(found, (0, 0.5, 1), strict=True):
+        torch.testing.assert_close(picture, torch.lerp(expected, colours, share))
+
+
+@pytest.mark.parametrize("follows", [False, True])
 @pytest.mark.parametrize("channels_in, channels_out", [(3, 3), (1, 3), (3, 1)])
 @pytest.mark.parametrize("levels", [1, 3])
-def test_shapes_and_range(levels, channels_in, channels_out):
-    network = generator(levels=levels, channels_in=channels_in, channels_out=channels_out)
+def test_shapes_and_range(levels, channels_in, channels_out, follows):
+    network = generator(levels=levels, channels_in=channels_in, channels_out=channels_out, guided=follows)
     side = network.spec.smallest
     with torch.no_grad():
         y = network(3 * torch.rand(2, channels_in, side, 2 * side))

@@ -20,7 +20,7 @@ STEPS = 12
 
 
 SPEC = Generator(width=4, blocks=1)
-PYRAMID = replace(SPEC, kind="pyramid", levels=1, sees=True, upsample="nearest")
+PYRAMID = replace(SPEC, kind="pyramid", levels=1, guided=True, sees=True, upsample="nearest")
 
 
 def some_steps(out: str, recipe: str) -> None:

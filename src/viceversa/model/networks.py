@@ -38,6 +38,8 @@ class Generator:
     """Blurred down- and upsampling, as in CUT's CycleGAN (Zhang 2019)."""
     levels: int = 0
     """How often a pyramid halves the image before it is translated."""
+    guided: bool = False
+    """Do a pyramid's colours follow the edges of the photo (`pyramid.guided`)?"""
     sees: bool = False
     """Is it told by a frozen network what it looks at? Then `forward` also takes what `Frozen.see` gives."""
 
@@ -47,8 +49,8 @@ class Generator:
         `recompute`: activations are computed again in the backward pass instead of being kept.
         """
         if self.kind == "pyramid":
-            channels = self.channels_out * (1 + self.levels)
-            small = replace(self, kind="resnet", levels=0, channels_out=channels)
+            channels = self.channels_out * (1 + self.levels) + self.guided
+            small = replace(self, kind="resnet", levels=0, guided=False, channels_out=channels)
             return PyramidGenerator(self, ResnetGenerator(small, recompute, inside=True))
         return ResnetGenerator(self, recompute) if self.kind == "resnet" else UnetGenerator(self, recompute)
 
@@ -319,9 +321,13 @@ def describe(network: Any) -> str:
     """A line for people: kind, width, blocks, parameters."""
     g: Generator = network.spec
     blocks = f"{g.blocks} block{'s' * (g.blocks != 1)}"
-    what = {
-        "resnet": f"ResNet, {blocks}",
-        "unet": f"U-Net {2**g.halvings}",
-        "pyramid": f"pyramid of {g.levels} level{'s' * (g.levels != 1)}, {blocks}",
-    }[g.kind] + (", sees" if g.sees else "")
+    what = (
+        {
+            "resnet": f"ResNet, {blocks}",
+            "unet": f"U-Net {2**g.halvings}",
+            "pyramid": f"pyramid of {g.levels} level{'s' * (g.levels != 1)}, {blocks}",
+        }[g.kind]
+        + (", guided by edges" if g.guided else "")
+        + (", sees" if g.sees else "")
+    )
     return f"{what}, width {g.width}, {count(network) / 1e6:.1f} M parameters"

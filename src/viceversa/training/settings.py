@@ -62,7 +62,8 @@ def generators(s: Train) -> tuple[Generator, Generator]:
     a, b = s.channels
     ab = Generator(
         kind=s.generator, channels_in=a, channels_out=b, width=s.width, blocks=s.blocks, halvings=halvings,
-        upsample=s.upsample, levels=s.levels if s.generator == "pyramid" else 0, sees=s.sees,
+        upsample=s.upsample, levels=s.levels if s.generator == "pyramid" else 0,
+        guided=s.guided and s.generator == "pyramid", sees=s.sees,
     )  # fmt: skip
     return ab, replace(ab, channels_in=b, channels_out=a)
 
