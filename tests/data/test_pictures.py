@@ -557,15 +557,9 @@ def test_what_pillow_reads_is_read(format, ending):
     assert ending in images.SUFFIXES
     picture = images.read(file_of(Image.fromarray(smooth(20, 30)), format))
     assert np.abs(picture.pixels.astype(int) - smooth(20, 30)).max() < 16 and picture.notes == ()
-    written = images.result_ending(ending)
     again = images.read(images.encode(picture))
-    assert again.format == picture.format in images.WRITTEN and written in images.SUFFIXES
-    assert (written == ending) == (format in images.WRITTEN)
-
-
-def test_endings_of_results():
-    endings = {".PNG": ".PNG", ".heic": ".jpg", ".psd": ".png", ".dib": ".bmp", ".jfif": ".jfif", ".dcm": ".png"}
-    assert {ending: images.result_ending(ending) for ending in endings} == endings
+    assert again.format == picture.format in images.WRITTEN
+    assert (picture.format == format) == (format in images.WRITTEN)
 
 
 def test_16_bit_of_more_formats():

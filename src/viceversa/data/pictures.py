@@ -151,12 +151,6 @@ def header(path: Path) -> Header:
             return Header(height, width, np.uint16 if gray else np.uint8)
 
 
-def result_ending(ending: str) -> str:
-    """The ending of what is written for a picture with this one: its own, where its format can be written."""
-    format = next((name for name, endings in ENDINGS.items() if ending.lower() in endings.split()), "PNG")
-    return ending if format in WRITTEN else "." + STAND_INS.get(format, "PNG").lower().replace("jpeg", "jpg")
-
-
 def write(path: Path, picture: Picture | Sequence[Picture], quality: int = 90) -> tuple[str, ...]:
     """Write `picture` in its format, complete or not at all; tells what the format could not hold. See `encode`."""
     try:
