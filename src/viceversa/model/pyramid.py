@@ -6,10 +6,10 @@ small image; beside its colours it gives a gain for each band, in (0, 2), by whi
 multiplied before it is put back. So every pixel stays where it was, and a large image costs what a small one does.
 
 A small image drawn from features of a quarter of its size has beads along roofs, and a glow around what is bright. So,
-where spec.guided, its colours are made to follow the photo's: in each neighbourhood they become the affine function of
-the small photo's colours that comes nearest to them (the guided filter: He et al., ECCV 2010, equations 19 to 21).
+where spec.guided, its colours follow the photo's edges: where a neighbourhood varies, they become the affine function
+of the small photo's colours that comes nearest to them (the guided filter: He et al., ECCV 2010, equations 19 to 21).
 Light changes over whole walls and skies, and an edge lies where the photo has one, light to dark or dark to light.
-Where something has to be drawn, a lamp or a brush stroke, a last map in (0, 1) lets it through.
+Where nothing is, in a clear sky or a black night, they stay as they were drawn.
 
 Detail is what surfaces do to light (Retinex: Land and McCann 1971): where the small image got darker, its detail gets
 fainter in the same proportion, whatever the gain. In LPTN and MCT it does not: a bright edge by day is one by night.
@@ -24,9 +24,7 @@ from torch.nn import functional as F
 
 REACH, EVEN = 3, 0.01
 """Of the guided filter: a neighbourhood's pixels to each side, of half the small image; and the variance, in a range
-of 2, below which it is an even place, which keeps no detail but the bands'."""
-RARELY = 2.0
-"""Taken from what says how much is drawn, so that training begins with an eighth of it."""
+of 2, below which a neighbourhood counts as even."""
 STRIP = 256
 """Rows of a large image that are put together at once."""
 BLACK = 0.1
@@ -37,9 +35,8 @@ class PyramidGenerator(nn.Module):
     """(B, C_in, H, W) in [-1, 1] -> (B, C_out, H, W) in [-1, 1]; H and W divisible by 4 * 2 ** levels.
 
     `spec`: the `networks.Generator` that says what this is. `small`: the residual generator of the small image,
-    whose output, unbounded, has C_out channels of colours, as many of gains for each level, and one that says how
-    much is drawn where spec.guided. `seen`: (B, SEEN, h, w), what a frozen network sees in the whole picture
-    (`Frozen.see`), where spec.sees.
+    whose output, unbounded, has C_out * (1 + levels) channels. `seen`: (B, SEEN, h, w), what a frozen network
+    sees in the whole picture (`Frozen.see`), where spec.sees.
     """
 
     def __init__(self, spec: Any, small: Any):
@@ -61,30 +58,34 @@ class PyramidGenerator(nn.Module):
     def translated(self, image: Tensor, seen: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """The small image -> its colours, in [-1, 1], and the gain of each band, finest first, in (0, 2)."""
         out = self.small(image.to(self.small.dtype), seen)
-        out, many = out.to(torch.promote_types(out.dtype, torch.float32)), self.spec.channels_out
-        colours, *gains = out[:, : many * (1 + self.spec.levels)].tanh().split(many, 1)
-        if self.spec.guided:
-            light = guided(colours, image)
-            colours = light + (out[:, -1:] - RARELY).sigmoid() * (colours - light)
-        return colours, [1 + gain for gain in gains]
+        first, *gains = out.to(torch.promote_types(out.dtype, torch.float32)).split(self.spec.channels_out, 1)
+        colours = guided(first.tanh(), image) if self.spec.guided else first.tanh()
+        return colours, [1 + gain.tanh() for gain in gains]
 
 
 def guided(colours: Tensor, by: Tensor) -> Tensor:
-    """`colours` (B, n, h, w), smoothed within the edges of `by` (B, 1 or 3, h, w; of others, their mean is taken).
+    """`colours` (B, n, h, w), made to follow the edges of `by` (B, 1 or 3, h, w; of others, their mean is taken).
 
-    The coefficients are found at half the size (He and Sun 2015, "Fast guided filter").
+    The more a neighbourhood of `by` varies, the more an affine function of it replaces the colours. The coefficients
+    are found at half the size (He and Sun 2015, "Fast guided filter").
     """
     if by.shape[1] not in (1, 3):
         by = by.mean(1, keepdim=True)
     few, guide = F.avg_pool2d(colours, 2), F.avg_pool2d(by, 2)
     mean, of_guide = around(few), around(guide)
-    moments = around(guide[:, :, None].mul(guide[:, None]).flatten(1, 2)).unflatten(1, (by.shape[1], -1))
-    covariance = moments - of_guide[:, :, None] * of_guide[:, None]
-    with_colours = around(guide[:, :, None].mul(few[:, None]).flatten(1, 2)).unflatten(1, (by.shape[1], -1))
-    slopes = solved(covariance, with_colours - of_guide[:, :, None] * mean[:, None])
+    covariance = products(guide, guide) - of_guide[:, :, None] * of_guide[:, None]
+    slopes = solved(covariance, products(guide, few) - of_guide[:, :, None] * mean[:, None])
     rest = mean - (slopes * of_guide[:, :, None]).sum(1)
-    slopes, rest = double(around(slopes.flatten(1, 2))).unflatten(1, (by.shape[1], -1)), double(around(rest))
-    return (slopes * by[:, :, None]).sum(1) + rest
+    variance = covariance.diagonal(dim1=1, dim2=2).mean(-1)[:, None]
+    slopes, rest, variance = (double(around(x)) for x in (slopes.flatten(1, 2), rest, variance))
+    light = (slopes.unflatten(1, (by.shape[1], -1)) * by[:, :, None]).sum(1) + rest
+    return torch.lerp(light, colours, EVEN / (EVEN + variance))
+
+
+def products(x: Tensor, y: Tensor) -> Tensor:
+    """(B, k, h, w), (B, n, h, w) -> (B, k, n, h, w), the mean over each neighbourhood of each product."""
+    mean: Tensor = around((x[:, :, None] * y[:, None]).flatten(1, 2)).unflatten(1, (x.shape[1], y.shape[1]))
+    return mean
 
 
 def around(x: Tensor) -> Tensor:
@@ -97,9 +98,7 @@ def solved(covariance: Tensor, right: Tensor) -> Tensor:
     which every kind of exported file can hold."""
     if covariance.shape[1] == 1:
         return right / (covariance + EVEN)
-    (a, b, c), (_, d, e), (_, _, f) = (
-        [row.squeeze(1) for row in rows.squeeze(1).split(1, 1)] for rows in covariance.split(1, 1)
-    )
+    (a, b, c), (_, d, e), (_, _, f) = (row.unbind(1) for row in covariance.unbind(1))
     a, d, f = a + EVEN, d + EVEN, f + EVEN
     adjugate = [
         [d * f - e * e, c * e - b * f, b * e - c * d],
