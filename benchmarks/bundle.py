@@ -1,7 +1,7 @@
 """Make of a finished run a model that ships: weights in bf16 and a card, whose figures this measures.
 
     python benchmarks/bundle.py RUN NAME ROOT --data "..." --fails "..." [--licence "..."] [--features lite0 squeezenet]
-        [--lpips FOLDER] [--epoch N] [--recipe NAME]
+        [--lpips FOLDER] [--epoch N] [--recipe NAME] [--begun "..."]
 
 Writes src/viceversa/assets/models/NAME.safetensors and NAME.json. ROOT has the testA and testB that scores are measured
 on. The card holds what was trained on, the recipe and the command, seed, time and machine, the scores by each ruler
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--lpips", type=Path)
     parser.add_argument("--epoch", type=int)
     parser.add_argument("--recipe", help="the recipe whose settings the run's flags were; default: the run's own")
+    parser.add_argument("--begun", help="how the run was trained before its settings were changed midway")
     o = parser.parse_args()
 
     run, model = read_run(o.run), load_model(resolve(o.run, o.epoch))
@@ -54,6 +55,7 @@ def main() -> None:
         "data": o.data,
         "recipe": o.recipe or run.settings.get("recipe", "paper"),
         "command": command(run.settings, o.recipe or run.settings.get("recipe", "paper")),
+        **({"begun": o.begun} if o.begun else {}),
         "seed": run.config["seed"],
         "minutes": round(model.info["training"]["seconds"] / 60),
         "steps": model.info["training"]["step"],

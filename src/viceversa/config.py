@@ -437,8 +437,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fast": NEW_TEXTURE | {"size": 143, "crop": 128},
     "demo": {
         "minutes": 4.0, "epochs": 1, "decay_epochs": 1, "resize": "short", "size": 128, "crop": 96, "seed": 1,
-        "generator": "pyramid", "levels": 1, "upsample": "nearest", "width": 24, "blocks": 4, "discriminator_layers": 2,
-        "projected": 0.5, "identity": 2.0, "cycle": 3.0, "learning_rate": 5e-4, "ema": 0.995,
+        "generator": "pyramid", "levels": 1, "guided": True, "upsample": "nearest", "width": 24, "blocks": 4,
+        "discriminator_layers": 2, "projected": 0.5, "identity": 2.0, "cycle": 3.0, "learning_rate": 5e-4, "ema": 0.995,
         "precision": "fp32",  # so small a network loses more time to casts than bf16 saves
     },
     # What the articles name. Their pages in docs/recipes give the reasons, where a row is not one of the above.

@@ -57,3 +57,10 @@ def test_the_patchgan_judges_squares_of_the_crop(folders, tmp_path):
     assert shapes == {"history_a.images": (32, 32), "history_b.images": (32, 32)}
     with pytest.raises(viceversa.BadInput, match="--patch 4"):
         viceversa.train(*folders, out=tmp_path / "small", epochs=1, **SMALL | {"patch": 4})
+
+
+def test_an_older_pyramid_may_be_guided_midway(folders, tmp_path, capsys):
+    viceversa.train(*folders, out=tmp_path / "run", epochs=1, **SMALL, guided=False)
+    run = viceversa.train(*folders, out=tmp_path / "run", epochs=2, **SMALL, guided=True)
+    assert "from here on --guided is True, it was False" in capsys.readouterr().out
+    assert viceversa.load(run).model.spec("ab").guided

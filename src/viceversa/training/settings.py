@@ -26,8 +26,9 @@ FREE = frozenset(
      "engine", "address", "workers", *FOLDERS)
 )  # fmt: skip
 """What may change midway without a word: it does not change what is trained, or how."""
-TOLD = frozenset(("learning_rate", "batch", "precision", "cycle", "identity", "projected", "adversarial"))
-"""What may change midway, is told, and kept in config.json. All else (networks, domains, images) may not change."""
+TOLD = frozenset(("learning_rate", "batch", "precision", "cycle", "identity", "projected", "adversarial", "guided"))
+"""What may change midway, is told, and kept in config.json. All else (networks, domains, images) may not change.
+`guided` has no weights of its own."""
 
 
 def check(s: Train) -> None:
