@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-REACH, EVEN = 3, 0.01
+REACH, EVEN = 6, 0.01
 """Of the guided filter: a neighbourhood's pixels to each side, of half the small image; and the variance, in a range
 of 2, below which a neighbourhood counts as even."""
 STRIP = 256
