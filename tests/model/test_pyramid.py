@@ -122,7 +122,7 @@ def test_in_strips_it_is_the_same(monkeypatch):
         monkeypatch.setattr(pyramid, "STRIP", 1000)
         whole = network(x)
         monkeypatch.setattr(pyramid, "STRIP", 64)
-        assert torch.equal(network(x), whole)
+        torch.testing.assert_close(network(x), whole, rtol=0, atol=1e-6)  # the last bit, by several threads
 
 
 def test_detail_stays_where_it_is():

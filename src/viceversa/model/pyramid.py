@@ -90,7 +90,8 @@ def products(x: Tensor, y: Tensor) -> Tensor:
 
 def around(x: Tensor) -> Tensor:
     """The mean of each place's neighbourhood; at the border, of what there is."""
-    return F.avg_pool2d(x, 2 * REACH + 1, 1, REACH, count_include_pad=False)
+    x = F.avg_pool2d(x, (2 * REACH + 1, 1), 1, (REACH, 0), count_include_pad=False)
+    return F.avg_pool2d(x, (1, 2 * REACH + 1), 1, (0, REACH), count_include_pad=False)
 
 
 def solved(covariance: Tensor, right: Tensor) -> Tensor:
