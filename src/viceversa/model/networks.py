@@ -321,13 +321,10 @@ def describe(network: Any) -> str:
     """A line for people: kind, width, blocks, parameters."""
     g: Generator = network.spec
     blocks = f"{g.blocks} block{'s' * (g.blocks != 1)}"
-    what = (
-        {
-            "resnet": f"ResNet, {blocks}",
-            "unet": f"U-Net {2**g.halvings}",
-            "pyramid": f"pyramid of {g.levels} level{'s' * (g.levels != 1)}, {blocks}",
-        }[g.kind]
-        + (", guided by edges" if g.guided else "")
-        + (", sees" if g.sees else "")
-    )
+    what = {
+        "resnet": f"ResNet, {blocks}",
+        "unet": f"U-Net {2**g.halvings}",
+        "pyramid": f"pyramid of {g.levels} level{'s' * (g.levels != 1)}, {blocks}",
+    }[g.kind]
+    what += ", guided by edges" * g.guided + ", sees" * g.sees
     return f"{what}, width {g.width}, {count(network) / 1e6:.1f} M parameters"
