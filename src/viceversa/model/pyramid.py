@@ -7,7 +7,7 @@ multiplied before it is put back. So every pixel stays where it was, and a large
 
 A small image drawn from features of a quarter of its size has beads along roofs, and a glow around what is bright. So,
 where spec.guided, its colours follow the photo's edges: where a neighbourhood varies, they become the affine function
-of the small photo's colours that comes nearest to them (the guided filter, with a guide in colour: He et al., ECCV 2010).
+of the small photo's colours that comes nearest to them (the guided filter, guided in colour: He et al., ECCV 2010).
 Light changes over whole walls and skies, and an edge lies where the photo has one, light to dark or dark to light.
 Where nothing is, in a clear sky or a black night, they stay as they were drawn.
 
