@@ -35,8 +35,8 @@ def browser():
 
 
 @contextmanager
-def visited(browser, url, width=1280, height=900, scheme="light", expected=()):
-    """The page, ready. At the end: nothing on the console, no request but to its own server, nothing wider than the
+def visited(browser, url, width=1280, height=900, scheme="light", expected=(), before=None):
+    """The page, ready; `before` is JavaScript that runs ahead of its own. At the end: nothing on the console, no request but to its own server, nothing wider than the
     window. `expected`: statuses of refusals, which Chromium writes to the console itself."""
     with browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme) as context:
         page = context.new_page()
@@ -45,6 +45,8 @@ def visited(browser, url, width=1280, height=900, scheme="light", expected=()):
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
+        if before:
+            page.add_init_script(before)
         page.goto(url)
         page.wait_for_selector("html[data-ready]")
         yield page
@@ -174,6 +176,25 @@ def test_a_film_with_progress_and_cancel(browser, server, tmp_path):
         page.click("#cancel")
         page.wait_for_selector("#work", state="hidden")
         assert page.is_visible("#drop") and not page.is_visible("#error")
+
+
+# A film's own address is set only once the translated film is there.
+LATE = """
+const { set, ...kept } = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "src");
+let first = null;
+Object.defineProperty(HTMLMediaElement.prototype, "src", { ...kept, set(address) {
+  if (address.startsWith("blob:")) return first.addEventListener("loadeddata", () => set.call(this, address));
+  first = this;
+  set.call(this, address);
+} });
+"""
+
+
+def test_the_translated_film_may_be_there_before_the_film_itself(browser, server, tmp_path):
+    with visited(browser, server.url + "/", before=LATE) as page:
+        give(page, ("walk.mp4", "video/mp4", film(tmp_path / "walk.mp4", 12)))
+        shown(page)
+        assert page.locator("#compare video").count() == 2
 
 
 def test_errors_are_sentences(browser, server):

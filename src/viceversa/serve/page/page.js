@@ -198,6 +198,13 @@ async function made(mine, options, signal, tell) {
   return result;
 }
 
+/** Can this browser show it? Known once its size is. Asked in the moment that its address is set: an event that is
+ * over is not told again. */
+function shows(one) {
+  const known = one.decode ? one.decode() : new Promise((yes, no) => { one.onloadedmetadata = yes; one.onerror = no; });
+  return known.then(() => true, () => false);
+}
+
 async function place(mine, view) {
   const result = mine[view];
   const there = view === "there";
@@ -206,16 +213,13 @@ async function place(mine, view) {
   const kind = playing ? "video" : "img";
   const after = element(kind, { className: "after" });
   const before = element(kind, { className: "before" });
-  if (playing) for (const film of [after, before]) Object.assign(film, { muted: true, loop: true, playsInline: true });
+  if (playing) for (const film of [after, before]) Object.assign(film, { muted: true, loop: true, playsInline: true, preload: "auto" });
   else Object.assign(after, { alt: `The picture, translated to ${there ? way.to : `${way.to} and back`}` }),
     Object.assign(before, { alt: `The picture as it was, ${from}` });
   after.src = (result.shown || result).address;
   before.src = mine.before.address;
-  const ready = (one) => playing
-    ? new Promise((yes, no) => { one.onloadeddata = yes; one.onerror = no; }) : one.decode();
-  let alone = false;
-  try { await ready(before); } catch { alone = true; }
-  try { await ready(after); } catch { if (!playing) fail(new Error("this browser cannot show the result: download it")); }
+  const [can, alone] = await Promise.all([shows(after), shows(before).then((can) => !can)]);
+  if (!can && !playing) fail(new Error("this browser cannot show the result: download it"));
   if (mine !== picture) return;
   const compare = at("compare");
   compare.querySelectorAll("img, video").forEach((old) => old.remove());
