@@ -375,7 +375,8 @@ def crf(worst: float, slope: float, **others: str) -> Callable[[int], dict[str, 
 
 
 CODECS = {
-    "h264": Codec("libx264", "yuv420p", crf(50, 0.4), multiple=(2, 2)),
+    # veryfast takes 0.07 instead of 0.19 s of a core for 1920x1080, for 41 instead of 42 dB in as many bytes.
+    "h264": Codec("libx264", "yuv420p", crf(50, 0.4, preset="veryfast"), multiple=(2, 2)),
     "hevc": Codec("libx265", "yuv420p", crf(50, 0.4, **{"x265-params": "log-level=none"}), multiple=(2, 2)),
     "av1": Codec("libsvtav1", "yuv420p", crf(63, 0.45, preset="8")),
     "vp9": Codec("libvpx-vp9", "yuv420p", crf(63, 0.45, **{"b": "0", "row-mt": "1", "cpu-used": "4"})),

@@ -50,7 +50,7 @@ def add(average: Average, frame: Tensor, still: Tensor) -> Average:
     """The average with one frame more. `still` (1, 1, H, W): 1 keeps the past of a pixel, 0 forgets it."""
     past = average.count.clamp(max=LENGTH - 1) * still
     weight = 1 / (past + 1)
-    return Average(frame * weight + average.mean * (1 - weight), past + 1)
+    return Average(average.mean.lerp(frame, weight), past + 1)
 
 
 def noise(difference: Tensor) -> Tensor:
@@ -59,8 +59,10 @@ def noise(difference: Tensor) -> Tensor:
     That of white noise that would explain the finest detail (Immerkaer 1996, "Fast noise variance estimation"),
     in the tile in the middle of all.
     """
-    detail = F.pad(difference, (1, 1, 1, 1), "replicate").diff(2, dim=2).diff(2, dim=3)
-    return tiles(detail.square().mean(1, keepdim=True) / 36).median().clamp(max=LOUDEST**2)
+    x = F.pad(difference, (1, 1, 1, 1), "replicate")
+    x = (x[:, :, :-2] + x[:, :, 2:]).sub_(x[:, :, 1:-1], alpha=2)
+    x = (x[..., :-2] + x[..., 2:]).sub_(x[..., 1:-1], alpha=2)
+    return (tiles(x.square_()).mean(1) / 36).median().clamp(max=LOUDEST**2)
 
 
 def change(difference: Tensor, variance: Tensor) -> Tensor:
@@ -72,7 +74,7 @@ def change(difference: Tensor, variance: Tensor) -> Tensor:
     height, width = difference.shape[2:]
     most = torch.zeros_like(difference[:, :1])
     for side, floor in zip(SCALES, FLOORS, strict=True):
-        local = F.avg_pool2d(tiles(difference, side), 3, stride=1, padding=1, count_include_pad=False)
+        local = around(tiles(difference, side))
         expected = variance / (3 * side) ** 2 + floor**2
         found = local.square().mean(1, keepdim=True) / expected
         most = torch.maximum(most, enlarge(found, side, height, width))
@@ -87,11 +89,12 @@ def shift(difference: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """
     height, width = mean.shape[2:]
     padded = F.pad(mean, (1, 1, 1, 1), "replicate")
-    right = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
-    down = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2
-    pairs = [right * right, right * down, down * down, right * difference, down * difference]
-    xx, xy, yy, xd, yd = (tiles(pair.sum(1, keepdim=True)) for pair in pairs)
-    xx, yy = xx + FLOORS[-1] ** 2, yy + FLOORS[-1] ** 2  # a flat tile explains nothing
+    right = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]  # over two pixels: twice the gradient
+    down = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
+    pairs = ((right, right), (right, down), (down, down), (right, difference), (down, difference))
+    product = torch.empty_like(difference)
+    xx, xy, yy, xd, yd = (tiles(torch.mul(x, y, out=product)).sum(1, keepdim=True) for x, y in pairs)
+    xx, yy = xx + (2 * FLOORS[-1]) ** 2, yy + (2 * FLOORS[-1]) ** 2  # a flat tile explains nothing
     explained = (xd**2 * yy - 2 * xd * yd * xy + yd**2 * xx) / (xx * yy - xy**2)
     expected = 2 * (variance + (3 * FLOORS[0]) ** 2) / TILE**2
     return enlarge(explained / expected, TILE, height, width).clamp(min=0).sqrt()
@@ -115,6 +118,18 @@ def shrink(still: Tensor, margin: int = MARGIN) -> Tensor:
 def tiles(image: Tensor, side: int = TILE) -> Tensor:
     """Means of squares of `side` pixels. (B, C, H, W) -> (B, C, H / side, W / side), rounded up."""
     return image if side == 1 else F.avg_pool2d(image, side, ceil_mode=True, count_include_pad=False)
+
+
+def around(image: Tensor) -> Tensor:
+    """Means of each pixel and its neighbours, 8 or as many as there are. (B, C, H, W) -> (B, C, H, W)."""
+    return sums(image) / sums(torch.ones_like(image[:1, :1]))
+
+
+def sums(image: Tensor) -> Tensor:
+    """Of 3x3 pixels, 0 outside. By slices, which take a seventh of the time of a pool of stride 1 on the CPU."""
+    x = F.pad(image, (1, 1, 1, 1))
+    x = (x[..., :-2] + x[..., 1:-1]).add_(x[..., 2:])
+    return (x[:, :, :-2] + x[:, :, 1:-1]).add_(x[:, :, 2:])
 
 
 def enlarge(squares: Tensor, side: int, height: int, width: int) -> Tensor:
