@@ -36,8 +36,9 @@ def browser():
 
 @contextmanager
 def visited(browser, url, width=1280, height=900, scheme="light", expected=(), before=None):
-    """The page, ready; `before` is JavaScript that runs ahead of its own. At the end: nothing on the console, no request but to its own server, nothing wider than the
-    window. `expected`: statuses of refusals, which Chromium writes to the console itself."""
+    """The page, ready; `before`: JavaScript that runs ahead of its own. At the end: nothing on the console, no request
+    but to its own server, nothing wider than the window. `expected`: statuses of refusals, which Chromium writes to
+    the console itself."""
     with browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme) as context:
         page = context.new_page()
         page.set_default_timeout(90_000)
