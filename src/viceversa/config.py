@@ -58,7 +58,7 @@ class Networks:
     levels: Annotated[int, Within(least=1, most=4)] = 2
     """How often the pyramid halves its input."""
     guided: bool = False
-    """Let the pyramid's colours follow the edges of the photo (a guided filter): light, not new strokes."""
+    """Let the pyramid's colours follow the edges of the photo (a guided filter), and light come on between them."""
     sees: bool = False
     """Show the generator what a frozen classification network sees in the picture (resnet, pyramid)."""
     upsample: Literal["transposed", "nearest"] = "transposed"

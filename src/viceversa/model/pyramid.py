@@ -9,7 +9,8 @@ A small image drawn from features of a quarter of its size has beads along roofs
 where spec.guided, its colours follow the photo's edges: where a neighbourhood varies, they become the affine function
 of the small photo's colours that comes nearest to them (the guided filter, guided in colour: He et al., ECCV 2010).
 Light changes over whole walls and skies, and an edge lies where the photo has one, light to dark or dark to light.
-Where nothing is, in a clear sky or a black night, they stay as they were drawn.
+Where nothing is, in a clear sky or a black night, they stay as they were drawn. Where much is on every side, in the
+middle of a facade or a street, they get as light as was drawn: there windows and lamps may come on (`lit`).
 
 Detail is what surfaces do to light (Retinex: Land and McCann 1971): where the small image got darker, its detail gets
 fainter in the same proportion, whatever the gain. In LPTN and MCT it does not: a bright edge by day is one by night.
@@ -25,6 +26,11 @@ from torch.nn import functional as F
 REACH, EVEN = 6, 0.01
 """Of the guided filter: a neighbourhood's pixels to each side, of half the small image; and the variance, in a range
 of 2, below which a neighbourhood counts as even."""
+BUSY, MIDST = 0.005, 2
+"""The variance of 3x3 pixels of half the small image, over the square of their light, from which on they count as busy;
+and how far around, in such pixels, all have to be so."""
+HUE = 3.0
+"""How many times lighter a colour gets before it gets whiter."""
 STRIP = 256
 """Rows of a large image that are put together at once."""
 BLACK = 0.1
@@ -59,8 +65,10 @@ class PyramidGenerator(nn.Module):
         """The small image -> its colours, in [-1, 1], and the gain of each band, finest first, in (0, 2)."""
         out = self.small(image.to(self.small.dtype), seen)
         first, *gains = out.to(torch.promote_types(out.dtype, torch.float32)).split(self.spec.channels_out, 1)
-        colours = guided(first.tanh(), image) if self.spec.guided else first.tanh()
-        return colours, [1 + gain.tanh() for gain in gains]
+        if not self.spec.guided:
+            return first.tanh(), [1 + gain.tanh() for gain in gains]
+        # One gain for all colours: of three, fine branches and window bars get fringes.
+        return guided(first.tanh(), image), [1 + gain.mean(1, keepdim=True).tanh() for gain in gains]
 
 
 def guided(colours: Tensor, by: Tensor) -> Tensor:
@@ -78,8 +86,27 @@ def guided(colours: Tensor, by: Tensor) -> Tensor:
     rest = mean - (slopes * of_guide[:, :, None]).sum(1)
     variance = covariance.diagonal(dim1=1, dim2=2).mean(-1)[:, None]
     slopes, rest, variance = (double(around(x)) for x in (slopes.flatten(1, 2), rest, variance))
-    light = (slopes.unflatten(1, (by.shape[1], -1)) * by[:, :, None]).sum(1) + rest
-    return torch.lerp(light, colours, EVEN / (EVEN + variance))
+    led = (slopes.unflatten(1, (by.shape[1], -1)) * by[:, :, None]).sum(1) + rest
+    return torch.lerp(lit(led, colours, double(busy(guide))), colours, EVEN / (EVEN + variance))
+
+
+def busy(guide: Tensor) -> Tensor:
+    """(B, n, h, w) -> (B, 1, h, w) in [0, 1): how much is to be seen on every side. It is next to nothing along an edge
+    between two even places, such as a roof and the sky, however strong that edge is."""
+    light = guide.mean(1, keepdim=True) + 1 + BLACK
+    mean = F.avg_pool2d(light, 3, 1, 1, count_include_pad=False)
+    variance = (F.avg_pool2d(light * light, 3, 1, 1, count_include_pad=False) / (mean * mean) - 1).clamp(min=0)
+    least = -F.max_pool2d(-variance, 2 * MIDST + 1, 1, MIDST)
+    return F.avg_pool2d(least / (least + BUSY), 2 * MIDST + 1, 1, MIDST, count_include_pad=False)
+
+
+def lit(colours: Tensor, drawn: Tensor, share: Tensor) -> Tensor:
+    """`colours` (B, n, h, w), made as light as `drawn` by a share (B, 1, h, w): in their own hue, and where that does
+    not suffice by white, as lamps are in photographs."""
+    own = (colours.mean(1, keepdim=True) + 1 + BLACK).clamp(min=BLACK)
+    wanted = torch.lerp(own, drawn.mean(1, keepdim=True) + 1 + BLACK, share)
+    times = (wanted / own).clamp(max=HUE)
+    return (colours + 1 + BLACK) * times + (wanted - own * times) - 1 - BLACK
 
 
 def products(x: Tensor, y: Tensor) -> Tensor:
