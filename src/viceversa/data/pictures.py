@@ -257,15 +257,15 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     """(H, W, C) or (N, H, W, C), uint8 or uint16 -> (N, C, H, W) float32 in [-1, 1], channels last."""
     half = np.iinfo(pixels.dtype).max / 2
     batch = pixels if pixels.ndim == 4 else pixels[None]
-    return torch.from_numpy(batch.astype(np.float32)).sub_(half).mul_(1 / half).permute(0, 3, 1, 2)  # as `scale` does
+    return scale(torch.from_numpy(batch.astype(np.float32)), half).permute(0, 3, 1, 2)
 
 
 def scale(values: Tensor, half: float) -> Tensor:
-    """0 to 2 * `half` -> [-1, 1] exactly at both ends, and the same bits on every device.
+    """0 to 2 * `half` -> [-1, 1] exactly at both ends, and the same bits on every device; in place.
 
     Written as a subtraction and a product, since a GPU replaces division by a product itself.
     """
-    return (values - half) * (1 / half)
+    return values.sub_(half).mul_(1 / half)
 
 
 def to_pixels(images: Tensor, dtype: type[np.uint8] | type[np.uint16] | np.dtype = np.uint8) -> np.ndarray:

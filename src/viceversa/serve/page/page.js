@@ -218,8 +218,9 @@ async function place(mine, view) {
     Object.assign(before, { alt: `The picture as it was, ${from}` });
   after.src = (result.shown || result).address;
   before.src = mine.before.address;
-  const [can, alone] = await Promise.all([shows(after), shows(before).then((can) => !can)]);
-  if (!can && !playing) fail(new Error("this browser cannot show the result: download it"));
+  const [showsAfter, showsBefore] = await Promise.all([after, before].map(shows));
+  const alone = !showsBefore;
+  if (!showsAfter && !playing) fail(new Error("this browser cannot show the result: download it"));
   if (mine !== picture) return;
   const compare = at("compare");
   compare.querySelectorAll("img, video").forEach((old) => old.remove());
