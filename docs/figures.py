@@ -1,5 +1,6 @@
 """The pictures of the README, computed from models: python docs/figures.py cities day2night
-python docs/figures.py paintings monet2photo
+python docs/figures.py photos monet2photo --to monet
+python docs/figures.py photos summer2winter --to winter
 python docs/figures.py earth runs/demo/earth
 python docs/figures.py drive day2night"""
 
@@ -21,17 +22,19 @@ LABEL, PANEL = 34, 560
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("cities", "paintings", "earth", "drive"))
+    parser.add_argument("what", choices=("cities", "photos", "earth", "drive"))
     parser.add_argument("model")
+    parser.add_argument("--to", help="photos: the domain to translate to")
     o = parser.parse_args()
     model = viceversa.load(o.model)
     if o.what == "drive":
         drive(model)
-    elif o.what == "paintings":
+    elif o.what == "photos":
         photos = [photo(f"{name}.jpg") for name in PHOTOS]
-        painted = [model(given, to=model.domains[0]) for given in photos]
+        translated = [model(given, to=o.to) for given in photos]
         height = min(fitted(given).shape[0] for given in photos)
-        save(DOCS / f"{o.model}.webp", [[("", fitted(pixels)[:height]) for pixels in row] for row in (photos, painted)])
+        rows = [[("", fitted(pixels)[:height]) for pixels in row] for row in (photos, translated)]
+        save(DOCS / f"{o.model}.webp", rows)
     elif o.what == "earth":
         day, night = photo("earth-blue-marble.jpg")[ROWS, STRIP], photo("earth-night.jpg")[ROWS, STRIP]
         to_night, to_day = translate_strip(model, day, night)

@@ -15,15 +15,22 @@ def test_the_demo_shows_photos_then_learns_earth_and_reports(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.index("leuven-night.jpg") < done.stdout.index("run folder") < done.stdout.index("report:")
     for name in PHOTOS:
-        kinds = ("day", "night", "day-again", "painted")
-        day, night, _, painted = (
+        kinds = ("day", "night", "day-again", "winter", "painted")
+        day, night, _, winter, painted = (
             np.asarray(Image.open(tmp_path / "demo/photos" / f"{name}-{kind}.jpg")) for kind in kinds
         )
-        assert night.shape == painted.shape == day.shape and night.mean() < 0.7 * day.mean() < painted.mean() * 0.9
+        assert night.shape == winter.shape == painted.shape == day.shape
+        assert night.mean() < 0.7 * day.mean() < painted.mean() * 0.9
+        assert winter.mean() > day.mean() and saturation(winter) < 0.7 * saturation(day)
     page = (tmp_path / "demo/report.html").read_text(encoding="utf-8")
     assert "transfer of colours" in page and "leuven, night" in page
     again = subprocess.run([*command, "--out", tmp_path / "demo"], capture_output=True, text=True)
     assert again.returncode == 0 and "is finished" in again.stdout
+
+
+def saturation(pixels: np.ndarray) -> float:
+    """The mean distance of a pixel's colours from one another."""
+    return float(np.ptp(pixels.astype(int), axis=2).mean())
 
 
 def test_the_two_earths_lie_over_each_other():

@@ -443,8 +443,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     # What the articles name. Their pages in docs/recipes give the reasons, where a row is not one of the above.
     "drive": HIGH_RESOLUTION,
-    "season": SMALL_COPY,
-    "weather": SMALL_COPY,
+    "season": SMALL_COPY | {"guided": True},
+    "weather": SMALL_COPY | {"guided": True},
     "painting": SMALL_COPY,  # with the identity loss, without which colours of paintings invert (section 5.2)
     "dslr": SMALL_COPY,  # blur is a band that is turned down
     "apple2orange": NEW_TEXTURE | {"identity": 0.0},  # the colour is what is to change

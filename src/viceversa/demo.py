@@ -1,4 +1,4 @@
-"""The demo: city photos by day turned to night and back, and painted, by models that ship, then Earth learned live.
+"""The demo: city photos turned to night and back, to winter, and painted, by models that ship; then Earth learned live.
 
 Earth by day <-> Earth by night are two NASA images that lie exactly over each other, so the truth is known. A
 strip of the globe is never trained on; the demo translates it both ways and says how near the truth that came,
@@ -51,31 +51,35 @@ def command_demo(choices: Demo) -> int:
 
 
 def translate_photos(choices: Demo) -> Section:
-    """City photos by day to night and back, and painted, at their own size, by the models that ship."""
-    model, painter = (load(name, device=choices.device) for name in ("day2night", "monet2photo"))
+    """City photos to night and back, to winter, and painted, at their own size, by the models that ship."""
+    names = ("day2night", "summer2winter", "monet2photo")
+    light, season, painter = (load(name, device=choices.device) for name in names)
     folder = choices.out / "photos"
-    print("photos by day to night and back, and painted, by the bundled models day2night and monet2photo:")
-    figures = []
+    print(f"photos by day to night and back, to winter, and painted, by the bundled models {', '.join(names)}:")
+    figures: list[list[Figure]] = []
     for name in PHOTOS:
         day = photo(f"{name}.jpg")
         began = time.monotonic()
-        night = model(day, to="night")
+        night = light(day, to="night")
         seconds = time.monotonic() - began
         pictures = {
-            "day": day, "night": night, "day-again": model(night, to="day"), "painted": painter(day, to="monet"),
+            "day": day, "night": night, "day-again": light(night, to="day"), "winter": season(day, to="winter"),
+            "painted": painter(day, to="monet"),
         }  # fmt: skip
+        figures.append([])
         for kind, pixels in pictures.items():
             write_bytes(folder / f"{name}-{kind}.jpg", encoded(pixels, "JPEG"))
-            figures.append(Figure(image=encoded(pixels, "WEBP"), caption=f"{name}, {kind.replace('-', ' ')}"))
+            figures[-1].append(Figure(image=encoded(pixels, "WEBP"), caption=f"{name}, {kind.replace('-', ' ')}"))
         height, width = day.shape[:2]
         print(f"  {folder / name}-night.jpg ({width}x{height}, {seconds:.1f} s)", flush=True)
     text = (
         "Three photos that the models have never seen, of other cities than the webcams day2night learned from, at "
         "their own size. Every pixel stays where it was: the model translates a small copy and carries the photo's own "
-        "detail over. The last of each photo is by one that learned from Monet. viceversa translate day2night "
-        "YOUR-PHOTO.jpg --to night does the same for yours; viceversa models lists them."
+        "detail over. Winter is by summer2winter, which learned from landscapes, the last by monet2photo. viceversa "
+        "translate day2night YOUR-PHOTO.jpg --to night does the same for yours; viceversa models lists them."
     )
-    return Section(title="By models that come along: day to night and back, and painted", text=text, figures=figures)
+    title = "By models that come along: day to night and back, winter, and painted"
+    return Section(title=title, text=text, figures=figures)
 
 
 def learn_earth(choices: Demo) -> Section:
@@ -156,14 +160,29 @@ def compare(folder: Path, day: Pixels, night: Pixels) -> Section:
     ]  # fmt: skip
     figures = [Figure(image=encoded(pixels, "PNG"), caption=caption) for caption, pixels in pictures]
     return Section(
-        title="Earth: the unseen strip beside the truth", text=text, headers=headers, rows=rows, figures=figures
+        title="Earth: the unseen strip beside the truth", text=text, headers=headers, rows=rows, figures=[figures]
     )
 
 
 def translate_strip(model: Translator, day: Pixels, night: Pixels) -> tuple[Pixels, Pixels]:
-    """At twice the size that was trained on, of which the pyramid translates the half; brought back to their own."""
-    size = 2 * day.shape[1] // REDUCED
-    return model(day, to="night", size=size), model(night, to="day", size=size)
+    return in_squares(model, day, "night"), in_squares(model, night, "day")
+
+
+def in_squares(model: Translator, image: Pixels, to: str) -> Pixels:
+    """The strip, a piece after the other, each as high as what was trained on, and blended: instance norm takes away
+    the mean of what it sees, from the ice to the tropics another one than of as much as it has learned from.
+
+    Each at twice the size that was trained on, of which the pyramid translates the half; brought back to its own.
+    """
+    height = RECIPES["demo"]["crop"] * REDUCED
+    share = (np.hanning(height + 2)[1:-1] + 1e-3)[:, None, None]
+    total, shares = np.zeros(image.shape), np.zeros((len(image), 1, 1))
+    for top in np.linspace(0, len(image) - height, 10).astype(int):
+        rows = slice(top, top + height)
+        total[rows] += share * model(image[rows], to=to, size=2 * image.shape[1] // REDUCED)
+        shares[rows] += share
+    pixels: Pixels = (total / shares).round().astype(np.uint8)
+    return pixels
 
 
 def colours(globe: Pixels) -> tuple[Pixels, Pixels]:

@@ -199,7 +199,7 @@ def test_extra_sections(tmp_path):
             text="Night where it was day.",
             headers=["", "PSNR"],
             rows=[["translated", "22.4 dB"], ["doing nothing", "14.0 dB"]],
-            figures=[Figure(image=file.getvalue(), caption="the truth <here>")],
+            figures=[[Figure(image=file.getvalue(), caption="the truth <here>")]],
         ),
         Section(title="Nothing but words", text="So."),
     ]

@@ -47,13 +47,13 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page that its caller adds: a paragraph, a table, figures side by side."""
+    """A part of the page that its caller adds: a paragraph, a table, rows of figures side by side."""
 
     title: str
     text: str = ""
     headers: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
-    figures: Sequence[Figure] = ()
+    figures: Sequence[Sequence[Figure]] = ()
 
 
 Extra = Sequence[Section]
@@ -81,11 +81,12 @@ def write_report(runs: Sequence[Path], out: Path | None = None, extra: Extra | N
 def page(runs: Sequence[Run], extra: Extra = ()) -> str:
     """The HTML of one or several runs."""
     sections = [
-        {**vars(section), "figures": [(data_uri(figure.image), figure.caption) for figure in section.figures]}
+        vars(section)
+        | {"figures": [[(data_uri(figure.image), figure.caption) for figure in row] for row in section.figures]}
         for section in extra
     ]
     directions = gallery(runs, [chosen_pictures(run) for run in runs])
-    taken = sum(len(uri) for section in sections for uri, _ in section["figures"])
+    taken = sum(len(uri) for section in sections for row in section["figures"] for uri, _ in row)
     taken += sum(len(uri) for direction in directions for row in direction["rows"] for uri in row["uris"])
     room = max(0, IMAGE_BYTES - taken) // len(runs)
     return render(
