@@ -74,16 +74,16 @@ def fitted(pixels: np.ndarray) -> np.ndarray:
 
 
 def save(path: Path, rows: list[list[tuple[str, np.ndarray]]]) -> None:
-    """Rows of panels, the names of the first row above it."""
-    gap = 6
+    """Rows of panels, the names of the first row above it, where it has any."""
+    gap, label = 6, LABEL if any(name for name, _ in rows[0]) else 0
     width = sum(pixels.shape[1] + gap for _, pixels in rows[0]) - gap
-    sheet = Image.new("RGB", (width, LABEL + sum(row[0][1].shape[0] + gap for row in rows) - gap), "white")
-    draw, top = ImageDraw.Draw(sheet), LABEL
+    sheet = Image.new("RGB", (width, label + sum(row[0][1].shape[0] + gap for row in rows) - gap), "white")
+    draw, top = ImageDraw.Draw(sheet), label
     for n, row in enumerate(rows):
         left = 0
         for name, pixels in row:
             if n == 0:
-                draw.text((left + 4, LABEL // 2), name, "#333", ImageFont.load_default(18), anchor="lm")
+                draw.text((left + 4, label // 2), name, "#333", ImageFont.load_default(18), anchor="lm")
             sheet.paste(Image.fromarray(pixels), (left, top))
             left += pixels.shape[1] + gap
         top += row[0][1].shape[0] + gap

@@ -29,8 +29,8 @@ def test_the_demo_shows_photos_then_learns_earth_and_reports(tmp_path):
 
 
 def saturation(pixels: np.ndarray) -> float:
-    """The mean distance of a pixel's colours from one another."""
-    return float(np.ptp(pixels.astype(int), axis=2).mean())
+    """How far a pixel's colours are from one another, of its light."""
+    return float(np.ptp(pixels.astype(int), axis=2).mean() / pixels.mean())
 
 
 def test_the_two_earths_lie_over_each_other():

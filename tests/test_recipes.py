@@ -17,7 +17,7 @@ import viceversa
 from viceversa import config
 from viceversa.cli import main
 from viceversa.data.pictures import read
-from viceversa.model.file import load_model
+from viceversa.model.file import bundled, load_model
 
 PAGES = Path(__file__).parent.parent / "docs" / "recipes"
 NAMES = sorted(path.stem for path in PAGES.glob("*.md") if path.stem != "index")
@@ -105,7 +105,7 @@ def make(words, recipe):
         places.append(Path(word))
     evaluated = words[0] == "evaluate"
     for n, place in enumerate(places):
-        if place.exists() or str(place).startswith("runs/"):
+        if place.exists() or str(place).startswith("runs/") or str(place) in bundled():
             continue
         if words[0] == "train" and len(places) == 1:
             for domain, letter in enumerate("AB"):
