@@ -3,7 +3,7 @@
 python benchmarks/unlike.py ROOT...    (each with trainA, trainB, testA, testB)
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +30,16 @@ def false_colours(image: np.ndarray) -> np.ndarray:
     return np.stack([light, 255 - light, light // 2], -1)
 
 
-def main(roots: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("roots", nargs="+", type=Path)
+    print_table(parser.parse_args().roots)
+
+
+def print_table(roots: list[Path]) -> None:
     print("| trained on | images | its own, unseen | the other domain | in gray | as a drawing | in false colours |")
     print("|---|---|---|---|---|---|---|")
-    for root in map(Path, roots):
+    for root in roots:
         for side in "AB":
             paths = spread(find(str(root / f"train{side}")).paths, ENOUGH)
             known = describe(read(path, 3).pixels for path in paths)
@@ -48,4 +54,4 @@ def main(roots: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
