@@ -64,9 +64,12 @@ def main() -> None:
 
 
 def make_model(path: Path, recipe: str = "paper") -> None:
-    network = generators(make(Train, a="", recipe=recipe))[0].build().eval()
+    """As training writes it: with the size that was trained on, from which large photos are shown from farther away."""
+    s = make(Train, a="", recipe=recipe)
+    network = generators(s)[0].build().eval()
     initialise(network, torch.Generator().manual_seed(0))
-    save_model(path, Model({"ab": network}, ("day", "night")))
+    image = {"size": s.size, "crop": s.crop, "resize": s.resize}
+    save_model(path, Model({"ab": network}, ("day", "night"), {"image": image}))
 
 
 def picture(width: int, height: int, seed: int = 0) -> np.ndarray:
