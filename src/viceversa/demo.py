@@ -149,10 +149,10 @@ def compare(folder: Path, day: Pixels, night: Pixels) -> Section:
         table.add_row(*row)
     Console().print(table)
     text = (
-        "This strip of the globe, 28% to 40% of its width, was kept out of training. The two photographs lie "
-        "exactly over each other, so the truth is known. PSNR: higher is nearer; a single colour says nothing "
-        "and gets 26.5 dB by night. Land is where red exceeds 0.9 of blue. The transfer gives each channel the mean "
-        "and deviation of the other domain (Reinhard et al. 2001)."
+        "This strip of the globe, 28% to 40% of its width, was kept out of training; it is translated in pieces as "
+        "high as what was learned from. The two photographs lie exactly over each other, so the truth is known. PSNR: "
+        "higher is nearer; a single colour says nothing and gets 26.5 dB by night. Land is where red exceeds 0.9 of "
+        "blue. The transfer gives each channel the mean and deviation of the other domain (Reinhard et al. 2001)."
     )
     pictures = [
         ("day", day), ("translated to night", to_night), ("the true night", night),
@@ -165,10 +165,10 @@ def compare(folder: Path, day: Pixels, night: Pixels) -> Section:
 
 
 def translate_strip(model: Translator, day: Pixels, night: Pixels) -> tuple[Pixels, Pixels]:
-    return in_squares(model, day, "night"), in_squares(model, night, "day")
+    return in_pieces(model, day, "night"), in_pieces(model, night, "day")
 
 
-def in_squares(model: Translator, image: Pixels, to: str) -> Pixels:
+def in_pieces(model: Translator, image: Pixels, to: str) -> Pixels:
     """The strip, a piece after the other, each as high as what was trained on, and blended: instance norm takes away
     the mean of what it sees, from the ice to the tropics another one than of as much as it has learned from.
 
