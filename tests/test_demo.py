@@ -6,7 +6,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-from viceversa.demo import PHOTOS, WIDTH, photo
+from viceversa.demo import PHOTOS, ROWS, STRIP, WIDTH, in_pieces, photo
 
 
 def test_the_demo_shows_photos_then_learns_earth_and_reports(tmp_path):
@@ -36,3 +36,15 @@ def saturation(pixels: np.ndarray) -> float:
 def test_the_two_earths_lie_over_each_other():
     day, night = photo("earth-blue-marble.jpg"), photo("earth-night.jpg")
     assert day.shape == night.shape == (WIDTH // 2, WIDTH, 3)
+
+
+def test_the_strip_in_pieces_is_whole_again():
+    strip = photo("earth-blue-marble.jpg")[ROWS, STRIP]
+    seen = []
+
+    def model(pixels, to, size):
+        seen.append(pixels.shape)
+        return pixels
+
+    assert np.array_equal(in_pieces(model, strip, "night"), strip)
+    assert len(set(seen)) == 1 < len(seen) and seen[0][0] < strip.shape[0]
