@@ -161,7 +161,7 @@ class Train(Networks):
     """changed: go on with a run although images are new or missing since it began."""
     seed: Seed | None = None
     """Seed of everything random. Default: drawn, printed and kept in the run. On a CPU the same seed gives the
-    same weights to the last bit; on a GPU nearly, since the gradient of reflection padding adds in any order there."""
+    same weights to the last bit; on a GPU nearly, where some gradients add in any order."""
     device: Device = "auto"
     """auto, cpu, cuda, cuda:1, ..., mps."""
     precision: Precision = "auto"

@@ -112,3 +112,15 @@ def test_a_loss_that_is_no_number_changes_nothing(fused):
     step(model, *good, *chance, optimizers, Weights(), nullcontext)
     after = held()
     assert all(value.isfinite().all() for value in after) and not all(map(torch.equal, before, after))
+
+
+def test_a_gradient_that_is_no_number_changes_nothing():
+    """Though every loss is one: a compiler's or a chip's fault."""
+    spec = Generator(width=2, blocks=1)
+    model = build(spec, spec, lambda c: PatchDiscriminator(c, 2, 2), history=0, crop=16, seed=0)
+    optimizers = adam(model, 2e-4)
+    before = [p.clone() for p in model.ab.parameters()]
+    model.ab.model[-2].weight.register_hook(lambda gradient: gradient * torch.nan)
+    losses = step(model, *torch.rand(2, 1, 3, 16, 16), *torch.zeros(2, 1, 2), optimizers, Weights(), nullcontext)
+    assert all(loss.isnan() for loss in losses.values())
+    assert all(map(torch.equal, before, model.ab.parameters()))

@@ -1,15 +1,19 @@
 """The networks agree with the authors' implementation, name for name and number for number."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from viceversa.device import why_not_compile
 from viceversa.model.networks import (
     Generator,
     PatchDiscriminator,
     PixelDiscriminator,
+    ReflectionPad,
+    Residual,
     count,
     initialise,
     smallest_patch,
@@ -93,3 +97,39 @@ def test_smallest_patch_is_the_smallest_that_the_discriminator_takes(layers):
     assert network(torch.zeros(1, 3, side, side)).numel() >= 1
     with pytest.raises(RuntimeError):
         network(torch.zeros(1, 3, side - 1, side - 1))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("n", "height", "width"), [(1, 2, 5), (1, 32, 32), (3, 4, 9)])
+def test_the_pad_is_pytorchs(n, height, width, compiled):
+    if compiled and (reason := why_not_compile(torch.device("cpu"))):
+        pytest.skip(f"torch.compile does not work here: {reason}")
+    random, results = torch.Generator().manual_seed(0), []
+    x = torch.randn(2, 3, height, width, dtype=torch.double, generator=random)
+    out = torch.randn(2, 3, height + 2 * n, width + 2 * n, dtype=torch.double, generator=random)
+    ours = ReflectionPad(n)
+    if compiled:
+        ours.compile(dynamic=False)
+    for pad in (ours, torch.nn.ReflectionPad2d(n)):
+        y = pad(taken := x.clone().requires_grad_(True))
+        y.backward(out)
+        results.append((y, taken.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-14, atol=1e-14)
+
+
+def test_compiled_gradients_of_a_block_in_bf16_are_those_of_the_block():
+    """g++ 12 made 1e25 of them at this size, as long as the pad was PyTorch's own."""
+    if reason := why_not_compile(torch.device("cpu")):
+        pytest.skip(f"torch.compile does not work here: {reason}")
+    plain = Residual(128).to(memory_format=torch.channels_last)
+    compiled = copy.deepcopy(plain)
+    compiled.compile(dynamic=False)
+    x = torch.randn(2, 128, 32, 32).to(torch.bfloat16, memory_format=torch.channels_last)
+    found = []
+    for block in (plain, compiled):
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            y = block(taken := x.clone().requires_grad_(True))
+        y.backward(x.flip(3))
+        found.append([taken.grad, *(p.grad for p in block.parameters() if p.dim() > 1)])
+    for true, ours in zip(*found, strict=True):
+        assert (ours - true).norm() < 0.05 * true.norm()

@@ -113,7 +113,8 @@ def test_compiled_equals_plain_in_float64():
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
-def test_bf16_is_near():
+@pytest.mark.parametrize("kind", ["pyramid", "resnet"])
+def test_bf16_is_near(kind):
     context = functools.partial(autocast, torch.device("cpu"), torch.bfloat16)
-    (exact,), (rough,) = train(photo_model(), 1), train(photo_model(), 1, context=context)
+    (exact,), (rough,) = train(photo_model(kind=kind), 1), train(photo_model(kind=kind), 1, context=context)
     torch.testing.assert_close(rough, exact, rtol=0.1, atol=0.05)

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch._inductor.config
 from PIL import Image
 from safetensors.torch import load_file
 
 import viceversa
+from viceversa.device import why_not_compile
 from viceversa.errors import BadInput, Failed
 
 SMALL = """
@@ -201,6 +204,18 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_model(folders, tmp_path):
     assert not (run / "model.safetensors").exists()
     with pytest.raises(Failed, match="is not a number in epoch 1"):
         viceversa.train(*folders, out=run, **{**PYTHON, "epochs": 1, "learning_rate": 1e30, "decay_epochs": 0})
+
+
+def test_a_compiler_that_makes_wrong_gradients_is_not_used(folders, tmp_path, monkeypatch, capsys):
+    if reason := why_not_compile(torch.device("cpu")):
+        pytest.skip(f"torch.compile does not work here: {reason}")
+    monkeypatch.setattr("viceversa.training.setup.worth_compiling", lambda *_, **__: True)
+    choices = {**PYTHON, "epochs": 1, "decay_epochs": 0, "discriminator": "pixel"}  # the least to compile
+    with torch._inductor.config.patch({"force_disable_caches": True, "cpp.inject_relu_bug_TESTING_ONLY": "accuracy"}):
+        wrong = viceversa.train(*folders, out=tmp_path / "wrong", **choices)
+    assert "compiler makes wrong gradients" in capsys.readouterr().out and not wrong.config["how"]["compile"]
+    right = viceversa.train(*folders, out=tmp_path / "right", **choices)
+    assert right.config["how"]["compile"]
 
 
 PYTHON = {

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from math import nan
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from ..distributed import mean, mean_gradients
 from . import projected
@@ -211,7 +213,7 @@ def step(
         seen_fake_a, seen_fake_b = model.see(fake_a, fake_b)
         generator["cycle/a"] = weights.cycle * l1(model.ba(fake_b, *told(seen_fake_b)), a)
         generator["cycle/b"] = weights.cycle * l1(model.ab(fake_a, *told(seen_fake_a)), b)
-    update(optimizers.generators, torch.stack(list(generator.values())).sum())
+    sound = update(optimizers.generators, torch.stack(list(generator.values())).sum())
     model.update_average()
 
     train_discriminators(model, True)
@@ -228,8 +230,8 @@ def step(
                 real_maps_a, real_maps_b = proj_a.mix(maps_a), proj_b.mix(maps_b)
             discriminator["projected/a"] = hinge(*judged(proj_a, real_maps_a, mixed_a))
             discriminator["projected/b"] = hinge(*judged(proj_b, real_maps_b, mixed_b))
-    update(optimizers.discriminators, torch.stack(list(discriminator.values())).sum())
-    return {name: loss.detach() for name, loss in (generator | discriminator).items()}
+    sound = sound & update(optimizers.discriminators, torch.stack(list(discriminator.values())).sum())
+    return {name: loss.detach().where(sound, nan) for name, loss in (generator | discriminator).items()}
 
 
 def both(
@@ -252,17 +254,22 @@ def told(seen: Tensor | None) -> tuple[Tensor, ...]:
     return () if seen is None else (seen,)
 
 
-def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step of Adam down the gradient of `loss`; none at all where it is not a number in any process."""
+def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+    """One step of Adam down the gradient of `loss`; none at all where one of them is not a number in any process.
+
+    Returns whether they are numbers, on the device.
+    """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     mean_gradients(optimizer)
-    finite = torch.isfinite(mean(loss.detach()))
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    finite = torch.isfinite(mean(loss.detach())) & torch.isfinite(get_total_norm(gradients))
     if optimizer.param_groups[0]["fused"]:  # as gradient scalers do: Adam looks at it on the device, nothing waits
         optimizer.found_inf = 1 - finite.float()  # type: ignore[attr-defined]
     elif not finite:
-        return
+        return finite
     optimizer.step()
+    return finite
 
 
 def train_discriminators(model: CycleGAN, on: bool) -> None:

@@ -50,11 +50,19 @@ def check(s: Train) -> None:
         raise BadInput(
             f"--crop {s.crop}: the {s.generator} generator takes multiples of {generator.multiple}; use {near}"
         )
-    least = max(generator.smallest, smallest_patch(s.discriminator_layers) if s.discriminator == "patch" else 1)
-    if s.crop < least:
-        raise BadInput(f"--crop {s.crop}: these networks take sides of {least} and more")
-    if s.patch is not None and s.patch < least:
-        raise BadInput(f"--patch {s.patch}: these networks take sides of {least} and more")
+    judged = smallest_patch(s.discriminator_layers) if s.discriminator == "patch" else 1
+    if s.crop < max(generator.smallest, judged):
+        raise BadInput(f"--crop {s.crop}: these networks take sides of {max(generator.smallest, judged)} and more")
+    if s.patch is not None and s.patch < judged:
+        raise BadInput(
+            f"--patch {s.patch}: a PatchGAN of {s.discriminator_layers} layers takes sides of {judged} and more"
+        )
+    if s.discriminator == "none" and not s.projected:
+        raise BadInput(
+            "--discriminator none leaves nobody to judge: use --projected 0.8, too, or --discriminator patch"
+        )
+    if s.sees and s.generator == "unet":
+        raise BadInput("--sees: the unet generator cannot; use --no-sees, or --generator resnet or pyramid")
 
 
 def generators(s: Train) -> tuple[Generator, Generator]:

@@ -1,6 +1,7 @@
 """Networks, optimizers and the step, made ready: how it is computed, from the checkpoint or the start."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +16,14 @@ from ..device import (
     Graphed,
     Threaded,
     choose_dtype,
+    compile_parts,
     threads_for_cores,
     tune,
     why_not_capture,
     why_not_compile,
     worth_compiling,
 )
-from ..model.cyclegan import CycleGAN, Optimizers, Weights, build, step
+from ..model.cyclegan import CycleGAN, Optimizers, Weights, adam, build, step
 from ..model.losses import least_squares, log_likelihood
 from ..model.networks import PatchDiscriminator, PixelDiscriminator
 from ..model.pyramid import PyramidGenerator
@@ -34,6 +36,8 @@ CPU_A_DAY = 4e16
 """Multiply-adds that a small machine trains through in a day."""
 COLOURS_OF = 64
 """Images, evenly spread, whose mean colour counts for that of a domain."""
+WRONG = 0.2
+"""So far from the true gradient, as a part of its norm, is no rounding: bf16's is 0.04, wrong ones were off by 0.9."""
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -119,6 +123,64 @@ def resume(saved: Saved | None, model: CycleGAN, optimizers: Optimizers, say: Sa
     return replace(at, world=distributed.world())
 
 
+def weights_of(s: Train) -> Weights:
+    return Weights(
+        cycle=s.cycle,
+        identity=s.identity,
+        projected=s.projected,
+        adversarial=least_squares if s.adversarial == "least-squares" else log_likelihood,
+    )
+
+
+def compiles_rightly(
+    model: CycleGAN, s: Train, stores: tuple[Store, Store], context: Callable[[], torch.autocast],
+    device: torch.device, say: Say,
+) -> bool:  # fmt: skip
+    """Are the gradients of what is to be compiled, but for rounding, those of the networks as they were written? On a
+    CPU that is the work of whatever C++ compiler is there, and such have got it wrong. Tried on copies.
+    """
+    if device.type != "cpu":
+        return True
+    trial, calls = deepcopy(model), dict[Call, nn.Module]()
+
+    def remember(part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        (x, *_), learns = inputs, next(part.parameters()).requires_grad
+        calls.setdefault((repr(part), x.shape, x.dtype, x.requires_grad, learns), part)
+
+    hooks = [part.register_forward_pre_hook(remember) for part in trial.parts()]
+    index, chance = torch.zeros(s.batch, dtype=torch.long), torch.full((s.batch, 18), 0.5)
+    a, b = (store.crops(index, chance[:, :4]) for store in stores)
+    step(trial, a, b, chance, chance, adam(trial, s.learning_rate), weights_of(s), context)
+    for hook in hooks:
+        hook.remove()
+    off = []
+    for call, part in calls.items():
+        compiled = deepcopy(part)
+        compile_parts([compiled])
+        pairs = zip(gradients(compiled, call, context), gradients(part, call, context), strict=True)
+        off += [float((ours - true).norm() / true.norm().clamp(min=1e-12)) for ours, true in pairs]
+    right = all(distributed.everyone(all(x < WRONG for x in off)))  # not so of what is not a number
+    if not right:
+        say("not compiled, so slower than it could be: this machine's C++ compiler makes wrong gradients")
+    return right
+
+
+Call = tuple[str, torch.Size, torch.dtype, bool, bool]
+"""What is called, with what, and whether its input and its weights take gradients: each is compiled by itself."""
+
+
+def gradients(part: nn.Module, call: Call, context: Callable[[], torch.autocast]) -> list[Tensor]:
+    """Of a random input and of the weights (of biases before a norm they are noise), for a random one of the output."""
+    _, shape, dtype, takes, learns = call
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=random).to(dtype, memory_format=torch.channels_last).requires_grad_(takes)
+    part.requires_grad_(learns).zero_grad()
+    with context():
+        y = part(x)
+    y.backward(torch.randn(y.shape, generator=random).to(y.dtype))
+    return [t.grad for t in (x, *part.parameters()) if t.dim() > 1 and t.grad is not None]
+
+
 def make_step(
     s: Train, model: CycleGAN, optimizers: Optimizers, stores: tuple[Store, Store],
     context: Callable[[], torch.autocast], device: torch.device, say: Say,
@@ -126,12 +188,7 @@ def make_step(
     """Draws in, losses out. Images that live on the GPU are cropped inside the step, which is one CUDA graph. On a
     CPU a run by the clock takes as many threads as are quickest (by epochs its last bits count: it keeps its own).
     """
-    weights = Weights(
-        cycle=s.cycle,
-        identity=s.identity,
-        projected=s.projected,
-        adversarial=least_squares if s.adversarial == "least-squares" else log_likelihood,
-    )
+    weights = weights_of(s)
     store_a, store_b = stores
 
     def train_on(a: Tensor, b: Tensor, chance_a: Tensor, chance_b: Tensor) -> dict[str, Tensor]:

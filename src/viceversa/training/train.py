@@ -48,8 +48,9 @@ SAVE_EVERY = 600.0
 SHARE = 0.05
 """The part of the time that the ends of epochs may take: pictures, models and checkpoints."""
 NOT_FINITE = (
-    "the loss {loss} is not a number in epoch {epoch}: stopped, before any weight was changed by it; checkpoint and "
-    "model in {out} are from before. Go on with a lower --learning-rate, --precision fp32, or more varied images"
+    "the loss {loss} or its gradient is not a number in epoch {epoch}: stopped, before any weight was changed by it; "
+    "checkpoint and model in {out} are from before. Go on with a lower --learning-rate, --precision fp32, or more "
+    "varied images"
 )
 LOST_PROCESS = "a process of this run was lost"
 OUT_OF_MEMORY = (
@@ -114,6 +115,9 @@ def run(asked: Train, quiet: bool = False) -> Run:
         optimizers = adam(model, s.learning_rate, capturable=device.type == "cuda")
         at = setup.resume(saved, model, optimizers, say)
         place = round(at.epochs * schedule.steps_per_epoch)  # steps, as they would be had all been as they are now
+        began = time.monotonic()
+        if how["compile"]:
+            how["compile"] = setup.compiles_rightly(model, s, stores, context, device, say)
         if how["compile"]:
             compile_parts(model.parts())
         advance = setup.make_step(s, model, optimizers, stores, context, device, say)
@@ -148,7 +152,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
             )
 
         now = saved_at = time.monotonic()
-        started, looked_back_at, took = now - at.seconds, -math.inf, 0.0
+        started, looked_back_at, took = began - at.seconds, -math.inf, 0.0
         recent, epoch = Sums(), Sums()
         done, size_told = schedule.fraction(place, at.seconds) >= 1, saved is not None
         with Stop() as stop, Display(str(s.out), names, silent) as display:
