@@ -211,9 +211,11 @@ def test_a_compiler_that_makes_wrong_gradients_is_not_used(folders, tmp_path, mo
         pytest.skip(f"torch.compile does not work here: {reason}")
     monkeypatch.setattr("viceversa.training.setup.worth_compiling", lambda *_, **__: True)
     choices = {**PYTHON, "epochs": 1, "decay_epochs": 0, "discriminator": "pixel"}  # the least to compile
+    torch.compiler.reset()
     with torch._inductor.config.patch({"force_disable_caches": True, "cpp.inject_relu_bug_TESTING_ONLY": "accuracy"}):
         wrong = viceversa.train(*folders, out=tmp_path / "wrong", **choices)
     assert "compiler makes wrong gradients" in capsys.readouterr().out and not wrong.config["how"]["compile"]
+    torch.compiler.reset()  # this process keeps what it compiled
     right = viceversa.train(*folders, out=tmp_path / "right", **choices)
     assert right.config["how"]["compile"]
 
