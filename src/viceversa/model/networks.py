@@ -137,15 +137,15 @@ class Reflection(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, n: int) -> Tensor:
-        ctx.n, ctx.shape = n, x.shape
+        ctx.n = n
+        ctx.save_for_backward(x)
         return F.pad(x, (n,) * 4, "reflect")
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (out,), n = gradients, ctx.n
         if out.device.type == "cpu" and not torch.compiler.is_compiling():  # quicker then
-            like = out.new_empty(()).expand(ctx.shape)
-            return torch.ops.aten.reflection_pad2d_backward(out, like, (n,) * 4), None
+            return torch.ops.aten.reflection_pad2d_backward(out, *ctx.saved_tensors, (n,) * 4), None
         for dim in (2, 3):
             size = out.shape[dim] - 2 * n
             mirrored = [out.narrow(dim, start, n).flip(dim) for start in (0, n + size)]
