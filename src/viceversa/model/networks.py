@@ -145,7 +145,8 @@ class Reflection(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (out,), n = gradients, ctx.n
         if out.device.type == "cpu" and not torch.compiler.is_compiling():  # quicker then
-            return torch.ops.aten.reflection_pad2d_backward(out, *ctx.saved_tensors, (n,) * 4), None
+            like = ctx.saved_tensors[0].to(out.dtype)  # autocast may have padded it in float32
+            return torch.ops.aten.reflection_pad2d_backward(out, like, (n,) * 4), None
         for dim in (2, 3):
             size = out.shape[dim] - 2 * n
             mirrored = [out.narrow(dim, start, n).flip(dim) for start in (0, n + size)]
