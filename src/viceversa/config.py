@@ -216,7 +216,8 @@ class Translate:
     Default: 4."""
     size: Count | None = None
     """Translate with the short side at this, then return to the input's size, with the input's detail. Default: its
-    own size; but a pyramid is shown photos of twice the size that it was trained on, and more, from farther away."""
+    own size; but a pyramid, or a generator that sees, is shown photos of twice the size that it was trained on, and
+    more, from farther away."""
     memory: str | None = None
     """Memory for the network, such as 4GB; larger images go by tiles. Default: from what is free."""
     codec: str = "h264"

@@ -288,10 +288,11 @@ def test_a_generator_that_sees_is_told_of_the_whole_picture(kind):
 
 
 @pytest.mark.parametrize("height, width, halved", [(127, 150, 0), (128, 150, 1), (131, 270, 1), (257, 259, 2)])
-def test_a_pyramid_looks_at_large_photos_from_as_far_as_it_was_trained(height, width, halved):
+@pytest.mark.parametrize("kind", [{"kind": "pyramid", "levels": 1}, {"sees": True}], ids=["pyramid", "sees"])
+def test_large_photos_are_looked_at_from_as_far_as_was_trained(height, width, halved, kind):
     """Things are as large then as they were in training; the detail comes back from the photo."""
     torch.manual_seed(0)
-    given = model(kind="pyramid", levels=1, image={"size": 64, "resize": "short"})
+    given = model(**kind, image={"size": 64, "resize": "short"})
     pyramid = load(given, precision="fp32")
     photo = torch.rand(1, 3, height, width) * 2 - 1
     made = pyramid(photo, to="night")
