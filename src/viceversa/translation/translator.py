@@ -195,8 +195,8 @@ class Translator:
         (N, H, W, C) such an array; a float tensor (B, C, H, W) in [-1, 1] such a tensor, on its device.
         Images are translated at their own size, photos much larger than a pyramid or a generator that sees was trained
         on by way of their halves (`How.near`); or, with `size`, with the short side at that, and brought back to their
-        own size with their own detail (see `detail.with_detail`). `strength`: how much of the way, from 0, the image as it is, to 1,
-        linearly in its levels. Raises BadInput.
+        own size with their own detail (see `detail.with_detail`). `strength`: how much of the way, from 0, the image
+        as it is, to 1, linearly in its levels. Raises BadInput.
         """
         direction = self.model.direction(to)
         how = self.how(direction, size, strength)
@@ -297,9 +297,9 @@ class How:
     size: int | None = None
     strength: float = 1.0
     near: int | None = None
-    """The short side of the photos that a pyramid, or any generator that sees, was trained on. One of twice that or more
-    it is shown from farther away, halved as often as needed, and gets its detail back as from a pyramid's band: things
-    are as large then as they were in training, whatever the camera."""
+    """The short side of the photos that a pyramid, or any generator that sees, was trained on. One of twice that or
+    more it is shown from farther away, halved as often as needed, and gets its detail back as from a pyramid's band:
+    things are as large then as they were in training, whatever the camera."""
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
