@@ -449,7 +449,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "painting": SMALL_COPY,  # with the identity loss, without which colours of paintings invert (section 5.2)
     "dslr": SMALL_COPY,  # blur is a band that is turned down
     "apple2orange": NEW_TEXTURE | {"identity": 0.0},  # the colour is what is to change
-    "horse2zebra": NEW_TEXTURE | {"identity": 0.0},
+    "horse2zebra": NEW_TEXTURE | {"sees": True, "size": 208, "crop": 192},
     "map": NEW_TEXTURE | {"identity": 0.0},
     "face": NEW_TEXTURE | {"size": 143, "crop": 128, "identity": 0.0, "cycle": 5.0},  # shapes may change
     "avatar": NEW_TEXTURE | {"identity": 0.0, "cycle": 5.0},
