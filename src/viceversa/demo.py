@@ -149,10 +149,11 @@ def compare(folder: Path, day: Pixels, night: Pixels) -> Section:
         table.add_row(*row)
     Console().print(table)
     text = (
-        "This strip of the globe, 28% to 40% of its width, was kept out of training. It is translated to night in pieces "
-        "as high as what was learned from, to day at once. The two photographs lie exactly over each other, so the truth is known. PSNR: "
-        "higher is nearer; a single colour says nothing and gets 26.5 dB by night. Land is where red exceeds 0.9 of "
-        "blue. The transfer gives each channel the mean and deviation of the other domain (Reinhard et al. 2001)."
+        "This strip of the globe, 28% to 40% of its width, was kept out of training. It is translated to night in "
+        "pieces as high as what was learned from, to day at once. The two photographs lie exactly over each other, so "
+        "the truth is known. PSNR: higher is nearer; a single colour says nothing and gets 26.5 dB by night. Land is "
+        "where red exceeds 0.9 of blue. The transfer gives each channel the mean and deviation of the other domain "
+        "(Reinhard et al. 2001)."
     )
     pictures = [
         ("day", day), ("translated to night", to_night), ("the true night", night),
