@@ -52,8 +52,8 @@ def test_a_folder_that_is_no_run_says_what_it_holds(tmp_path):
     [
         ("day2nigt.safetensors", "day2night.safetensors"),
         ("sketch", "sketch.safetensors"),
-        ("runs/horse2zebr", "runs/horse2zebra"),
-        ("horse2zebra", "runs/horse2zebra"),
+        ("runs/apple2orang", "runs/apple2orange"),
+        ("apple2orange", "runs/apple2orange"),
     ],
 )
 def test_an_unknown_name_suggests_what_comes_near(tmp_path, monkeypatch, asked, meant):
