@@ -63,6 +63,15 @@ def test_an_unknown_name_suggests_what_comes_near(tmp_path, monkeypatch, asked, 
         resolve(asked)
 
 
+def test_a_folder_of_images_does_not_hide_the_model_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "day2night" / "trainA").mkdir(parents=True)
+    assert resolve("day2night").name == "day2night.safetensors"
+    (tmp_path / "day2night" / "config.json").touch()  # a run that has no model yet is asked for
+    with pytest.raises(BadInput, match="has no model.safetensors yet"):
+        resolve("day2night")
+
+
 def test_an_unknown_name_with_nothing_near_says_what_a_model_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(

@@ -183,14 +183,19 @@ def resolve(model: str | Path, epoch: int | None = None) -> Path:
         raise BadInput(f"--epoch {epoch} chooses a model of a run folder, which {str(model)!r} is not")
     if str(model).startswith("hf://"):
         return from_hub(str(model))
-    path = Path(model).expanduser()
+    path, known = Path(model).expanduser(), bundled()
     if path.is_dir():
-        return in_run(path, epoch)
+        try:
+            return in_run(path, epoch)
+        except BadInput:
+            mine = epoch is not None or (path / "config.json").exists() or any(path.glob("*.safetensors"))
+            if mine or str(model) not in known:
+                raise
+            return known[str(model)]  # the folder is one of images, most likely
     if path.suffix in (".onnx", ".pt2"):
         raise BadInput(f"{path} is for other programs, and cannot be trained through: give the model it was made from")
     if path.exists():
         return path
-    known = bundled()
     if str(model) in known:
         return known[str(model)]
     near = [*difflib.get_close_matches(str(model), known, n=2), *map(str, nearby(path))]
