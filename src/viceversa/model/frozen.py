@@ -145,6 +145,5 @@ def looked_at(x: Tensor, short: int = SHORT) -> Tensor:
         x = x.expand(-1, 3, -1, -1)
     if size == (height, width):
         return x
-    return F.interpolate(wide(x), size, mode="bilinear", antialias=True, align_corners=False).to(
-        x.dtype
-    )  # no bf16 on CPUs
+    small = F.interpolate(wide(x), size, mode="bilinear", antialias=True, align_corners=False)  # no bf16 on CPUs
+    return small.to(x.dtype)

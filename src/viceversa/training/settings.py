@@ -51,8 +51,9 @@ def check(s: Train) -> None:
             f"--crop {s.crop}: the {s.generator} generator takes multiples of {generator.multiple}; use {near}"
         )
     judged = smallest_patch(s.discriminator_layers) if s.discriminator == "patch" else 1
-    if s.crop < max(generator.smallest, judged):
-        raise BadInput(f"--crop {s.crop}: these networks take sides of {max(generator.smallest, judged)} and more")
+    least = max(generator.smallest, judged)
+    if s.crop < least:
+        raise BadInput(f"--crop {s.crop}: these networks take sides of {least} and more")
     if s.patch is not None and s.patch < judged:
         raise BadInput(
             f"--patch {s.patch}: a PatchGAN of {s.discriminator_layers} layers takes sides of {judged} and more"

@@ -38,6 +38,8 @@ COLOURS_OF = 64
 """Images, evenly spread, whose mean colour counts for that of a domain."""
 WRONG = 0.2
 """So far from the true gradient, as a part of its norm, is no rounding: bf16's is 0.04, wrong ones were off by 0.9."""
+Call = tuple[str, torch.Size, torch.dtype, bool, bool]
+"""What is called, with what, and whether its input and its weights take gradients: each is compiled by itself."""
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -163,10 +165,6 @@ def compiles_rightly(
     if not right:
         say("not compiled, so slower than it could be: this machine's C++ compiler makes wrong gradients")
     return right
-
-
-Call = tuple[str, torch.Size, torch.dtype, bool, bool]
-"""What is called, with what, and whether its input and its weights take gradients: each is compiled by itself."""
 
 
 def gradients(part: nn.Module, call: Call, context: Callable[[], torch.autocast]) -> list[Tensor]:
