@@ -85,6 +85,17 @@ def test_colours_follow_the_photos_edges(channels):
     torch.testing.assert_close(guided(even, photo), even, atol=1e-5, rtol=0)
 
 
+def test_a_glow_that_was_drawn_beside_an_edge_goes():
+    """A sky that got dark, but for what glows above a roof: it is nearly as dark there as farther off."""
+    photo = torch.full((1, 3, 96, 96), 0.8)
+    photo[:, :, 60:] = -0.8
+    clean = torch.where(photo > 0, -0.8, -0.3)
+    glow = clean.clone()
+    glow[:, :, 54:60] = 0.8
+    found = (guided(glow, photo) - clean).mean((0, 1, 3))
+    assert found[54:60].max() < 0.2 * 1.6 and found[60:].abs().max() < 0.05
+
+
 def test_where_the_photo_is_even_what_was_drawn_stays():
     photo, drawn = torch.zeros(1, 3, 64, 128), torch.rand(1, 3, 64, 128)
     torch.testing.assert_close(guided(drawn, photo), drawn)

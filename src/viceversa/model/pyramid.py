@@ -8,6 +8,8 @@ multiplied before it is put back. So every pixel stays where it was, and a large
 A small image drawn from features of a quarter of its size has beads along roofs, and a glow around what is bright. So,
 where spec.guided, its colours follow the photo's edges: where a neighbourhood varies, they become the affine function
 of the small photo's colours that comes nearest to them (the guided filter, guided in colour: He et al., ECCV 2010).
+What was drawn right beside an edge, where beads and glows are, counts for little (`trusted`): a sky behind a tower gets
+as dark as it is farther off.
 Light changes over whole walls and skies, and an edge lies where the photo has one, light to dark or dark to light.
 Where nothing is, in a clear sky or a black night, they stay as they were drawn. Where much is on every side, in the
 middle of a facade or a street, they get as light as was drawn: there windows and lamps may come on (`lit`).
@@ -16,16 +18,19 @@ Detail is what surfaces do to light (Retinex: Land and McCann 1971): where the s
 fainter in the same proportion, whatever the gain. In LPTN and MCT it does not: a bright edge by day is one by night.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-REACH, EVEN = 6, 0.01
+REACH, EVEN = 9, 0.01
 """Of the guided filter: a neighbourhood's pixels to each side, of half the small image; and the variance, in a range
 of 2, below which a neighbourhood counts as even."""
+EDGE, BESIDE, SIDES, LEAST = 0.003, 3, 0.1, 0.01
+"""The variance of 3x3 pixels of half the small image from which on they count as an edge; how far beside it colours are
+trusted less; the variance of a neighbourhood from which on it shows both sides; and how much each counts at least."""
 BUSY, MIDST = 0.005, 2
 """The variance of 3x3 pixels of half the small image, over the square of their light, from which on they count as busy;
 and how far around, in such pixels, all have to be so."""
@@ -80,14 +85,31 @@ def guided(colours: Tensor, by: Tensor) -> Tensor:
     if by.shape[1] not in (1, 3):
         by = by.mean(1, keepdim=True)
     few, guide = F.avg_pool2d(colours, 2), F.avg_pool2d(by, 2)
-    mean, of_guide = around(few), around(guide)
-    covariance = products(guide, guide) - of_guide[:, :, None] * of_guide[:, None]
-    slopes = solved(covariance, products(guide, few) - of_guide[:, :, None] * mean[:, None])
-    rest = mean - (slopes * of_guide[:, :, None]).sum(1)
-    variance = covariance.diagonal(dim1=1, dim2=2).mean(-1)[:, None]
-    slopes, rest, variance = (double(around(x)) for x in (slopes.flatten(1, 2), rest, variance))
+    trust = trusted(guide)
+    total = around(trust)
+
+    def mean(x: Tensor) -> Tensor:
+        return around(trust * x) / total
+
+    of_guide, of_few = mean(guide), mean(few)
+    covariance = products(guide, guide, mean) - of_guide[:, :, None] * of_guide[:, None]
+    slopes = solved(covariance, products(guide, few, mean) - of_guide[:, :, None] * of_few[:, None])
+    rest = of_few - (slopes * of_guide[:, :, None]).sum(1)
+    # One that ends at an edge knows nothing of what lies behind it: those that show both sides have the say.
+    spread = covariance.diagonal(dim1=1, dim2=2).mean(-1)[:, None]
+    say = spread / (SIDES + spread) + LEAST
+    slopes, rest = (double(around(say * x) / around(say)) for x in (slopes.flatten(1, 2), rest))
     led = (slopes.unflatten(1, (by.shape[1], -1)) * by[:, :, None]).sum(1) + rest
+    variance = double(around((around(guide * guide) - around(guide).square()).mean(1, keepdim=True)))
     return torch.lerp(lit(led, colours, double(busy(guide))), colours, EVEN / (EVEN + variance))
+
+
+def trusted(guide: Tensor) -> Tensor:
+    """(B, n, h, w) -> (B, 1, h, w) in (0, 1]: how much what was drawn in a place counts for those around."""
+    mean = F.avg_pool2d(guide, 3, 1, 1, count_include_pad=False)
+    variance = F.avg_pool2d(guide * guide, 3, 1, 1, count_include_pad=False) - mean * mean
+    edge = F.max_pool2d(variance.mean(1, keepdim=True).clamp(min=0), 2 * BESIDE + 1, 1, BESIDE)
+    return EDGE / (EDGE + edge) + LEAST
 
 
 def busy(guide: Tensor) -> Tensor:
@@ -109,10 +131,10 @@ def lit(colours: Tensor, drawn: Tensor, share: Tensor) -> Tensor:
     return (colours + 1 + BLACK) * times + (wanted - own * times) - 1 - BLACK
 
 
-def products(x: Tensor, y: Tensor) -> Tensor:
+def products(x: Tensor, y: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
     """(B, k, h, w), (B, n, h, w) -> (B, k, n, h, w), the mean over each neighbourhood of each product."""
-    mean: Tensor = around((x[:, :, None] * y[:, None]).flatten(1, 2)).unflatten(1, (x.shape[1], y.shape[1]))
-    return mean
+    means: Tensor = mean((x[:, :, None] * y[:, None]).flatten(1, 2)).unflatten(1, (x.shape[1], y.shape[1]))
+    return means
 
 
 def around(x: Tensor) -> Tensor:
