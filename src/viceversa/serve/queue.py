@@ -5,7 +5,6 @@ one by one, but small pictures side by side, a core each, are (benchmarks/serve.
 crew has a thread a core, and a large picture waits until it has all of them.
 """
 
-import copy
 import threading
 import time
 from collections import deque
@@ -170,44 +169,25 @@ class Queue:
 
 
 def translated(translator: Translator, images: list[Any], to: str, size: int | None, strength: float) -> list[Any]:
-    """Translate images that are alike; where the memory does not do, in smaller batches, then by tiles.
+    """Translate images that are alike; one by one where the memory does not do for all. (The network has tried
+    half of it by then, and tiles.)
 
-    Raises Refusal (507) where even that does not do.
+    Raises Refusal (507) where it does not do for one, either.
     """
     try:
         if len(images) == 1:
             return [translator(images[0], to=to, size=size, strength=strength)]
         return list(translator(np.stack(images), to=to, size=size, strength=strength))
-    except BadInput as error:  # directions, sizes and channels were looked at before: it is too large even for tiles
-        raise Refusal(507, f"too large for this server: {str(error).split(':')[0]}") from None
-    except (RuntimeError, MemoryError) as error:
+    except BadInput as wrong:  # directions, sizes and channels were looked at before: it is too large even for tiles
+        refusal = Refusal(507, f"too large for this server: {str(wrong).split(':')[0]}")
+    except (RuntimeError, MemoryError) as error:  # beside the network
         if not is_out_of_memory(error):
             raise
-    if translator.device.type == "cuda":
-        torch.cuda.empty_cache()
-    if len(images) > 1:
-        half = len(images) // 2
-        parts = images[:half], images[half:]
-        return [done for part in parts for done in translated(translator, part, to, size, strength)]
-    return [by_tiles(translator, images[0], to, size, strength)]
-
-
-def by_tiles(translator: Translator, image: Any, to: str, size: int | None, strength: float) -> Any:
-    """One image in half of the memory, in a quarter, ... Raises Refusal (507) where no plan is so small."""
-    careful = copy.copy(translator)
-    careful.networks = {key: copy.copy(network) for key, network in translator.networks.items()}
-    least = min(network.budget for network in careful.networks.values())
-    for halvings in range(1, 8):
-        for network in careful.networks.values():
-            network.memory = least / 2**halvings
-        try:
-            return careful(image, to=to, size=size, strength=strength)
-        except BadInput:
-            break
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-    raise Refusal(507, "the server has run out of memory for this picture: send a smaller one, or give size")
+        refusal = Refusal(507, "the server has run out of memory for this picture: send a smaller one, or give size")
+    if len(images) == 1:
+        raise refusal
+    # Out here nothing holds what the first attempt had got.
+    return [one for image in images for one in translated(translator, [image], to, size, strength)]
 
 
 class InTurn(Translator):
