@@ -52,29 +52,25 @@ class Room:
 
 @dataclass(eq=False)
 class Work:
-    """A picture (H, W, C) that waits for the network; or a film's frame, as any image that a translator takes."""
+    """A picture, or a frame of a film, (H, W, C), that waits for the network."""
 
     translator: Translator
-    image: Any
-    to: str
+    image: np.ndarray
+    to: str | None
     size: int | None = None
     strength: float = 1.0
-    film: Callable[[Any], Any] | None = None
+    film: Callable[[np.ndarray], np.ndarray] | None = None
     """What translates the frames of its film, one after the other."""
-    future: "Future[Any]" = field(default_factory=Future)
+    future: "Future[np.ndarray]" = field(default_factory=Future)
 
     @property
     def pixels(self) -> int:
-        height, width = self.image.shape[:2] if isinstance(self.image, np.ndarray) else self.image.shape[-2:]
-        return int(height) * int(width)
+        return self.image[..., 0].size
 
     def is_like(self, other: "Work") -> bool:
         """May both go through the network at once?"""
-        mine, others = self.image, other.image
-        if not isinstance(mine, np.ndarray) or not isinstance(others, np.ndarray) or self.film or other.film:
-            return False
-        same = self.translator is other.translator and mine.shape == others.shape and mine.dtype == others.dtype
-        return same and (self.to, self.size, self.strength) == (other.to, other.size, other.strength)
+        both = [(w.translator, w.image.shape, w.image.dtype, w.to, w.size, w.strength) for w in (self, other)]
+        return both[0] == both[1] and self.film is None and other.film is None
 
 
 class Queue:
@@ -97,7 +93,7 @@ class Queue:
         for number in range(crew):
             threading.Thread(target=self.serve, name=f"network-{number}", daemon=True).start()
 
-    def put(self, work: Work) -> "Future[Any]":
+    def put(self, work: Work) -> "Future[np.ndarray]":
         """Queue a work; its future gives what the translator gives. Raises Refusal (507) from it where the picture
         does not fit into the memory in any way."""
         with self.changed:
@@ -159,7 +155,7 @@ class Queue:
     def is_large(self, work: Work) -> bool:
         return work.pixels > SMALL
 
-    def through_network(self, batch: list[Work]) -> list[Any]:
+    def through_network(self, batch: list[Work]) -> list[np.ndarray]:
         first = batch[0]
         if self.on_cpu:
             torch.set_num_threads(self.cores if self.is_large(first) else 1)
@@ -168,7 +164,9 @@ class Queue:
         return translated(first.translator, [work.image for work in batch], first.to, first.size, first.strength)
 
 
-def translated(translator: Translator, images: list[Any], to: str, size: int | None, strength: float) -> list[Any]:
+def translated(
+    translator: Translator, images: list[np.ndarray], to: str | None, size: int | None, strength: float
+) -> list[np.ndarray]:
     """Translate images that are alike; one by one where the memory does not do for all. (The network has tried
     half of it by then, and tiles.)
 
@@ -202,11 +200,10 @@ class InTurn(Translator):
         self, to: str | None = None, *, size: int | None = None, strength: float = 1.0, steady: bool = True
     ) -> Callable[[np.ndarray], np.ndarray]:
         film = self.translator.frames(to, size=size, strength=strength, steady=steady)
-        domain = self.domains[self.model.direction(to) == "ab"]
-        return lambda frame: self.queue.put(Work(self.translator, frame, domain, film=film)).result()  # type: ignore[no-any-return]
+        return lambda frame: self.queue.put(Work(self.translator, frame, to, film=film)).result()
 
     def __call__(self, image: Any, to: str | None = None, *, size: int | None = None, strength: float = 1.0) -> Any:
-        if isinstance(image, np.ndarray) and image.ndim == 4:
+        """An array, as the pipeline gives: (H, W, C) or (N, H, W, C)."""
+        if image.ndim == 4:
             return np.stack([self(one, to, size=size, strength=strength) for one in image])
-        domain = self.domains[self.model.direction(to) == "ab"]
-        return self.queue.put(Work(self.translator, image, domain, size, strength)).result()
+        return self.queue.put(Work(self.translator, image, to, size, strength)).result()
