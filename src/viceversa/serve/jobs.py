@@ -13,13 +13,14 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import av
+from filelock import FileLock
 from PIL import Image, UnidentifiedImageError
 
 from ..config import Translate
@@ -333,38 +334,23 @@ def look_at(data: bytes, megapixels: float) -> int:
     return pixels
 
 
-class Folder:
-    """The server's folder for temporary files. Folders of servers that were killed are removed first."""
-
-    def __init__(self) -> None:
-        parent = Path(tempfile.gettempdir())
-        for old in parent.glob(f"{PREFIX}*"):
-            if not is_alive(old):
-                shutil.rmtree(old, ignore_errors=True)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self.lock = hold(self.path / "lock")
-
-    def remove(self) -> None:
-        self.lock.close()
-        shutil.rmtree(self.path, ignore_errors=True)
-
-
-def hold(path: Path) -> IO[bytes]:
-    """A lock that lives as long as this process, however it ends."""
-    file = open(path, "wb")  # noqa: SIM115 - held open
-    if sys.platform != "win32":
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return file
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A server's folder for temporary files, removed at the end. Those of servers that were killed are removed first:
+    the lock in each is the operating system's, and gone with its process."""
+    for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if not is_alive(old):
+            shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder, FileLock(f"{folder}/lock"):
+        yield Path(folder)
 
 
 def is_alive(folder: Path) -> bool:
-    """Does the server of this folder run? On Windows its open lock keeps the folder from being removed anyway."""
+    """Does the server of this folder run?"""
     try:
         if not (folder / "lock").exists():  # it may just be starting
             return time.time() - folder.stat().st_mtime < 60
-        hold(folder / "lock").close()
-    except OSError:
+        with FileLock(folder / "lock", blocking=False):
+            return False
+    except OSError:  # it has the lock, or is somebody else's
         return True
-    return False
