@@ -557,7 +557,7 @@ def deployment(asked: Serve, most: int) -> Any:
         from viceversa.serve.app import create
         from viceversa.serve.served import find
 
-        return create(asked, find(asked), Path(tempfile.mkdtemp(prefix="viceversa-")))[1]
+        return create(asked, find(asked), Path(tempfile.mkdtemp(prefix="viceversa-")))[0]
 
     @serve.deployment(
         autoscaling_config={"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": asked.queue / 8},

@@ -27,7 +27,7 @@ from ..config import Serve
 from ..data import pictures as images
 from ..errors import BadInput
 from ..translation.command import FORMATS
-from .guard import Guard, refused
+from .guard import ARCHIVES, Guard, refused
 from .jobs import FILMS, Job, Jobs, harmless_name, kind_of, look_at
 from .queue import Queue, Room, Work
 from .refusal import Refusal
@@ -37,8 +37,6 @@ IN_MEMORY = 1 << 20
 """Bytes of an upload that are kept in memory; larger ones go to the server's folder."""
 QUALITY = 80
 """Of JPEG and WebP, as `translate`."""
-ARCHIVES = 8
-"""How much larger than a picture's an upload of films or several pictures may be."""
 MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": "image/tiff", "BMP": "image/bmp",
         "GIF": "image/gif"}  # fmt: skip
 RESULTS = ("application/zip", "video/mp4", "video/quicktime", "video/x-matroska", "video/webm", "video/x-msvideo",
@@ -184,8 +182,8 @@ def tells(*statuses: int) -> dict[int | str, dict[str, Any]]:
 REFUSED = tells(400, 401, 403, 404, 405, 408, 413, 415, 422, 503, 507)
 
 
-def create(serve: Serve, models: Models, folder: Path) -> tuple[FastAPI, Guard]:
-    """The application, and its guard, which is what to run. Temporary files go below `folder`."""
+def create(serve: Serve, models: Models, folder: Path) -> tuple[Guard, Jobs]:
+    """The application behind its guard, which is what to run, and its jobs. Temporary files go below `folder`."""
     known = prometheus.CollectorRegistry()
     answers = prometheus.Counter("viceversa_requests", "Requests.", ["route", "status"], registry=known)
     seconds = prometheus.Histogram("viceversa_request_seconds", "From head to answer.", ["route"], registry=known)
@@ -222,7 +220,6 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[FastAPI, Guard]:
         title="viceversa", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,
         description="Unpaired image-to-image translation, both ways.",
     )  # fmt: skip
-    app.state.jobs, app.state.room, app.state.queue = jobs, room, queue
     answer_errors(app)
     serve_page(app)
 
@@ -356,13 +353,8 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[FastAPI, Guard]:
         """Counters for Prometheus."""
         return Response(prometheus.generate_latest(known), media_type=prometheus.CONTENT_TYPE_PLAIN_1_0_0)
 
-    def largest(path: str) -> float:
-        return serve.megabytes * 1e6 * (ARCHIVES if path.startswith("/v1/jobs") else 1)
-
-    guard = Guard(
-        app, largest=largest, auth=serve.auth, origins=serve.allow_origin, host=serve.host, on_answer=on_answer
-    )
-    return app, guard
+    guard = Guard(app, serve, on_answer)
+    return guard, jobs
 
 
 SAMPLE_PIXELS = 384 * 384
