@@ -14,7 +14,6 @@ from urllib.parse import quote
 import prometheus_client as prometheus
 from fastapi import FastAPI, Request
 from fastapi import Path as InPath
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -132,31 +131,21 @@ class Asked:
         return Asked(served, to, format, int(size) if size else None, back == "true")
 
 
-def parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
-
-
-FIELDS: dict[str, tuple[dict[str, Any], str]] = {
-    "format": ({"enum": list(FORMATS)}, "Format of the pictures; default: that of the input."),
-    "size": (
-        {"type": "integer", "minimum": 16, "maximum": 8192},
-        "Translate with the short side at this, then return to the input's size, with the input's detail.",
-    ),
-}
-
-
 def fields(models: Models) -> dict[str, tuple[dict[str, Any], str]]:
     """The fields of an upload: their schemas, and what they mean."""
     targets = list(dict.fromkeys(target for served in models.values() for target in served.targets))
     return {
         "model": ({"enum": list(models)}, "Name of the model; the first one where it is left out."),
         "to": ({"enum": targets}, "Domain to translate to; may be left out where the model has one direction only."),
-    } | FIELDS
+        "format": ({"enum": list(FORMATS)}, "Format of the pictures; default: that of the input."),
+        "size": (
+            {"type": "integer", "minimum": 16, "maximum": 8192},
+            "Translate with the short side at this, then return to the input's size, with the input's detail.",
+        ),
+    }
 
 
 BACK = {"back": ({"type": "boolean"}, "Go there and back again: the round trip.")}
-
-
 BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
 
 
@@ -170,7 +159,10 @@ def takes(file: str, described: str, given: dict[str, Any], raw: list[str], seve
     }
     content = {"multipart/form-data": {"schema": form}} | {kind: {"schema": BINARY} for kind in raw}
     return {
-        "parameters": [parameter(name, *about) for name, about in given.items()],
+        "parameters": [
+            {"name": name, "in": "query", "required": False, "schema": schema, "description": said}
+            for name, (schema, said) in given.items()
+        ],
         "requestBody": {"required": True, "description": described, "content": content},
     }
 
@@ -479,11 +471,6 @@ def answer_errors(app: FastAPI) -> None:
         words = {404: "there is nothing here", 405: f"{request.method} is not for this address"}
         return JSONResponse({"error": words.get(error.status_code, error.detail)}, error.status_code, error.headers)
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        return JSONResponse({"error": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"}, 422)
-
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=499)
@@ -508,14 +495,12 @@ def serve_page(app: FastAPI) -> None:
     held["/"] = held.pop("/index.html")
     held |= {f"/samples/{name}.jpg": (data, "image/jpeg") for name, data in samples().items()}
 
-    def answering(data: bytes, mime: str) -> Callable[[], Awaitable[Response]]:
-        async def answer() -> Response:
-            return Response(data, 200, {"Cache-Control": "no-cache"}, mime)
+    async def answer(request: Request) -> Response:
+        data, mime = held[request.scope["route"].path]
+        return Response(data, 200, {"Cache-Control": "no-cache"}, mime)
 
-        return answer
-
-    for path, (data, mime) in held.items():
-        app.get(path, include_in_schema=False)(answering(data, mime))
+    for path in held:
+        app.add_api_route(path, answer, include_in_schema=False)
 
 
 async def every_minute(task: Callable[[], None]) -> None:
