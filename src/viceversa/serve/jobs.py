@@ -194,7 +194,8 @@ class Jobs:
         """The pictures of a job as one archive; what cannot be read is left out, and told."""
         wanted = Translate(model="", inputs=(), to=job.to, format=job.format, size=job.size)  # type: ignore[arg-type]
         job.total = len(job.files)
-        names: dict[Path, str] = {}
+        format = SUFFIXES[f".{job.format}"] if job.format else None
+        names: dict[Path, PurePosixPath] = {}
         todo: list[Picture] = []
         for name, path in job.files:
             try:
@@ -202,11 +203,12 @@ class Jobs:
             except Refusal as refusal:
                 job.failed.append(f"{name}: {refusal.sentence}")
                 continue
-            target = result_name(name, job.format)
+            target = PurePosixPath(name)
+            if format is not None and SUFFIXES.get(target.suffix.lower()) != format:
+                target = target.with_suffix(f".{job.format}")
             while target in names.values():
-                target = f"{PurePosixPath(target).with_suffix('')}-again{PurePosixPath(target).suffix}"
+                target = target.with_stem(f"{target.stem}-again")
             names[path] = target
-            format = SUFFIXES.get(PurePosixPath(target).suffix.lower()) if job.format else None
             todo.append(Picture(path, out / f"{len(todo):04d}", format=format))
         archive = out / f"{job.to}.zip"
         job.step(len(job.failed))
@@ -230,8 +232,7 @@ class Jobs:
         """The files of an archive, within limits, under numbers: no name in it says where they go."""
         try:
             with zipfile.ZipFile(path) as archive:
-                entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-                entries = [entry for entry in entries if not hidden(entry.filename)]
+                entries = [entry for entry in archive.infolist() if not (entry.is_dir() or hidden(entry.filename))]
                 if not entries:
                     raise Failed("the archive holds no files")
                 if len(entries) > ENTRIES:
@@ -267,8 +268,8 @@ class Jobs:
 
 
 def hidden(name: str) -> bool:
-    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part != ".."]
-    return any(part.startswith((".", "__MACOSX")) for part in parts)
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
 
 
 def harmless_name(name: str | None, otherwise: str = "picture") -> str:
@@ -276,12 +277,6 @@ def harmless_name(name: str | None, otherwise: str = "picture") -> str:
     parts = PurePosixPath((name or "").replace("\\", "/")).parts
     kept = ["".join(c for c in part if c.isalnum() or c in " ._-()").strip(" .")[:100] for part in parts]
     return "/".join(part for part in kept[-4:] if part) or otherwise
-
-
-def result_name(name: str, format: str | None) -> str:
-    return name if format is None or SUFFIXES.get(PurePosixPath(name).suffix.lower()) == SUFFIXES[f".{format}"] else (
-        f"{PurePosixPath(name).with_suffix('')}.{format}"
-    )  # fmt: skip
 
 
 FILMS = {"mp4": ".mp4", "mov": ".mov", "mkv": ".mkv", "webm": ".webm", "avi": ".avi", "gif": ".gif", "webp": ".webp"}
