@@ -3,7 +3,7 @@
 import asyncio
 import mimetypes
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Scope
 
 from .. import __version__
 from ..config import Serve
@@ -40,6 +41,7 @@ MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": 
         "GIF": "image/gif"}  # fmt: skip
 RESULTS = ("application/zip", "video/mp4", "video/quicktime", "video/x-matroska", "video/webm", "video/x-msvideo",
            "image/gif", "image/webp", "application/octet-stream")  # fmt: skip
+SAMPLE_PIXELS = 384 * 384
 ENDING = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tiff", "BMP": ".bmp", "GIF": ".gif"}
 REPORT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'; "
@@ -189,7 +191,7 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[Guard, Jobs]:
         pictures.inc(count)
         room.pace = 0.9 * room.pace + 0.1 * took / count
 
-    def on_answer(scope: MutableMapping[str, Any], status: int, took: float) -> None:
+    def on_answer(scope: Scope, status: int, took: float) -> None:
         route = getattr(scope.get("route"), "path", "other")  # no label from a client
         answers.labels(route, str(status or 499)).inc()
         seconds.labels(route).observe(took)
@@ -347,9 +349,6 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[Guard, Jobs]:
 
     guard = Guard(app, serve, on_answer)
     return guard, jobs
-
-
-SAMPLE_PIXELS = 384 * 384
 
 
 Upload = tuple[str | None, IO[bytes]]

@@ -4,21 +4,16 @@ import asyncio
 import base64
 import hmac
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..config import Serve
 from .refusal import Refusal
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST = 1000
 """Requests inside at a time, whatever they ask for."""
@@ -51,7 +46,7 @@ HEADERS = {
 class Guard:
     """The application behind its guard. Refusals raised before an answer has begun become its answers."""
 
-    def __init__(self, app: App, serve: Serve, on_answer: Callable[[Scope, int, float], None]):
+    def __init__(self, app: ASGIApp, serve: Serve, on_answer: Callable[[Scope, int, float], None]):
         """`on_answer(scope, status, seconds)` is called for each request."""
         self.app, self.on_answer = app, on_answer
         self.megabytes = serve.megabytes
