@@ -445,7 +445,7 @@ def laid_down(files: list[Upload], asked: Asked, folder: Path) -> Job:
                     empty = not path.stat().st_size
                     raise Refusal(400 if empty else 415, "the file is empty" if empty else "not a film, an animation, "
                                   "an archive or a picture that can be read")  # fmt: skip
-                path = path.rename(path.with_suffix(FILMS.get(kind, "")))
+                path = path.rename(path.with_suffix(f".{kind}" if kind in FILMS else ""))
             job.files.append((harmless_name(name, "film" if kind in FILMS else "picture"), path))
     except BaseException:
         shutil.rmtree(job.folder, ignore_errors=True)

@@ -279,8 +279,8 @@ def harmless_name(name: str | None, otherwise: str = "picture") -> str:
     return "/".join(part for part in kept[-4:] if part) or otherwise
 
 
-FILMS = {"mp4": ".mp4", "mov": ".mov", "mkv": ".mkv", "webm": ".webm", "avi": ".avi", "gif": ".gif", "webp": ".webp"}
-"""What is taken for a film, by the kind that its first bytes tell, and the ending that it is given here."""
+FILMS = ("mp4", "mov", "mkv", "webm", "avi", "gif", "webp")
+"""What is taken for a film, by the kind that its first bytes tell, which is also the ending that it is given here."""
 
 
 def kind_of(source: Path | bytes) -> str:
