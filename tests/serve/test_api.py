@@ -26,7 +26,7 @@ from serving import process, serving
 
 import viceversa
 from viceversa import cli
-from viceversa.serve.jobs import Folder
+from viceversa.serve.jobs import own_folder
 from viceversa.serve.queue import Queue, Work
 
 ROOT = Path(__file__).parents[2]
@@ -442,12 +442,14 @@ def test_what_a_killed_server_left_is_removed_at_the_next_start(models, tmp_path
     with process(models.first, tmp=tmp_path) as server:
         server.json("/v1/jobs?to=night", film(tmp_path.parent / "left.mp4", 300, 320, 240), Content_Type="video/mp4")
         (left,) = tmp_path.iterdir()
-        Folder().remove()
+        with own_folder():
+            pass
         assert left.exists()  # of one that lives
         server.process.kill()
         server.process.communicate()
         assert left.exists()
-        Folder().remove()
+        with own_folder():
+            pass
         assert not left.exists()
 
 

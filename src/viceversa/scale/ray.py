@@ -235,10 +235,10 @@ def begin(t: Translate, out: Place, model: str) -> dict[str, set[str]]:
             for shard in out.names("shards"):
                 if PurePosixPath(shard).stem not in parts:
                     out.remove(f"shards/{shard}")
+    except BadInput:
+        raise
     except (OSError, pa.ArrowException, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
-        reason = storage.denied(error) if isinstance(error, OSError) else str(error)
+        reason = storage.denied(error)
         raise BadInput(f"--out {out}: cannot be written to ({reason}); name another, or see who may write") from None
     return done
 
@@ -476,7 +476,8 @@ def command_train(settings: Train) -> int:
         if workers > (gpus or cores):
             raise BadInput(f"--workers {workers}: this cluster has {gpus or cores:g} {'GPUs' if gpus else 'CPU cores'}")
         everywhere(here.get("a"))
-        with tempfile.TemporaryDirectory(prefix=".ray-", dir=nearest(out)) as state:  # Ray's own notes, none of ours
+        above = next(folder for folder in out.parents if folder.is_dir())
+        with tempfile.TemporaryDirectory(prefix=".ray-", dir=above) as state:  # Ray's own notes, none of ours
             everywhere(state)
             trainer = ray.train.torch.TorchTrainer(
                 worker,
@@ -499,11 +500,6 @@ def command_train(settings: Train) -> int:
                 kind, words_of_it = json.loads(wrong.read_text(encoding="utf-8"))
                 raise {"BadInput": BadInput, "Failed": Failed}[kind](words_of_it)
     return 0
-
-
-def nearest(folder: Path) -> Path:
-    """The folder, or the one above it that is there."""
-    return next(place for place in (folder.parent, *folder.parents) if place.is_dir())
 
 
 def worker(given: dict[str, Any]) -> None:
@@ -557,7 +553,7 @@ def deployment(asked: Serve, most: int) -> Any:
         from viceversa.serve.app import create
         from viceversa.serve.served import find
 
-        return create(asked, find(asked), Path(tempfile.mkdtemp(prefix="viceversa-")))[1]
+        return create(asked, find(asked), Path(tempfile.mkdtemp(prefix="viceversa-")))[0]
 
     @serve.deployment(
         autoscaling_config={"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": asked.queue / 8},

@@ -28,6 +28,7 @@ from ..errors import BadInput
 from ..files import write_bytes
 
 T = TypeVar("T")
+SCHEME = re.compile(r"^(\w[\w+.-]+):/+")
 CONTAINERS = frozenset((".parquet", ".tar"))
 """Files that hold many images: Parquet, and WebDataset's."""
 ATTEMPTS = 8
@@ -95,10 +96,9 @@ class Place:
     def of(given: str | Path) -> "Place":
         """What a person gave; `Path` has made one slash of two. Where S3 is, if not at Amazon's, is kept in the
         address, so that workers need not be told."""
-        address = re.sub(r"^(\w[\w+.-]+):/+", r"\1://", str(given)) if re.match(r"\w[\w+.-]+:/", str(given)) else ""
-        if not address:
+        if not SCHEME.match(str(given)):
             return Place(os.path.abspath(given))
-        parts = urlsplit(address)
+        parts = urlsplit(SCHEME.sub(r"\1://", str(given)))
         options = dict(parse_qsl(parts.query))
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if parts.scheme == "s3" and endpoint and "endpoint_override" not in options:
@@ -156,8 +156,10 @@ class Place:
         return sorted(os.path.relpath(info.path, root) for info in infos if info.type == arrow.FileType.File)
 
 
-def denied(error: OSError) -> str:
-    """What is wrong, without the library's own sources."""
+def denied(error: Exception) -> str:
+    """What is wrong, of an OSError without the library's own sources."""
+    if not isinstance(error, OSError):
+        return str(error)
     reason = error.strerror or str(error)
     return " ".join(re.sub(r"\(?(\S+\.(cc|h):\d+|Detail:).*", "", reason, flags=re.DOTALL).split())[:300]
 
@@ -165,7 +167,7 @@ def denied(error: OSError) -> str:
 def find_images(given: str) -> tuple[Place, Found]:
     """Images and containers that an input means, by names relative to its place. Raises BadInput."""
     kinds = PICTURES | CONTAINERS
-    if not re.match(r"\w[\w+.-]+:/", given):
+    if not SCHEME.match(given):
         found = find(given, kinds)
         root = Path(os.path.abspath(found.root or "/"))  # those of a list may lie anywhere: their whole tree is kept
         paths = [Path(os.path.abspath(path)).relative_to(root) for path in found.paths]
@@ -179,7 +181,7 @@ def find_images(given: str) -> tuple[Place, Found]:
             place = Place(parts._replace(path=os.path.dirname(parts.path)).geturl())
             names = [PurePosixPath(name)] if name in place.names() else []
     except (OSError, pa.ArrowException) as error:
-        reason = denied(error) if isinstance(error, OSError) else str(error)
+        reason = denied(error)
         raise BadInput(f"{given}: cannot be listed ({reason}): see that it is there, and who may read it") from None
     seen = [name for name in names if not any(part.startswith(".") for part in name.parts)]
     paths = [Path(name) for name in seen if name.suffix.lower() in kinds]
@@ -206,16 +208,13 @@ def held(place: Place, name: str) -> Iterator[tuple[str, bytes | None]]:
         if images is None:
             raise BadInput(f"{name}: no column of images ({', '.join(BYTES)}) among {', '.join(columns)}")
         names = next((column for column in NAMES if column in columns), None)
-        number = 0
-        for batch in file.iter_batches(ROW_GROUP, columns=[images] + [names] * (names is not None)):
-            rows: list[dict[str, Any]] = batch.to_pylist()
-            for row in rows:
-                value: Any = row[images]
-                own: Any = row[names] if names else None
-                if isinstance(value, dict):  # as Hugging Face's datasets keep them
-                    value, own = value.get("bytes"), own or value.get("path")
-                yield str(own or f"{number:08d}"), value if isinstance(value, bytes) else b""
-                number += 1
+        parts = file.iter_batches(ROW_GROUP, columns=[images] + [names] * (names is not None))
+        for number, row in enumerate(row for part in parts for row in part.to_pylist()):
+            value: Any = row[images]
+            own: Any = row[names] if names else None
+            if isinstance(value, dict):  # as Hugging Face's datasets keep them
+                value, own = value.get("bytes"), own or value.get("path")
+            yield str(own or f"{number:08d}"), value if isinstance(value, bytes) else b""
     except (tarfile.TarError, pa.ArrowException, EOFError) as error:
         raise BadInput(f"{name}: broken ({error})") from None
 

@@ -3,7 +3,7 @@
 import asyncio
 import mimetypes
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -14,20 +14,20 @@ from urllib.parse import quote
 import prometheus_client as prometheus
 from fastapi import FastAPI, Request
 from fastapi import Path as InPath
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Scope
 
 from .. import __version__
 from ..config import Serve
 from ..data import pictures as images
 from ..errors import BadInput
 from ..translation.command import FORMATS
-from .guard import Guard, refused
+from .guard import ARCHIVES, Guard, refused
 from .jobs import FILMS, Job, Jobs, harmless_name, kind_of, look_at
 from .queue import Queue, Room, Work
 from .refusal import Refusal
@@ -37,12 +37,11 @@ IN_MEMORY = 1 << 20
 """Bytes of an upload that are kept in memory; larger ones go to the server's folder."""
 QUALITY = 80
 """Of JPEG and WebP, as `translate`."""
-ARCHIVES = 8
-"""How much larger than a picture's an upload of films or several pictures may be."""
 MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": "image/tiff", "BMP": "image/bmp",
         "GIF": "image/gif"}  # fmt: skip
 RESULTS = ("application/zip", "video/mp4", "video/quicktime", "video/x-matroska", "video/webm", "video/x-msvideo",
            "image/gif", "image/webp", "application/octet-stream")  # fmt: skip
+SAMPLE_PIXELS = 384 * 384
 ENDING = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tiff", "BMP": ".bmp", "GIF": ".gif"}
 REPORT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'; "
@@ -134,31 +133,21 @@ class Asked:
         return Asked(served, to, format, int(size) if size else None, back == "true")
 
 
-def parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
-
-
-FIELDS: dict[str, tuple[dict[str, Any], str]] = {
-    "format": ({"enum": list(FORMATS)}, "Format of the pictures; default: that of the input."),
-    "size": (
-        {"type": "integer", "minimum": 16, "maximum": 8192},
-        "Translate with the short side at this, then return to the input's size, with the input's detail.",
-    ),
-}
-
-
 def fields(models: Models) -> dict[str, tuple[dict[str, Any], str]]:
     """The fields of an upload: their schemas, and what they mean."""
     targets = list(dict.fromkeys(target for served in models.values() for target in served.targets))
     return {
         "model": ({"enum": list(models)}, "Name of the model; the first one where it is left out."),
         "to": ({"enum": targets}, "Domain to translate to; may be left out where the model has one direction only."),
-    } | FIELDS
+        "format": ({"enum": list(FORMATS)}, "Format of the pictures; default: that of the input."),
+        "size": (
+            {"type": "integer", "minimum": 16, "maximum": 8192},
+            "Translate with the short side at this, then return to the input's size, with the input's detail.",
+        ),
+    }
 
 
 BACK = {"back": ({"type": "boolean"}, "Go there and back again: the round trip.")}
-
-
 BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
 
 
@@ -172,7 +161,10 @@ def takes(file: str, described: str, given: dict[str, Any], raw: list[str], seve
     }
     content = {"multipart/form-data": {"schema": form}} | {kind: {"schema": BINARY} for kind in raw}
     return {
-        "parameters": [parameter(name, *about) for name, about in given.items()],
+        "parameters": [
+            {"name": name, "in": "query", "required": False, "schema": schema, "description": said}
+            for name, (schema, said) in given.items()
+        ],
         "requestBody": {"required": True, "description": described, "content": content},
     }
 
@@ -184,8 +176,8 @@ def tells(*statuses: int) -> dict[int | str, dict[str, Any]]:
 REFUSED = tells(400, 401, 403, 404, 405, 408, 413, 415, 422, 503, 507)
 
 
-def create(serve: Serve, models: Models, folder: Path) -> tuple[FastAPI, Guard]:
-    """The application, and its guard, which is what to run. Temporary files go below `folder`."""
+def create(serve: Serve, models: Models, folder: Path) -> tuple[Guard, Jobs]:
+    """The application behind its guard, which is what to run, and its jobs. Temporary files go below `folder`."""
     known = prometheus.CollectorRegistry()
     answers = prometheus.Counter("viceversa_requests", "Requests.", ["route", "status"], registry=known)
     seconds = prometheus.Histogram("viceversa_request_seconds", "From head to answer.", ["route"], registry=known)
@@ -199,7 +191,7 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[FastAPI, Guard]:
         pictures.inc(count)
         room.pace = 0.9 * room.pace + 0.1 * took / count
 
-    def on_answer(scope: MutableMapping[str, Any], status: int, took: float) -> None:
+    def on_answer(scope: Scope, status: int, took: float) -> None:
         route = getattr(scope.get("route"), "path", "other")  # no label from a client
         answers.labels(route, str(status or 499)).inc()
         seconds.labels(route).observe(took)
@@ -222,7 +214,6 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[FastAPI, Guard]:
         title="viceversa", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,
         description="Unpaired image-to-image translation, both ways.",
     )  # fmt: skip
-    app.state.jobs, app.state.room, app.state.queue = jobs, room, queue
     answer_errors(app)
     serve_page(app)
 
@@ -356,16 +347,8 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[FastAPI, Guard]:
         """Counters for Prometheus."""
         return Response(prometheus.generate_latest(known), media_type=prometheus.CONTENT_TYPE_PLAIN_1_0_0)
 
-    def largest(path: str) -> float:
-        return serve.megabytes * 1e6 * (ARCHIVES if path.startswith("/v1/jobs") else 1)
-
-    guard = Guard(
-        app, largest=largest, auth=serve.auth, origins=serve.allow_origin, host=serve.host, on_answer=on_answer
-    )
-    return app, guard
-
-
-SAMPLE_PIXELS = 384 * 384
+    guard = Guard(app, serve, on_answer)
+    return guard, jobs
 
 
 Upload = tuple[str | None, IO[bytes]]
@@ -462,7 +445,7 @@ def laid_down(files: list[Upload], asked: Asked, folder: Path) -> Job:
                     empty = not path.stat().st_size
                     raise Refusal(400 if empty else 415, "the file is empty" if empty else "not a film, an animation, "
                                   "an archive or a picture that can be read")  # fmt: skip
-                path = path.rename(path.with_suffix(FILMS.get(kind, "")))
+                path = path.rename(path.with_suffix(f".{kind}" if kind in FILMS else ""))
             job.files.append((harmless_name(name, "film" if kind in FILMS else "picture"), path))
     except BaseException:
         shutil.rmtree(job.folder, ignore_errors=True)
@@ -486,11 +469,6 @@ def answer_errors(app: FastAPI) -> None:
             error.headers = {"Allow": ", ".join(sorted({method for route in here for method in route.methods or ()}))}
         words = {404: "there is nothing here", 405: f"{request.method} is not for this address"}
         return JSONResponse({"error": words.get(error.status_code, error.detail)}, error.status_code, error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        return JSONResponse({"error": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"}, 422)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
@@ -516,14 +494,12 @@ def serve_page(app: FastAPI) -> None:
     held["/"] = held.pop("/index.html")
     held |= {f"/samples/{name}.jpg": (data, "image/jpeg") for name, data in samples().items()}
 
-    def answering(data: bytes, mime: str) -> Callable[[], Awaitable[Response]]:
-        async def answer() -> Response:
-            return Response(data, 200, {"Cache-Control": "no-cache"}, mime)
+    async def answer(request: Request) -> Response:
+        data, mime = held[request.scope["route"].path]
+        return Response(data, 200, {"Cache-Control": "no-cache"}, mime)
 
-        return answer
-
-    for path, (data, mime) in held.items():
-        app.get(path, include_in_schema=False)(answering(data, mime))
+    for path in held:
+        app.add_api_route(path, answer, include_in_schema=False)
 
 
 async def every_minute(task: Callable[[], None]) -> None:

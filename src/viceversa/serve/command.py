@@ -23,29 +23,22 @@ def command_serve(serve: Serve) -> int:
     if missing:
         raise BadInput(f"serving needs {', '.join(missing)}: pip install 'viceversa[serve]'")
     serve = checked(serve)
-    listener = listen(serve.host, serve.port)
-    try:
+    with listen(serve.host, serve.port) as listener:
         from .served import find
 
         models = find(serve)
-    except BaseException:
-        listener.close()
-        raise
-    from .jobs import Folder
-    from .server import Server
+        from .jobs import own_folder
+        from .server import Server
 
-    folder = Folder()
-    tempfile.tempdir = str(folder.path)  # of the libraries, too
-    try:
-        host, port = listener.getsockname()[:2]
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        server = Server(serve, models, folder.path)
-        tell(serve, models, address)
-        if serve.open:
-            webbrowser.open(address)
-        server.run(sockets=[listener])
-    finally:
-        folder.remove()
+        with own_folder() as folder:
+            tempfile.tempdir = str(folder)  # of the libraries, too
+            host, port = listener.getsockname()[:2]
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            server = Server(serve, models, folder)
+            tell(serve, models, address)
+            if serve.open:
+                webbrowser.open(address)
+            server.run(sockets=[listener])
     if server.left:
         raise Interrupted(server.signal, f"stopped; {server.left} requests or jobs were not finished in time")
     print("stopped; all that was begun is done", file=sys.stderr)
@@ -67,21 +60,15 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens. Raises BadInput for a port that is taken and an address that is not this machine's."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         raise BadInput(f"--host {host}: {error.strerror}") from None
+    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     try:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
+        return socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=both)
     except OSError as error:
-        listener.close()
-        free = ": stop what listens there, or give another --port (0 takes a free one)"
-        raise BadInput(
-            f"cannot listen on port {port} of {host}: {(error.strerror or str(error)).lower()}{free}"
-        ) from None
-    return listener
+        reason = str(error.strerror).partition(" (while attempting")[0].lower()  # create_server's own words
+        free = "stop what listens there, or give another --port (0 takes a free one)"
+        raise BadInput(f"cannot listen on port {port} of {host}: {reason}: {free}") from None
 
 
 def tell(serve: Serve, models: Any, address: str) -> None:

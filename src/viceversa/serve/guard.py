@@ -2,26 +2,23 @@
 
 import asyncio
 import base64
-import binascii
 import hmac
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..config import Serve
 from .refusal import Refusal
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST = 1000
 """Requests inside at a time, whatever they ask for."""
+ARCHIVES = 8
+"""How much larger than a picture's an upload of films or several pictures may be."""
 HELD = 16
 """Uploads of the largest size that may be held at a time."""
 UPLOAD_SECONDS = 120.0
@@ -49,22 +46,14 @@ HEADERS = {
 class Guard:
     """The application behind its guard. Refusals raised before an answer has begun become its answers."""
 
-    def __init__(
-        self,
-        app: App,
-        *,
-        largest: Callable[[str], float],
-        auth: str | None,
-        origins: tuple[str, ...],
-        host: str,
-        on_answer: Callable[[Scope, int, float], None],
-    ):
-        """`largest(path)`: bytes that a body may have there. `on_answer(scope, status, seconds)` for each request."""
-        self.app, self.largest, self.on_answer = app, largest, on_answer
-        self.auth = auth.encode() if auth else None
-        self.origins = {origin.rstrip("/").lower() for origin in origins}
+    def __init__(self, app: ASGIApp, serve: Serve, on_answer: Callable[[Scope, int, float], None]):
+        """`on_answer(scope, status, seconds)` is called for each request."""
+        self.app, self.on_answer = app, on_answer
+        self.megabytes = serve.megabytes
+        self.auth = serve.auth.encode() if serve.auth else None
+        self.origins = {origin.rstrip("/").lower() for origin in serve.allow_origin}
         self.hosts = {urlsplit(origin).netloc for origin in self.origins}
-        self.loopback = host in LOOPBACK
+        self.loopback = serve.host in LOOPBACK
         self.stopping = False
         self.inside = 0
         self.held = 0.0
@@ -123,13 +112,15 @@ class Guard:
         kind, _, encoded = authorization.partition(" ")
         given = b""
         if kind.lower() == "basic":
-            try:
+            with suppress(ValueError):
                 given = base64.b64decode(encoded, validate=True)
-            except (binascii.Error, ValueError):
-                given = b""
         if not hmac.compare_digest(given, self.auth):
             what = "wrong user or password" if authorization else "user and password are wanted"
             raise Refusal(401, what, WWW_Authenticate='Basic realm="viceversa", charset="UTF-8"')
+
+    def largest(self, path: str) -> float:
+        """Bytes that a body may have there."""
+        return self.megabytes * 1e6 * (ARCHIVES if path.startswith("/v1/jobs") else 1)
 
     def too_large(self, path: str) -> Refusal:
         return Refusal(413, f"the body is too large: at most {self.largest(path) / 1e6:g} MB here")

@@ -13,13 +13,14 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import av
+from filelock import FileLock
 from PIL import Image, UnidentifiedImageError
 
 from ..config import Translate
@@ -193,7 +194,8 @@ class Jobs:
         """The pictures of a job as one archive; what cannot be read is left out, and told."""
         wanted = Translate(model="", inputs=(), to=job.to, format=job.format, size=job.size)  # type: ignore[arg-type]
         job.total = len(job.files)
-        names: dict[Path, str] = {}
+        format = SUFFIXES[f".{job.format}"] if job.format else None
+        names: dict[Path, PurePosixPath] = {}
         todo: list[Picture] = []
         for name, path in job.files:
             try:
@@ -201,11 +203,12 @@ class Jobs:
             except Refusal as refusal:
                 job.failed.append(f"{name}: {refusal.sentence}")
                 continue
-            target = result_name(name, job.format)
+            target = PurePosixPath(name)
+            if format is not None and SUFFIXES.get(target.suffix.lower()) != format:
+                target = target.with_suffix(f".{job.format}")
             while target in names.values():
-                target = f"{PurePosixPath(target).with_suffix('')}-again{PurePosixPath(target).suffix}"
+                target = target.with_stem(f"{target.stem}-again")
             names[path] = target
-            format = SUFFIXES.get(PurePosixPath(target).suffix.lower()) if job.format else None
             todo.append(Picture(path, out / f"{len(todo):04d}", format=format))
         archive = out / f"{job.to}.zip"
         job.step(len(job.failed))
@@ -229,19 +232,17 @@ class Jobs:
         """The files of an archive, within limits, under numbers: no name in it says where they go."""
         try:
             with zipfile.ZipFile(path) as archive:
-                entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-                entries = [entry for entry in entries if not hidden(entry.filename)]
+                entries = [entry for entry in archive.infolist() if not (entry.is_dir() or hidden(entry.filename))]
                 if not entries:
                     raise Failed("the archive holds no files")
                 if len(entries) > ENTRIES:
                     raise Failed(f"the archive holds {len(entries)} files: send at most {ENTRIES} at a time")
                 if sum(entry.file_size for entry in entries) > self.largest:
                     raise Failed(f"the archive holds more than {self.largest / 1e6:g} MB unpacked")
-                left = self.largest
                 for number, entry in enumerate(entries):
                     target = job.folder / "in" / f"unpacked-{number:04d}"
                     with archive.open(entry) as source, open(target, "wb") as file:
-                        left -= copy(source, file, left)
+                        shutil.copyfileobj(source, file)
                     job.step(0, len(entries))
                     yield harmless_name(entry.filename), target
         except (Failed, Cancelled):
@@ -266,19 +267,9 @@ class Jobs:
             raise Failed(f"the film is larger than {self.megapixels:g} megapixels a frame")
 
 
-def copy(source: IO[bytes], file: IO[bytes], most: float) -> int:
-    """Bytes copied. Raises Failed for more than `most`, whatever was declared."""
-    count = 0
-    while block := source.read(1 << 20):
-        count += file.write(block)
-        if count > most:
-            raise Failed("the archive holds more than it declares")
-    return count
-
-
 def hidden(name: str) -> bool:
-    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part != ".."]
-    return any(part.startswith((".", "__MACOSX")) for part in parts)
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
 
 
 def harmless_name(name: str | None, otherwise: str = "picture") -> str:
@@ -288,14 +279,8 @@ def harmless_name(name: str | None, otherwise: str = "picture") -> str:
     return "/".join(part for part in kept[-4:] if part) or otherwise
 
 
-def result_name(name: str, format: str | None) -> str:
-    return name if format is None or SUFFIXES.get(PurePosixPath(name).suffix.lower()) == SUFFIXES[f".{format}"] else (
-        f"{PurePosixPath(name).with_suffix('')}.{format}"
-    )  # fmt: skip
-
-
-FILMS = {"mp4": ".mp4", "mov": ".mov", "mkv": ".mkv", "webm": ".webm", "avi": ".avi", "gif": ".gif", "webp": ".webp"}
-"""What is taken for a film, by the kind that its first bytes tell, and the ending that it is given here."""
+FILMS = ("mp4", "mov", "mkv", "webm", "avi", "gif", "webp")
+"""What is taken for a film, by the kind that its first bytes tell, which is also the ending that it is given here."""
 
 
 def kind_of(source: Path | bytes) -> str:
@@ -344,38 +329,23 @@ def look_at(data: bytes, megapixels: float) -> int:
     return pixels
 
 
-class Folder:
-    """The server's folder for temporary files. Folders of servers that were killed are removed first."""
-
-    def __init__(self) -> None:
-        parent = Path(tempfile.gettempdir())
-        for old in parent.glob(f"{PREFIX}*"):
-            if not is_alive(old):
-                shutil.rmtree(old, ignore_errors=True)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self.lock = hold(self.path / "lock")
-
-    def remove(self) -> None:
-        self.lock.close()
-        shutil.rmtree(self.path, ignore_errors=True)
-
-
-def hold(path: Path) -> IO[bytes]:
-    """A lock that lives as long as this process, however it ends."""
-    file = open(path, "wb")  # noqa: SIM115 - held open
-    if sys.platform != "win32":
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return file
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A server's folder for temporary files, removed at the end. Those of servers that were killed are removed first:
+    the lock in each is the operating system's, and gone with its process."""
+    for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if not is_alive(old):
+            shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder, FileLock(f"{folder}/lock"):
+        yield Path(folder)
 
 
 def is_alive(folder: Path) -> bool:
-    """Does the server of this folder run? On Windows its open lock keeps the folder from being removed anyway."""
+    """Does the server of this folder run?"""
     try:
         if not (folder / "lock").exists():  # it may just be starting
             return time.time() - folder.stat().st_mtime < 60
-        hold(folder / "lock").close()
-    except OSError:
+        with FileLock(folder / "lock", blocking=False):
+            return False
+    except OSError:  # it has the lock, or is somebody else's
         return True
-    return False

@@ -5,7 +5,6 @@ one by one, but small pictures side by side, a core each, are (benchmarks/serve.
 crew has a thread a core, and a large picture waits until it has all of them.
 """
 
-import copy
 import threading
 import time
 from collections import deque
@@ -53,29 +52,25 @@ class Room:
 
 @dataclass(eq=False)
 class Work:
-    """A picture (H, W, C) that waits for the network; or a film's frame, as any image that a translator takes."""
+    """A picture, or a frame of a film, (H, W, C), that waits for the network."""
 
     translator: Translator
-    image: Any
-    to: str
+    image: np.ndarray
+    to: str | None
     size: int | None = None
     strength: float = 1.0
-    film: Callable[[Any], Any] | None = None
+    film: Callable[[np.ndarray], np.ndarray] | None = None
     """What translates the frames of its film, one after the other."""
-    future: "Future[Any]" = field(default_factory=Future)
+    future: "Future[np.ndarray]" = field(default_factory=Future)
 
     @property
     def pixels(self) -> int:
-        height, width = self.image.shape[:2] if isinstance(self.image, np.ndarray) else self.image.shape[-2:]
-        return int(height) * int(width)
+        return self.image[..., 0].size
 
     def is_like(self, other: "Work") -> bool:
         """May both go through the network at once?"""
-        mine, others = self.image, other.image
-        if not isinstance(mine, np.ndarray) or not isinstance(others, np.ndarray) or self.film or other.film:
-            return False
-        same = self.translator is other.translator and mine.shape == others.shape and mine.dtype == others.dtype
-        return same and (self.to, self.size, self.strength) == (other.to, other.size, other.strength)
+        both = [(w.translator, w.image.shape, w.image.dtype, w.to, w.size, w.strength) for w in (self, other)]
+        return both[0] == both[1] and self.film is None and other.film is None
 
 
 class Queue:
@@ -98,7 +93,7 @@ class Queue:
         for number in range(crew):
             threading.Thread(target=self.serve, name=f"network-{number}", daemon=True).start()
 
-    def put(self, work: Work) -> "Future[Any]":
+    def put(self, work: Work) -> "Future[np.ndarray]":
         """Queue a work; its future gives what the translator gives. Raises Refusal (507) from it where the picture
         does not fit into the memory in any way."""
         with self.changed:
@@ -160,7 +155,7 @@ class Queue:
     def is_large(self, work: Work) -> bool:
         return work.pixels > SMALL
 
-    def through_network(self, batch: list[Work]) -> list[Any]:
+    def through_network(self, batch: list[Work]) -> list[np.ndarray]:
         first = batch[0]
         if self.on_cpu:
             torch.set_num_threads(self.cores if self.is_large(first) else 1)
@@ -169,45 +164,28 @@ class Queue:
         return translated(first.translator, [work.image for work in batch], first.to, first.size, first.strength)
 
 
-def translated(translator: Translator, images: list[Any], to: str, size: int | None, strength: float) -> list[Any]:
-    """Translate images that are alike; where the memory does not do, in smaller batches, then by tiles.
+def translated(
+    translator: Translator, images: list[np.ndarray], to: str | None, size: int | None, strength: float
+) -> list[np.ndarray]:
+    """Translate images that are alike; one by one where the memory does not do for all. (The network has tried
+    half of it by then, and tiles.)
 
-    Raises Refusal (507) where even that does not do.
+    Raises Refusal (507) where it does not do for one, either.
     """
     try:
         if len(images) == 1:
             return [translator(images[0], to=to, size=size, strength=strength)]
         return list(translator(np.stack(images), to=to, size=size, strength=strength))
-    except BadInput as error:  # directions, sizes and channels were looked at before: it is too large even for tiles
-        raise Refusal(507, f"too large for this server: {str(error).split(':')[0]}") from None
-    except (RuntimeError, MemoryError) as error:
+    except BadInput as wrong:  # directions, sizes and channels were looked at before: it is too large even for tiles
+        refusal = Refusal(507, f"too large for this server: {str(wrong).split(':')[0]}")
+    except (RuntimeError, MemoryError) as error:  # beside the network
         if not is_out_of_memory(error):
             raise
-    if translator.device.type == "cuda":
-        torch.cuda.empty_cache()
-    if len(images) > 1:
-        half = len(images) // 2
-        parts = images[:half], images[half:]
-        return [done for part in parts for done in translated(translator, part, to, size, strength)]
-    return [by_tiles(translator, images[0], to, size, strength)]
-
-
-def by_tiles(translator: Translator, image: Any, to: str, size: int | None, strength: float) -> Any:
-    """One image in half of the memory, in a quarter, ... Raises Refusal (507) where no plan is so small."""
-    careful = copy.copy(translator)
-    careful.networks = {key: copy.copy(network) for key, network in translator.networks.items()}
-    least = min(network.budget for network in careful.networks.values())
-    for halvings in range(1, 8):
-        for network in careful.networks.values():
-            network.memory = least / 2**halvings
-        try:
-            return careful(image, to=to, size=size, strength=strength)
-        except BadInput:
-            break
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-    raise Refusal(507, "the server has run out of memory for this picture: send a smaller one, or give size")
+        refusal = Refusal(507, "the server has run out of memory for this picture: send a smaller one, or give size")
+    if len(images) == 1:
+        raise refusal
+    # Out here nothing holds what the first attempt had got.
+    return [one for image in images for one in translated(translator, [image], to, size, strength)]
 
 
 class InTurn(Translator):
@@ -222,11 +200,10 @@ class InTurn(Translator):
         self, to: str | None = None, *, size: int | None = None, strength: float = 1.0, steady: bool = True
     ) -> Callable[[np.ndarray], np.ndarray]:
         film = self.translator.frames(to, size=size, strength=strength, steady=steady)
-        domain = self.domains[self.model.direction(to) == "ab"]
-        return lambda frame: self.queue.put(Work(self.translator, frame, domain, film=film)).result()  # type: ignore[no-any-return]
+        return lambda frame: self.queue.put(Work(self.translator, frame, to, film=film)).result()
 
     def __call__(self, image: Any, to: str | None = None, *, size: int | None = None, strength: float = 1.0) -> Any:
-        if isinstance(image, np.ndarray) and image.ndim == 4:
+        """An array, as the pipeline gives: (H, W, C) or (N, H, W, C)."""
+        if image.ndim == 4:
             return np.stack([self(one, to, size=size, strength=strength) for one in image])
-        domain = self.domains[self.model.direction(to) == "ab"]
-        return self.queue.put(Work(self.translator, image, domain, size, strength)).result()
+        return self.queue.put(Work(self.translator, image, to, size, strength)).result()

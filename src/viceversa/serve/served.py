@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
@@ -61,7 +61,7 @@ class Served:
         """A picture for the card, as WebP: a still of the training, else a sample, half of it translated."""
         if self.still is not None:
             with Image.open(self.still) as image:
-                return webp(image.convert("RGB"), 640)
+                return small(image.convert("RGB"), 640, "WEBP", 80)
         with Image.open(BytesIO(samples()[self.card.get("sample", "city")])) as image:
             image.thumbnail((384, 384))
             before = np.asarray(image.convert("RGB"))
@@ -69,7 +69,7 @@ class Served:
         given = before if self.translator.channels(direction) == 3 else before.mean(2, keepdims=True).astype(np.uint8)
         shown = np.broadcast_to(self.translator(given, to=self.targets[0]), before.shape).copy()
         shown[:, : shown.shape[1] // 2] = before[:, : shown.shape[1] // 2]
-        return webp(Image.fromarray(shown), 640)
+        return small(Image.fromarray(shown), 640, "WEBP", 80)
 
     def about(self) -> dict[str, Any]:
         """What /v1/models says of it."""
@@ -155,33 +155,22 @@ def page_file(name: str) -> bytes:
     return ((ASSETS if name == "page.css" else files(__package__) / "page") / name).read_bytes()
 
 
+@cache
 def samples() -> dict[str, bytes]:
     """Pictures to try, as JPEG: by the name that the page shows."""
-    if not _SAMPLES:
-        city, day, night = (open_asset(name) for name in ("china.jpg", "earth-blue-marble.jpg", "earth-night.jpg"))
-        europe = (0.44 * day.width, 0.06 * day.height, 0.69 * day.width, 0.38 * day.height)
-        _SAMPLES.update(
-            {"city": jpeg(city), "earth-by-day": jpeg(day.crop(europe)), "earth-by-night": jpeg(night.crop(europe))}
-        )
-    return _SAMPLES
-
-
-_SAMPLES: dict[str, bytes] = {}
+    city, day, night = (open_asset(name) for name in ("china.jpg", "earth-blue-marble.jpg", "earth-night.jpg"))
+    europe = (0.44 * day.width, 0.06 * day.height, 0.69 * day.width, 0.38 * day.height)
+    shown = {"city": city, "earth-by-day": day.crop(europe), "earth-by-night": night.crop(europe)}
+    return {name: small(image, SAMPLE, "JPEG", 88) for name, image in shown.items()}
 
 
 def open_asset(name: str) -> Image.Image:
     return Image.open(BytesIO((ASSETS / name).read_bytes())).convert("RGB")
 
 
-def jpeg(image: Image.Image) -> bytes:
-    out = BytesIO()
-    image.thumbnail((SAMPLE, SAMPLE))
-    image.save(out, "JPEG", quality=88)
-    return out.getvalue()
-
-
-def webp(image: Image.Image, longest: int) -> bytes:
+def small(image: Image.Image, longest: int, format: str, quality: int) -> bytes:
+    """A file of the image, made so small."""
     out = BytesIO()
     image.thumbnail((longest, longest))
-    image.save(out, "WEBP", quality=80)
+    image.save(out, format, quality=quality)
     return out.getvalue()

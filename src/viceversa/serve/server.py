@@ -38,7 +38,7 @@ class Server(uvicorn.Server):
     of a request; a second signal ends at once."""
 
     def __init__(self, serve: Serve, models: Models, folder: Path):
-        self.app, self.guard = create(serve, models, folder)
+        self.guard, self.jobs = create(serve, models, folder)
         self.limit = serve.seconds
         self.signal = 0
         self.left = 0
@@ -72,7 +72,7 @@ class Server(uvicorn.Server):
     async def finish(self) -> None:
         """Wait for what is running, and for jobs that ran to be fetched, within the limit."""
         self.guard.stopping = True
-        jobs = [job for job in self.app.state.jobs.all.values() if not job.is_over()]
+        jobs = [job for job in self.jobs.all.values() if not job.is_over()]
         print(f"stopping: {self.guard.inside} requests and {len(jobs)} jobs are finished first", file=sys.stderr)
         until = time.monotonic() + self.limit
         while not self.should_exit and time.monotonic() < until:

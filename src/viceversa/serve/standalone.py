@@ -78,12 +78,7 @@ def write(folder: Path, served: Served, targets: list[str], archive: Path) -> No
         (folder / "samples" / f"{name}.jpg").write_bytes(data)
     unpack(archive, folder / "runtime")
     (folder / "picture.webp").write_bytes(served.picture)
-    about: dict[str, Any] = served.about() | {
-        "card": served.card,
-        "picture": "picture.webp",
-        "report": None,
-        "films": {},
-    }
+    about = served.about() | {"card": served.card, "picture": "picture.webp", "report": None, "films": {}}
     about["directions"] = [way for way in about["directions"] if way["to"] in targets]
     about["networks"] = {to: write_network(folder / f"{number}.onnx", served, to) for number, to in enumerate(targets)}
     (folder / "models.json").write_text(json.dumps({"models": [about]}, indent=1), encoding="utf-8")

@@ -52,7 +52,7 @@ export async function translate(file, options, signal, tell) {
   signal.addEventListener("abort", stop);
   try {
     return await new Promise((done, failed) => {
-      waiting.set(id, { done, failed, tell: (text) => tell?.(text) });
+      waiting.set(id, { done, failed, tell });
       started().postMessage({ id, file, networks: steps.map((to) => known.networks[to]) });
     });
   } finally {

@@ -4,9 +4,8 @@ export const footer = "Pictures go to this server and nowhere else, and are forg
 export const takesFilms = true;
 
 export class Failure extends Error {
-  constructor(sentence, status = 0, wait = 0) {
+  constructor(sentence, wait = 0) {
     super(sentence);
-    this.status = status;
     this.wait = wait; // seconds after which to try again
   }
 }
@@ -21,7 +20,7 @@ async function ask(path, options = {}) {
   }
   if (answer.ok) return answer;
   const told = await answer.json().catch(() => ({}));
-  throw new Failure(told.error || `the server answers ${answer.status}`, answer.status, Number(answer.headers.get("Retry-After")));
+  throw new Failure(told.error || `the server answers ${answer.status}`, Number(answer.headers.get("Retry-After")));
 }
 
 export async function models() {
@@ -42,7 +41,7 @@ export async function translate(file, options, signal) {
   return { blob: await answer.blob(), notes: [] };
 }
 
-/** A film, an archive or several pictures: {blob, address, name, failed, notes}. `tell(done, total)`. */
+/** A film, an archive or several pictures: {address, name, failed, notes, done}. `tell(done, total, state)`. */
 export async function job(files, options, signal, tell) {
   const form = new FormData();
   for (const file of files) form.append("files", file, file.name);
