@@ -23,6 +23,7 @@ from ..config import Evaluate, make
 from ..data.fetch import cache_folder, sha256
 from ..data.folders import find, left_out_line
 from ..data.pictures import BadImage, on_white, read, to_tensor
+from ..data.sixteen import to_8_bit
 from ..data.store import as_tested
 from ..device import choose_device
 from ..errors import BadInput
@@ -34,7 +35,6 @@ from ..translation.translator import Translator
 from .features import Features, Lpips, Pixels, SqueezeNet, Vectors, load_features, load_lpips
 from .scores import (
     SSIM_WINDOW,
-    eight_bit,
     frechet,
     kid,
     kid_subsets,
@@ -152,8 +152,8 @@ class Images:
         """(H, W, C) uint8; None for one that cannot be read or is too small, which is noted among the `broken`."""
         try:
             if (p := self.preparation) is None:
-                return eight_bit(on_white(read(path, self.channels)))
-            return eight_bit(as_tested(path, channels=self.channels, resize=p.resize, crop=p.crop))
+                return to_8_bit(on_white(read(path, self.channels)))
+            return to_8_bit(as_tested(path, channels=self.channels, resize=p.resize, crop=p.crop))
         except BadImage as broken:
             self.broken[path] = str(broken)
             return None
@@ -347,7 +347,8 @@ def compare_translations(
             x, y = to_tensor(image), to_tensor(fake)
             row: Numbers = structure_kept(x, y, model.device)
             if (other := next(others, None)) is not None:
-                elsewhere.append(structure_kept(x, sized(other, x), model.device))
+                at_size = F.interpolate(to_tensor(other), x.shape[2:], mode="area")
+                elsewhere.append(structure_kept(x, at_size, model.device))
             if back is not None:
                 again = precisely(model, back, y)
                 row["l1"] = float((again - x).abs().mean() / 2)  # in units of 0 to 1
@@ -378,12 +379,6 @@ def compare_translations(
 
 UNTOUCHED = {"self_similarity": 0.0, "edges": 1.0, "structure": 1.0}
 """The structure that an untranslated picture keeps."""
-
-
-def sized(pixels: Pixels, like: Any) -> Any:
-    """A picture as a tensor of the size of another."""
-    image = to_tensor(pixels)
-    return image if image.shape == like.shape else F.interpolate(image, like.shape[2:], mode="area")
 
 
 def distances(fake: Vectors, real: Vectors) -> Numbers:
@@ -418,8 +413,7 @@ def remarks(numbers: Numbers, features: Features, source: Images, target: Images
 
 def perceptual(lpips: Lpips | None, x: Any, y: Any) -> dict[str, float]:
     """{"lpips"}, where the weights are at hand and the images large enough for the network."""
-    usable = lpips is not None and min(x.shape[-2:]) >= SqueezeNet.SMALLEST
-    return {"lpips": float(lpips(x, y))} if usable and lpips is not None else {}
+    return {"lpips": float(lpips(x, y))} if lpips is not None and min(x.shape[-2:]) >= SqueezeNet.SMALLEST else {}
 
 
 class Paired:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.fetch import Download, fetch, sha256
+from ..data.pictures import to_channels
 from ..errors import BadInput
 from ..model.file import read_weights
 from ..threads import ordered
@@ -27,7 +28,6 @@ from ..threads import ordered
 Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float64]
 Resizing = Literal["legacy", "clean"]
-T = TypeVar("T")
 
 BATCH = 16
 """Images a network is given at once: on a CPU more are no faster, since they leave its caches."""
@@ -71,7 +71,7 @@ class Features:
 
         Raises BadInput that names the first image whose features are no finite numbers.
         """
-        prepared = ordered(lambda item: (item[0], self.prepare(colour(item[1]))), images)
+        prepared = ordered(lambda item: (item[0], self.prepare(to_channels(item[1], 3))), images)
         found = [np.empty((0, self.size))]
         while batch := list(islice(prepared, BATCH)):
             with torch.inference_mode():
@@ -447,11 +447,6 @@ def full_precision(device: torch.device) -> AbstractContextManager[None]:
         return nullcontext()
     cudnn = torch.backends.cudnn
     return cudnn.flags(enabled=True, benchmark=False, allow_tf32=False)  # type: ignore[no-any-return]
-
-
-def colour(image: Pixels) -> Pixels:
-    """Gray (H, W, 1) to (H, W, 3)."""
-    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
 
 def channels_first(picture: Image.Image) -> Tensor:
