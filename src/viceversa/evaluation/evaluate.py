@@ -192,6 +192,8 @@ class Tools:
     paired: bool
     """Pairs were asked for, not found out by the names: those that cannot be compared are then an error."""
     follow: Follow
+    notes: list[str]
+    """What is to be known of all of them."""
 
 
 def measure(
@@ -218,18 +220,15 @@ def measure(
             if choices.lpips is not None:  # a folder that was named must hold it
                 raise
             notes.append(f"LPIPS is left out: {missing}")
-    tools = Tools(features, lpips, choices.paired, follow)
+    tools = Tools(features, lpips, choices.paired, follow, notes)
     if not models:
-        first, second = (replace(images, preparation=fixed, broken={}) for images in (first, second))
-        return Evaluation(noted(compare_folders(tools, first, second, pairs), notes))
+        first, second = (replace(images, preparation=fixed) for images in (first, second))
+        return Evaluation(compare_folders(tools, first, second, pairs))
     prepared = {name: fixed or preparation(model.model) for name, model in models.items()}
     if len(set(map(str, prepared.values()))) > 1:
         notes.append("the models want images of different sizes (see prepared): compare them by --protocol cut")
     results = {
-        name: {
-            domain: noted(numbers, notes)
-            for domain, numbers in compare_model(tools, model, (first, second), pairs, prepared[name])
-        }
+        name: dict(compare_model(tools, model, (first, second), pairs, prepared[name]))
         for name, model in models.items()
     }
     return Evaluation(results if len(models) > 1 else next(iter(results.values())))
@@ -307,7 +306,7 @@ def compare_folders(tools: Tools, fake: Images, real: Images, pairs: Pairs) -> N
     vectors = tools.features.of(images())
     truth = reference(tools.features, real)
     numbers = compare_sets(tools.features, vectors, truth) | {"prepared": fake.how, "another": in_halves(truth)}
-    return numbers | found.numbers() | {"notes": remarks(numbers, tools.features, fake, real, found)}
+    return numbers | found.numbers() | {"notes": remarks(numbers, tools, fake, real, found)}
 
 
 def compare_model(
@@ -370,7 +369,7 @@ def compare_translations(
         numbers["round_trip"] = means
     numbers["untranslated"] = distances(before, real) | UNTOUCHED
     numbers["another"] = in_halves(real) | averaged(elsewhere)
-    notes = remarks(numbers, tools.features, source, target, found)
+    notes = remarks(numbers, tools, source, target, found)
     if model.model.info.get("training", {}).get("features") == tools.features.name:
         notes.insert(0, f"the model was trained against the features {tools.features.name}, and scores better by them "
                         "than it is: compare by others (--features squeezenet, or inception)")  # fmt: skip
@@ -401,14 +400,15 @@ def compare_sets(features: Features, fake: Vectors, real: Vectors) -> Numbers:
     }
 
 
-def remarks(numbers: Numbers, features: Features, source: Images, target: Images, pairs: "Paired") -> list[str]:
+def remarks(numbers: Numbers, tools: Tools, source: Images, target: Images, pairs: "Paired") -> list[str]:
     """What is to be known of the numbers: what was left out, and what they cannot tell."""
-    fewest = min(numbers["n_fake"], numbers["n_real"])
+    fewest, size = min(numbers["n_fake"], numbers["n_real"]), tools.features.size
     too_few = (
-        f"Frechet distance: {fewest} images are fewer than the covariance of {features.size} features needs; it "
-        "depends on the number of images then: compare by KID"
+        f"Frechet distance: {fewest} images are fewer than the covariance of {size} features needs; it depends on the "
+        "number of images then: compare by KID"
     )  # the covariance of N vectors has rank N - 1 at most
-    return [*source.notes(), *target.notes(), *([too_few] if fewest <= features.size else []), *pairs.notes]
+    own = [*source.notes(), *target.notes(), *([too_few] if fewest <= size else []), *pairs.notes]
+    return own + tools.notes
 
 
 def perceptual(lpips: Lpips | None, x: Any, y: Any) -> dict[str, float]:
@@ -468,10 +468,6 @@ def reference(features: Features, images: Images) -> Vectors:
         with suppress(OSError), replacing(kept) as temporary:  # a cache that cannot be written is no reason to fail
             np.save(temporary, vectors)
     return vectors
-
-
-def noted(numbers: Numbers, notes: Sequence[str]) -> Numbers:
-    return numbers | {"notes": [*numbers["notes"], *notes]}
 
 
 def finite(value: Any) -> Any:
