@@ -54,8 +54,6 @@ Follow = Callable[[str, int, Iterator[T]], Iterator[T]]
 """Iterates over so many images, and may show how far it is."""
 Numbers = dict[str, Any]
 
-USAGE = "give MODEL and a folder of test images for each domain, or --fake FOLDER --real FOLDER"
-
 
 class Evaluation(dict[str, Any]):
     """The numbers, laid out as `--json` prints them; `str` gives the table."""
@@ -92,21 +90,13 @@ def evaluate(
     with: "untranslated", the inputs themselves, and "another", other pictures of the target domain. For several
     models there are those under each model's name. Raises BadInput.
     """
-    asked = make(Evaluate, **choices)
     models = list(model) if isinstance(model, list | tuple) else [model] if model is not None else []
-    folders = [folder for folder in (a, b, fake, real) if folder is not None]
-    if len(folders) != 2 or (fake is None) != (real is None) or (fake is None) != bool(models):
-        raise BadInput(f"evaluate: {USAGE}")
-    return measure(asked, models, folders)
+    return measure(make(Evaluate, **choices), models, (a, b), fake, real)
 
 
 def command_evaluate(choices: Evaluate) -> int:
     """Print the table, or one JSON object."""
-    by_folder = choices.fake is not None and choices.real is not None
-    if by_folder == bool(choices.inputs) or (not by_folder and len(choices.inputs) < 3):
-        raise BadInput(f"evaluate: {USAGE}")
-    folders = [choices.fake or "", choices.real or ""] if by_folder else list(choices.inputs[-2:])
-    result = measure(choices, choices.inputs[:-2], folders, follow=show)
+    result = measure(choices, choices.inputs[:-2], choices.inputs[-2:], choices.fake, choices.real, show)
     say(result.json() if choices.json else str(result))
     return 0
 
@@ -199,10 +189,17 @@ class Tools:
 def measure(
     choices: Evaluate,
     given: Sequence[Any],
-    folders: Sequence[Source],
+    tests: Sequence[Source | None],
+    fake: Source | None,
+    real: Source | None,
     follow: Follow = lambda doing, total, images: images,
 ) -> Evaluation:
-    """Look at everything that can be wrong, then measure. `given`: models, or none to compare two folders."""
+    """Look at everything that can be wrong, then measure: models, by two folders of `tests`, or `fake` and `real`."""
+    folders = [folder for folder in (*tests, fake, real) if folder is not None]
+    if len(folders) != 2 or (fake is None) != (real is None) or (fake is None) != bool(given):
+        raise BadInput(
+            "evaluate: give MODEL and a folder of test images for each domain, or --fake FOLDER --real FOLDER"
+        )
     if choices.protocol == "cut" and (choices.features, choices.resizing) != ("inception", "legacy"):
         raise BadInput("--protocol cut means --features inception --resizing legacy: leave both out")
     device = choose_device(choices.device)
