@@ -33,18 +33,7 @@ from ..terminal import progress_bar, say, words
 from ..threads import ordered
 from ..translation.translator import Translator
 from .features import Features, Lpips, Pixels, SqueezeNet, Vectors, load_features, load_lpips
-from .scores import (
-    SSIM_WINDOW,
-    frechet,
-    kid,
-    kid_subsets,
-    precisely,
-    psnr,
-    spread,
-    ssim,
-    structure_kept,
-    translated,
-)  # fmt: skip
+from .scores import SSIM_WINDOW, frechet, kid, kid_subsets, precisely, psnr, spread, ssim, structure_kept, translated
 
 __all__ = ["Evaluation", "command_evaluate", "evaluate"]
 
