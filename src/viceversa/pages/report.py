@@ -296,11 +296,13 @@ def score_name(score: Scored) -> str:
 
 
 def score_points(run: Run, key: str) -> Points:
-    return [(score["step"] / run.epoch_steps, float(score[key])) for score in run.scores]
+    each = run.epoch_steps
+    return [(score["step"] / each, float(score[key])) for score in run.scores]
 
 
 def loss_points(run: Run, key: str) -> Points:
-    return [(line["step"] / run.epoch_steps, float(line["loss"][key])) for line in run.losses if key in line["loss"]]
+    each = run.epoch_steps  # once: it looks at every line
+    return [(line["step"] / each, float(line["loss"][key])) for line in run.losses if key in line["loss"]]
 
 
 def side_by_side(runs: Sequence[Run]) -> list[dict[str, Any]]:
