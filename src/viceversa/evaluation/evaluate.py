@@ -492,7 +492,7 @@ ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
 )
 
 
-def render(results: Numbers, width: int = 120) -> str:
+def render(results: Numbers) -> str:
     """The table and its notes, as text."""
     measured = list(headed(results))
     columns: list[tuple[tuple[str, ...], Numbers]] = []
@@ -516,10 +516,9 @@ def render(results: Numbers, width: int = 120) -> str:
         if any(cells):
             table.add_row(name, *cells)
     notes = dict.fromkeys(note for _, numbers in measured for note in numbers["notes"])
-    console = Console(file=io.StringIO(), width=width)
-    with console.capture() as captured:
-        console.print(Group(table, *(Text(f"- {note}") for note in notes)))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n")
+    text = io.StringIO()
+    Console(file=text, width=120).print(Group(table, *(Text(f"- {note}") for note in notes)))
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n")
 
 
 def headed(results: Numbers, heading: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Numbers]]:

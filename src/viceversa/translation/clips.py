@@ -1,7 +1,6 @@
 """Moving pictures in and out: films through FFmpeg (PyAV), with their sound; GIF, WebP, PNG and AVIF through Pillow.
 
-A clip is read frame by frame: upright, with times, what is transparent upon white. It is written under a name of its
-own, NAME.partial.mp4, which plays however far it got, and takes its own name when it is complete.
+A clip is read frame by frame: upright, with times, what is transparent upon white.
 """
 
 import os
@@ -260,7 +259,7 @@ def telling(partial: Path) -> Iterator[None]:
 
 class Writer(ABC):
     """Writes one film. A context: left well, the file gets its name; left by an exception, what was done stays, as
-    NAME.partial.mp4. `notes`: what a person should know of the result, a line each.
+    NAME.partial.mp4, which plays. `notes`: what a person should know of the result, a line each.
     """
 
     def __init__(self, target: Path):
