@@ -23,6 +23,7 @@ from ..config import Evaluate, make
 from ..data.fetch import cache_folder, sha256
 from ..data.folders import find, left_out_line
 from ..data.pictures import BadImage, on_white, read, to_tensor
+from ..data.sixteen import to_8_bit
 from ..data.store import as_tested
 from ..device import choose_device
 from ..errors import BadInput
@@ -32,19 +33,7 @@ from ..terminal import progress_bar, say, words
 from ..threads import ordered
 from ..translation.translator import Translator
 from .features import Features, Lpips, Pixels, SqueezeNet, Vectors, load_features, load_lpips
-from .scores import (
-    SSIM_WINDOW,
-    eight_bit,
-    frechet,
-    kid,
-    kid_subsets,
-    precisely,
-    psnr,
-    spread,
-    ssim,
-    structure_kept,
-    translated,
-)  # fmt: skip
+from .scores import SSIM_WINDOW, frechet, kid, kid_subsets, precisely, psnr, spread, ssim, structure_kept, translated
 
 __all__ = ["Evaluation", "command_evaluate", "evaluate"]
 
@@ -53,8 +42,6 @@ Source = str | Path
 Follow = Callable[[str, int, Iterator[T]], Iterator[T]]
 """Iterates over so many images, and may show how far it is."""
 Numbers = dict[str, Any]
-
-USAGE = "give MODEL and a folder of test images for each domain, or --fake FOLDER --real FOLDER"
 
 
 class Evaluation(dict[str, Any]):
@@ -92,21 +79,13 @@ def evaluate(
     with: "untranslated", the inputs themselves, and "another", other pictures of the target domain. For several
     models there are those under each model's name. Raises BadInput.
     """
-    asked = make(Evaluate, **choices)
     models = list(model) if isinstance(model, list | tuple) else [model] if model is not None else []
-    folders = [folder for folder in (a, b, fake, real) if folder is not None]
-    if len(folders) != 2 or (fake is None) != (real is None) or (fake is None) != bool(models):
-        raise BadInput(f"evaluate: {USAGE}")
-    return measure(asked, models, folders)
+    return measure(make(Evaluate, **choices), models, (a, b), fake, real)
 
 
 def command_evaluate(choices: Evaluate) -> int:
     """Print the table, or one JSON object."""
-    by_folder = choices.fake is not None and choices.real is not None
-    if by_folder == bool(choices.inputs) or (not by_folder and len(choices.inputs) < 3):
-        raise BadInput(f"evaluate: {USAGE}")
-    folders = [choices.fake or "", choices.real or ""] if by_folder else list(choices.inputs[-2:])
-    result = measure(choices, choices.inputs[:-2], folders, follow=show)
+    result = measure(choices, choices.inputs[:-2], choices.inputs[-2:], choices.fake, choices.real, show)
     say(result.json() if choices.json else str(result))
     return 0
 
@@ -152,8 +131,8 @@ class Images:
         """(H, W, C) uint8; None for one that cannot be read or is too small, which is noted among the `broken`."""
         try:
             if (p := self.preparation) is None:
-                return eight_bit(on_white(read(path, self.channels)))
-            return eight_bit(as_tested(path, channels=self.channels, resize=p.resize, crop=p.crop))
+                return to_8_bit(on_white(read(path, self.channels)))
+            return to_8_bit(as_tested(path, channels=self.channels, resize=p.resize, crop=p.crop))
         except BadImage as broken:
             self.broken[path] = str(broken)
             return None
@@ -192,15 +171,24 @@ class Tools:
     paired: bool
     """Pairs were asked for, not found out by the names: those that cannot be compared are then an error."""
     follow: Follow
+    notes: list[str]
+    """What is to be known of all of them."""
 
 
 def measure(
     choices: Evaluate,
     given: Sequence[Any],
-    folders: Sequence[Source],
+    tests: Sequence[Source | None],
+    fake: Source | None,
+    real: Source | None,
     follow: Follow = lambda doing, total, images: images,
 ) -> Evaluation:
-    """Look at everything that can be wrong, then measure. `given`: models, or none to compare two folders."""
+    """Look at everything that can be wrong, then measure: models, by two folders of `tests`, or `fake` and `real`."""
+    folders = [folder for folder in (*tests, fake, real) if folder is not None]
+    if len(folders) != 2 or (fake is None) != (real is None) or (fake is None) != bool(given):
+        raise BadInput(
+            "evaluate: give MODEL and a folder of test images for each domain, or --fake FOLDER --real FOLDER"
+        )
     if choices.protocol == "cut" and (choices.features, choices.resizing) != ("inception", "legacy"):
         raise BadInput("--protocol cut means --features inception --resizing legacy: leave both out")
     device = choose_device(choices.device)
@@ -218,18 +206,15 @@ def measure(
             if choices.lpips is not None:  # a folder that was named must hold it
                 raise
             notes.append(f"LPIPS is left out: {missing}")
-    tools = Tools(features, lpips, choices.paired, follow)
+    tools = Tools(features, lpips, choices.paired, follow, notes)
     if not models:
-        first, second = (replace(images, preparation=fixed, broken={}) for images in (first, second))
-        return Evaluation(noted(compare_folders(tools, first, second, pairs), notes))
+        first, second = (replace(images, preparation=fixed) for images in (first, second))
+        return Evaluation(compare_folders(tools, first, second, pairs))
     prepared = {name: fixed or preparation(model.model) for name, model in models.items()}
     if len(set(map(str, prepared.values()))) > 1:
         notes.append("the models want images of different sizes (see prepared): compare them by --protocol cut")
     results = {
-        name: {
-            domain: noted(numbers, notes)
-            for domain, numbers in compare_model(tools, model, (first, second), pairs, prepared[name])
-        }
+        name: dict(compare_model(tools, model, (first, second), pairs, prepared[name]))
         for name, model in models.items()
     }
     return Evaluation(results if len(models) > 1 else next(iter(results.values())))
@@ -307,7 +292,7 @@ def compare_folders(tools: Tools, fake: Images, real: Images, pairs: Pairs) -> N
     vectors = tools.features.of(images())
     truth = reference(tools.features, real)
     numbers = compare_sets(tools.features, vectors, truth) | {"prepared": fake.how, "another": in_halves(truth)}
-    return numbers | found.numbers() | {"notes": remarks(numbers, tools.features, fake, real, found)}
+    return numbers | found.numbers() | {"notes": remarks(numbers, tools, fake, real, found)}
 
 
 def compare_model(
@@ -347,7 +332,8 @@ def compare_translations(
             x, y = to_tensor(image), to_tensor(fake)
             row: Numbers = structure_kept(x, y, model.device)
             if (other := next(others, None)) is not None:
-                elsewhere.append(structure_kept(x, sized(other, x), model.device))
+                at_size = F.interpolate(to_tensor(other), x.shape[2:], mode="area")
+                elsewhere.append(structure_kept(x, at_size, model.device))
             if back is not None:
                 again = precisely(model, back, y)
                 row["l1"] = float((again - x).abs().mean() / 2)  # in units of 0 to 1
@@ -369,7 +355,7 @@ def compare_translations(
         numbers["round_trip"] = means
     numbers["untranslated"] = distances(before, real) | UNTOUCHED
     numbers["another"] = in_halves(real) | averaged(elsewhere)
-    notes = remarks(numbers, tools.features, source, target, found)
+    notes = remarks(numbers, tools, source, target, found)
     if model.model.info.get("training", {}).get("features") == tools.features.name:
         notes.insert(0, f"the model was trained against the features {tools.features.name}, and scores better by them "
                         "than it is: compare by others (--features squeezenet, or inception)")  # fmt: skip
@@ -378,12 +364,6 @@ def compare_translations(
 
 UNTOUCHED = {"self_similarity": 0.0, "edges": 1.0, "structure": 1.0}
 """The structure that an untranslated picture keeps."""
-
-
-def sized(pixels: Pixels, like: Any) -> Any:
-    """A picture as a tensor of the size of another."""
-    image = to_tensor(pixels)
-    return image if image.shape == like.shape else F.interpolate(image, like.shape[2:], mode="area")
 
 
 def distances(fake: Vectors, real: Vectors) -> Numbers:
@@ -406,20 +386,20 @@ def compare_sets(features: Features, fake: Vectors, real: Vectors) -> Numbers:
     }
 
 
-def remarks(numbers: Numbers, features: Features, source: Images, target: Images, pairs: "Paired") -> list[str]:
+def remarks(numbers: Numbers, tools: Tools, source: Images, target: Images, pairs: "Paired") -> list[str]:
     """What is to be known of the numbers: what was left out, and what they cannot tell."""
-    fewest = min(numbers["n_fake"], numbers["n_real"])
+    fewest, size = min(numbers["n_fake"], numbers["n_real"]), tools.features.size
     too_few = (
-        f"Frechet distance: {fewest} images are fewer than the covariance of {features.size} features needs; it "
-        "depends on the number of images then: compare by KID"
+        f"Frechet distance: {fewest} images are fewer than the covariance of {size} features needs; it depends on the "
+        "number of images then: compare by KID"
     )  # the covariance of N vectors has rank N - 1 at most
-    return [*source.notes(), *target.notes(), *([too_few] if fewest <= features.size else []), *pairs.notes]
+    own = [*source.notes(), *target.notes(), *([too_few] if fewest <= size else []), *pairs.notes]
+    return own + tools.notes
 
 
 def perceptual(lpips: Lpips | None, x: Any, y: Any) -> dict[str, float]:
     """{"lpips"}, where the weights are at hand and the images large enough for the network."""
-    usable = lpips is not None and min(x.shape[-2:]) >= SqueezeNet.SMALLEST
-    return {"lpips": float(lpips(x, y))} if usable and lpips is not None else {}
+    return {"lpips": float(lpips(x, y))} if lpips is not None and min(x.shape[-2:]) >= SqueezeNet.SMALLEST else {}
 
 
 class Paired:
@@ -476,10 +456,6 @@ def reference(features: Features, images: Images) -> Vectors:
     return vectors
 
 
-def noted(numbers: Numbers, notes: Sequence[str]) -> Numbers:
-    return numbers | {"notes": [*numbers["notes"], *notes]}
-
-
 def finite(value: Any) -> Any:
     """JSON has no infinity."""
     if isinstance(value, dict):
@@ -516,7 +492,7 @@ ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
 )
 
 
-def render(results: Numbers, width: int = 120) -> str:
+def render(results: Numbers) -> str:
     """The table and its notes, as text."""
     measured = list(headed(results))
     columns: list[tuple[tuple[str, ...], Numbers]] = []
@@ -540,10 +516,9 @@ def render(results: Numbers, width: int = 120) -> str:
         if any(cells):
             table.add_row(name, *cells)
     notes = dict.fromkeys(note for _, numbers in measured for note in numbers["notes"])
-    console = Console(file=io.StringIO(), width=width)
-    with console.capture() as captured:
-        console.print(Group(table, *(Text(f"- {note}") for note in notes)))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n")
+    text = io.StringIO()
+    Console(file=text, width=120).print(Group(table, *(Text(f"- {note}") for note in notes)))
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n")
 
 
 def headed(results: Numbers, heading: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Numbers]]:

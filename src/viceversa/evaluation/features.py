@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.fetch import Download, fetch, sha256
+from ..data.pictures import to_channels
 from ..errors import BadInput
 from ..model.file import read_weights
 from ..threads import ordered
@@ -27,7 +28,7 @@ from ..threads import ordered
 Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float64]
 Resizing = Literal["legacy", "clean"]
-T = TypeVar("T")
+Network = TypeVar("Network", bound=nn.Module)
 
 BATCH = 16
 """Images a network is given at once: on a CPU more are no faster, since they leave its caches."""
@@ -71,7 +72,7 @@ class Features:
 
         Raises BadInput that names the first image whose features are no finite numbers.
         """
-        prepared = ordered(lambda item: (item[0], self.prepare(colour(item[1]))), images)
+        prepared = ordered(lambda item: (item[0], self.prepare(to_channels(item[1], 3))), images)
         found = [np.empty((0, self.size))]
         while batch := list(islice(prepared, BATCH)):
             with torch.inference_mode():
@@ -296,10 +297,8 @@ def squeezenet_features(device: torch.device | None = None, folder: Path | None 
     Pillow, 8 bit: bicubic to 224 x 224. Its weights are looked for in `folder`, else fetched on first use.
     """
     file = weights_file(SQUEEZENET, "squeezenet1_1*", folder)
-    with torch.device("meta"):
-        network = SqueezeNet()
-    fill(network, {name: value for name, value in named_tensors(file).items() if name.startswith("features.")}, file)
-    network = network.to(device).eval().requires_grad_(False)
+    state = {name: value for name, value in named_tensors(file).items() if name.startswith("features.")}
+    network = filled(SqueezeNet, state, device, file)
 
     def prepare(image: Pixels) -> Tensor:
         return channels_first(Image.fromarray(image).resize((224, 224), Image.Resampling.BICUBIC)) / 127.5 - 1
@@ -345,19 +344,19 @@ def load_lpips(folder: Path | None = None, device: torch.device | None = None) -
     tower, heads = map(named_tensors, files)
     state = {f"tower.{name}": value for name, value in tower.items() if name.startswith("features.")}
     state |= {f"heads.{name.split('.')[0].removeprefix('lin')}": value for name, value in heads.items()}
+    return filled(Lpips, state, device, *files)
+
+
+def filled(kind: type[Network], state: Mapping[str, Tensor], device: torch.device | None, *files: Path) -> Network:
+    """A network of this kind with its weights, in float32. Raises BadInput where those of the files do not fit."""
     with torch.device("meta"):  # draws no random numbers
-        network = Lpips()
-    fill(network, state, *files)
-    return network.to(device).eval().requires_grad_(False)
-
-
-def fill(network: nn.Module, state: Mapping[str, Tensor], *files: Path) -> None:
-    """Give `network` its weights, in float32. Raises BadInput where those of the files do not fit."""
+        network = kind()
     try:
         network.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
     except RuntimeError as error:
         named = " and ".join(map(str, files))
-        raise BadInput(f"{named}: not the weights of {type(network).__name__}: {error}") from None
+        raise BadInput(f"{named}: not the weights of {kind.__name__}: {error}") from None
+    return network.to(device).eval().requires_grad_(False)
 
 
 def weights_file(wanted: Download, pattern: str, folder: Path | None) -> Path:
@@ -447,11 +446,6 @@ def full_precision(device: torch.device) -> AbstractContextManager[None]:
         return nullcontext()
     cudnn = torch.backends.cudnn
     return cudnn.flags(enabled=True, benchmark=False, allow_tf32=False)  # type: ignore[no-any-return]
-
-
-def colour(image: Pixels) -> Pixels:
-    """Gray (H, W, 1) to (H, W, 3)."""
-    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
 
 def channels_first(picture: Image.Image) -> Tensor:

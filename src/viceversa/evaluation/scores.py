@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.pictures import luminance, to_pixels, to_tensor
+from ..data.sixteen import to_8_bit
 from ..errors import BadInput
 from ..model.file import Model
 from ..model.frozen import looked_at, shared
@@ -211,10 +212,6 @@ Kind = Literal["kid", "frechet"]
 DISTANCES: dict[Kind, Callable[[Vectors, Vectors], float]] = {"kid": kid, "frechet": frechet}
 
 
-def eight_bit(pixels: np.ndarray) -> Pixels:
-    return pixels if pixels.dtype == np.uint8 else to_pixels(to_tensor(pixels))[0]
-
-
 def translated(translator: Translator, to: str, image: Pixels, name: str) -> Pixels:
     """(H, W, C) uint8 -> the same size, as a written file would hold it. BadInput names an image that fails."""
     y = precisely(translator, to, to_tensor(image))
@@ -250,7 +247,7 @@ class Scorer:
         self.kind: Kind = kind
         self.features: Features = load_features(features, device=device)
         self.device, self.precision = str(device), "bf16" if dtype == torch.bfloat16 else "fp32"
-        self.images = {"a": [eight_bit(i) for i in images_a], "b": [eight_bit(i) for i in images_b]}
+        self.images = {"a": [to_8_bit(i) for i in images_a], "b": [to_8_bit(i) for i in images_b]}
         self.real = {domain: self.features(images) for domain, images in self.images.items()}
 
     def score(self, ab: nn.Module, ba: nn.Module) -> dict[str, Any]:

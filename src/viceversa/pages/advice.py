@@ -198,7 +198,6 @@ def advise(facts: Iterable[tuple[Scope, dict[str, Any]]]) -> list[Advice]:
 
 def facts(found: Findings) -> Iterator[tuple[Scope, dict[str, Any]]]:
     """The numbers that advice.TABLE judges, for each thing that its rows are about."""
-    a, b = found.training
 
     def named(copies: Iterable[Copies]) -> list[str]:
         return [found.short(*(look.path for _, look in each.members)) for each in copies]
@@ -236,10 +235,11 @@ def facts(found: Findings) -> Iterator[tuple[Scope, dict[str, Any]]]:
             "exact_files": [found.short(t.path, r.path) for t, r in twice],
             "known_files": [found.short(t.path, r.path) for t, r, _ in known.pairs],
         }  # fmt: skip
-    yield "set", about_both(found, a, b) | {"across_files": named(c for c in found.copies if len(c.domains) > 1)}
+    yield "set", about_both(found) | {"across_files": named(c for c in found.copies if len(c.domains) > 1)}
 
 
-def about_both(found: Findings, a: Folder, b: Folder) -> dict[str, Any]:
+def about_both(found: Findings) -> dict[str, Any]:
+    a, b = found.training
     few, many = sorted((a, b), key=lambda folder: len(folder.looks))
     soft, sharp = sorted((a, b), key=lambda folder: folder.median("short"))
     narrow = [f for f in (a, b) if len(f.looks) >= 3 * max(found.scenes[f.domain], 1)]

@@ -11,10 +11,9 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -251,27 +250,21 @@ def examine(a: str, b: str | None = None, test_a: str | None = None, test_b: str
 def look_at(sources: Sources) -> list[Folder]:
     """Training of both domains, then test where there is any."""
 
-    def attempt(path: Path) -> Look | BadImage:
+    def attempt(job: tuple[Folder, Path]) -> tuple[list[Any], Look | BadImage]:
+        folder, path = job
         try:
-            return look(path)
+            return folder.looks, look(path)
         except BadImage as broken:
-            return broken
+            return folder.broken, broken
 
-    a, b = sources.names
-    tests = [Folder(a, "test", [], []), Folder(b, "test", [], [])]
-    folders = [Folder(a, "training", [], []), Folder(b, "training", [], []), *tests]
-    jobs = [*zip(folders, (sources.a, sources.b, sources.test_a, sources.test_b), strict=True)]
-    paths = [path for _, paths in jobs for path in paths]
-    seen = ordered(attempt, paths)
-    with progress_bar("looking at images", len(paths)) as update:
-        done = 0
-        for folder, mine in jobs:
-            for one in islice(seen, len(mine)):
-                if isinstance(one, Look):
-                    folder.looks.append(one)
-                else:
-                    folder.broken.append(one)
-                update(done := done + 1)
+    folders = [Folder(name, "training", [], []) for name in sources.names]
+    folders += [Folder(name, "test", [], []) for name in sources.names]
+    paths = (sources.a, sources.b, sources.test_a, sources.test_b)
+    jobs = [(folder, path) for folder, mine in zip(folders, paths, strict=True) for path in mine]
+    with progress_bar("looking at images", len(jobs)) as update:
+        for done, (kept, one) in enumerate(ordered(attempt, jobs), start=1):
+            kept.append(one)
+            update(done)
     return [folder for folder in folders if folder.count]
 
 
@@ -300,7 +293,7 @@ def compare(folders: Sequence[Folder], warnings: Sequence[str]) -> Findings:
     return found
 
 
-def find_copies(folders: Sequence[Folder], step: Callable[[int], None] = lambda count: None) -> list[Copies]:
+def find_copies(folders: Sequence[Folder], step: Callable[[int], None]) -> list[Copies]:
     """Groups of exact copies, then of near ones, the largest first. One of each exact group stands for it."""
     everything = [(folder, look) for folder in folders for look in folder.looks]
     exact = grouped(everything, [look.content for _, look in everything])
@@ -317,7 +310,7 @@ def grouped(members: Sequence[tuple[Folder, Look]], labels: Sequence[object]) ->
     return list(found.values())
 
 
-def count_scenes(looks: Sequence[Look], step: Callable[[int], None] = lambda count: None) -> int:
+def count_scenes(looks: Sequence[Look], step: Callable[[int], None]) -> int:
     return len(set(groups(prints(look for look in looks if not look.flat), SCENE, step)))
 
 

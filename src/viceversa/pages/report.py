@@ -56,15 +56,12 @@ class Section:
     figures: Sequence[Sequence[Figure]] = ()
 
 
-Extra = Sequence[Section]
-
-
 def command_report(command: config.Report) -> int:
     say(str(write_report(command.runs, command.out)))
     return 0
 
 
-def write_report(runs: Sequence[Path], out: Path | None = None, extra: Extra | None = None) -> Path:
+def write_report(runs: Sequence[Path], out: Path | None = None, extra: Sequence[Section] = ()) -> Path:
     """Write the page and return its path: `out`, or report.html in the first run folder.
 
     Runs may still be training. `extra` comes after the pictures. Raises BadInput for what is no run.
@@ -74,11 +71,11 @@ def write_report(runs: Sequence[Path], out: Path | None = None, extra: Extra | N
     out = out or runs[0] / "report.html"
     if out.is_dir():
         raise BadInput(f"--out {out} is a folder: name the file to write, such as {out / 'report.html'}")
-    write_text(out, page(read_runs(runs), extra or ()))
+    write_text(out, page(read_runs(runs), extra))
     return out
 
 
-def page(runs: Sequence[Run], extra: Extra = ()) -> str:
+def page(runs: Sequence[Run], extra: Sequence[Section]) -> str:
     """The HTML of one or several runs."""
     sections = [
         vars(section)
@@ -287,7 +284,7 @@ def score_chart(run: Run, best: Scored) -> dict[str, Any] | None:
     return chart(
         score_name(best),
         "How far the translations of the test images are, as a set, from real ones. Lower is better.",
-        [(name, score_points(run.scores, run, key)) for key, name in keys],
+        [(name, score_points(run, key)) for key, name in keys],
         faint=2,
         mark=(best["step"] / run.epoch_steps, f"epoch {best['epoch']}"),
     )
@@ -298,18 +295,20 @@ def score_name(score: Scored) -> str:
     return f"{kind} ({score['features']} features)"
 
 
-def score_points(scores: Sequence[Scored], run: Run, key: str) -> Points:
-    return [(score["step"] / run.epoch_steps, float(score[key])) for score in scores]
+def score_points(run: Run, key: str) -> Points:
+    each = run.epoch_steps
+    return [(score["step"] / each, float(score[key])) for score in run.scores]
 
 
 def loss_points(run: Run, key: str) -> Points:
-    return [(line["step"] / run.epoch_steps, float(line["loss"][key])) for line in run.losses if key in line["loss"]]
+    each = run.epoch_steps  # once: it looks at every line
+    return [(line["step"] / each, float(line["loss"][key])) for line in run.losses if key in line["loss"]]
 
 
 def side_by_side(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Mean scores, where they were made alike, and mean round trips, a curve for each run."""
     alike = {score_name(run.best) for run in runs if run.best}
-    scores = [(run.name, score_points(run.scores, run, "mean")) for run in runs]
+    scores = [(run.name, score_points(run, "mean")) for run in runs]
     charts = [
         chart(alike.pop(), "Mean of both directions; lower is better.", scores) if len(alike) == 1 else None,
         chart("Round trip", "Cycle loss, mean of both domains, divided by its weight.",

@@ -1,14 +1,13 @@
 """Moving pictures in and out: films through FFmpeg (PyAV), with their sound; GIF, WebP, PNG and AVIF through Pillow.
 
-A clip is read frame by frame: upright, with times, what is transparent upon white. It is written under a name of its
-own, NAME.partial.mp4, which plays however far it got, and takes its own name when it is complete.
+A clip is read frame by frame: upright, with times, what is transparent upon white.
 """
 
 import os
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
@@ -106,12 +105,10 @@ def result_name(source: Path) -> str:
     return source.name if source.suffix.lower() in WRITTEN else f"{source.stem}.mp4"
 
 
-@contextmanager
-def read(source: Path) -> Iterator[Clip]:
+def read(source: Path) -> AbstractContextManager[Clip]:
     """Open a film or an animation. Raises BadInput for a file that is none; Failed, while frames are read, for a
     broken one."""
-    with (read_animation if source.suffix.lower() in ANIMATIONS else read_film)(source) as clip:
-        yield clip
+    return (read_animation if source.suffix.lower() in ANIMATIONS else read_film)(source)
 
 
 @contextmanager
@@ -262,7 +259,7 @@ def telling(partial: Path) -> Iterator[None]:
 
 class Writer(ABC):
     """Writes one film. A context: left well, the file gets its name; left by an exception, what was done stays, as
-    NAME.partial.mp4. `notes`: what a person should know of the result, a line each.
+    NAME.partial.mp4, which plays. `notes`: what a person should know of the result, a line each.
     """
 
     def __init__(self, target: Path):
@@ -457,8 +454,8 @@ class FilmWriter(Writer):
 
     def write(self, frame: Frame) -> None:
         """Gray becomes RGB; where a codec wants even sides, the last row and column stand twice; RGB to BT.709."""
-        height, width, channels = frame.pixels.shape
-        pixels = frame.pixels.repeat(3, axis=2) if channels == 1 else frame.pixels
+        height, width = frame.pixels.shape[:2]
+        pixels = images.to_channels(frame.pixels, 3)
         pixels = np.pad(pixels, ((0, self.video.height - height), (0, self.video.width - width), (0, 0)), "edge")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
         if self.codec.pixels.startswith("yuv"):

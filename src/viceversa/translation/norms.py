@@ -7,6 +7,7 @@ paper's generator, one core, bf16: 114 ms, against 374 ms with the textbook form
 """
 
 import copy
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +31,8 @@ class Moments:
         self.mean: Tensor | float = 0.0
         self.squares: Tensor | float = 0.0  # summed squared distances from the mean
 
-    def add(self, x: Tensor) -> None:
-        """Take in every pixel of `x`, (1, C, H, W)."""
+    def add(self, x: Tensor) -> Self:
+        """Take in every pixel of `x`, (1, C, H, W); gives itself back."""
         for square in (square for rows in x.split(BLOCK, 2) for square in rows.split(BLOCK, 3)):
             count = square.shape[2] * square.shape[3]
             mean, variance = (moment.to(precise(x.device)) for moment in _sum_up(square))
@@ -39,6 +40,7 @@ class Moments:
             self.mean = self.mean + distance * (count / total)
             self.squares = self.squares + variance * count + distance**2 * (self.count * count / total)
             self.count = total
+        return self
 
     def read(self) -> tuple[Tensor, Tensor]:
         """Mean and (biased) variance, (C,) each, in float64 (see `precise`)."""
@@ -61,11 +63,7 @@ class QuickNorm(InstanceNorm):
         self.weight, self.bias = copy.deepcopy(norm.weight), copy.deepcopy(norm.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        normalised = []
-        for image in x.split(1):
-            moments = Moments()
-            moments.add(image)
-            normalised.append(normalise(self, image, *moments.read()))
+        normalised = [normalise(self, image, *Moments().add(image).read()) for image in x.split(1)]
         return normalised[0] if len(x) == 1 else torch.cat(normalised)
 
 
@@ -81,9 +79,7 @@ class RunningNorm(QuickNorm):
         self.kept: tuple[Tensor, ...] = ()
 
     def forward(self, x: Tensor) -> Tensor:
-        moments = Moments()
-        moments.add(x)
-        new = moments.read()
+        new = Moments().add(x).read()
         kept = self.kept or new
         self.kept = tuple(old + (now - old) * self.weight_of_new for old, now in zip(kept, new, strict=True))
         return normalise(self, x, *self.kept)

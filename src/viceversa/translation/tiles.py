@@ -19,10 +19,11 @@ is 2.3 GB, where the whole at once takes 7.5 GB; and, since tiles fit into cache
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
+from functools import partial
+from itertools import islice, pairwise
 from typing import Any
 
 import torch
@@ -59,16 +60,8 @@ class Kept:
     moments: Moments
 
 
-class Known(nn.Module):
-    """An instance norm whose statistics are known."""
-
-    def __init__(self, norm: InstanceNorm, moments: Moments):
-        super().__init__()
-        self.norm = norm
-        self.mean, self.variance = moments.read()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return normalise(self.norm, x, self.mean, self.variance)
+Layer = Callable[[Tensor], Tensor]
+"""A module, or an instance norm whose statistics are known."""
 
 
 def choose(
@@ -115,11 +108,10 @@ def whole_bytes(spec: Generator, height: int, width: int, arithmetic: torch.dtyp
 
 def tiled_bytes(model: nn.Sequential, height: int, width: int, plan: Plan) -> float:
     """What one image takes beside the weights by `plan`: itself, what is kept at a time, and a tile."""
-    numbers, end = numbers_per_pixel(model), 0
+    numbers = iter(numbers_per_pixel(model))
     before = peak = Fraction(0)
     for stretch in cut(model, plan.most):
-        end += len(stretch)
-        after = numbers[end - 1]
+        *_, after = islice(numbers, len(stretch))
         if isinstance(stretch[0], Residual):
             peak = max(peak, 3 * after)
         elif any(reach(layer) for layer in stretch):
@@ -173,23 +165,26 @@ def cut(model: nn.Sequential, most: float) -> list[list[nn.Module]]:
 
 def compute(x: Kept, stretch: list[nn.Module], plan: Plan) -> Kept:
     """Run a stretch of layers on `x`; in place where each number depends on one number alone."""
-    layers: list[nn.Module] = []
+    layers: list[Layer] = []
     for layer in stretch:
         if isinstance(layer, InstanceNorm):
-            layer = Known(layer, gather(x.values, layers, plan) if layers else x.moments)
-        layers.append(layer)
+            mean, variance = (gather(x.values, layers, plan) if layers else x.moments).read()
+            layers.append(partial(normalise, layer, mean=mean, variance=variance))
+        else:
+            layers.append(layer)
     out = x.values if all(reach(layer) == 0 for layer in layers) else None
     moments = Moments()
     for rows, columns, tile in tiles(x.values, layers, plan):
         if out is None:
-            out = allocate(x.values, layers, tile.shape[1], plan)
+            shape = (1, tile.shape[1], *(int(side / scale(layers)) for side in x.values.shape[2:]))
+            out = torch.empty(shape, dtype=plan.kept, device=tile.device, memory_format=torch.channels_last)
         moments.add(tile)
         out[:, :, rows, columns] = tile
     assert out is not None
     return Kept(out, moments)
 
 
-def gather(x: Tensor, layers: list[nn.Module], plan: Plan) -> Moments:
+def gather(x: Tensor, layers: list[Layer], plan: Plan) -> Moments:
     """The moments of what `layers` make of `x`, without keeping that."""
     moments = Moments()
     for _, _, tile in tiles(x, layers, plan):
@@ -206,7 +201,7 @@ def add_block(x: Kept, block: Residual, plan: Plan) -> Kept:
     return Kept(x.values, Moments())
 
 
-def tiles(x: Tensor, layers: list[nn.Module], plan: Plan) -> Iterator[tuple[slice, slice, Tensor]]:
+def tiles(x: Tensor, layers: list[Layer], plan: Plan) -> Iterator[tuple[slice, slice, Tensor]]:
     """What `layers` make of `x`, tile by tile, each with the rows and columns where it belongs."""
     step, margin = scale(layers), spoilt(layers)
     widest = max(numbers_per_pixel(layers, x.shape[1]), default=x.shape[1])
@@ -237,12 +232,12 @@ def spans(length: Fraction | int, side: Fraction | int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise([*edges, int(length)])]
 
 
-def scale(layers: Iterable[nn.Module]) -> Fraction:
+def scale(layers: Iterable[Layer]) -> Fraction:
     """How many pixels of the input one pixel of the output stands for, along a side."""
     return math.prod((stride(layer) for layer in layers), start=Fraction(1))
 
 
-def spoilt(layers: Iterable[nn.Module]) -> int:
+def spoilt(layers: Iterable[Layer]) -> int:
     """How far into a tile its artificial edges reach, in pixels of the input (whole ones of the output, too)."""
     far, step = Fraction(0), Fraction(1)
     for layer in layers:
@@ -252,7 +247,7 @@ def spoilt(layers: Iterable[nn.Module]) -> int:
     return int(math.ceil(far / whole) * whole)
 
 
-def numbers_per_pixel(layers: Iterable[nn.Module], channels: int = 0) -> list[Fraction]:
+def numbers_per_pixel(layers: Iterable[Layer], channels: int = 0) -> list[Fraction]:
     """What each layer gives, in numbers per pixel of the input, which has so many channels."""
     numbers, step = [], Fraction(1)
     for layer in layers:
@@ -262,7 +257,7 @@ def numbers_per_pixel(layers: Iterable[nn.Module], channels: int = 0) -> list[Fr
     return numbers
 
 
-def stride(layer: nn.Module) -> Fraction:
+def stride(layer: Layer) -> Fraction:
     match layer:
         case nn.Conv2d():
             return Fraction(layer.stride[0])
@@ -275,7 +270,7 @@ def stride(layer: nn.Module) -> Fraction:
     return Fraction(1)
 
 
-def reach(layer: nn.Module) -> int:
+def reach(layer: Layer) -> int:
     """How many pixels of its input a layer looks to each side."""
     match layer:
         case nn.Conv2d():
@@ -283,10 +278,3 @@ def reach(layer: nn.Module) -> int:
         case nn.ConvTranspose2d() | Blur():
             return 1
     return 0
-
-
-def allocate(x: Tensor, layers: Iterable[nn.Module], channels: int, plan: Plan) -> Tensor:
-    height, width = (int(side / scale(layers)) for side in x.shape[2:])
-    return torch.empty(
-        (1, channels, height, width), dtype=plan.kept, device=x.device, memory_format=torch.channels_last
-    )

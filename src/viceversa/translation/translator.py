@@ -77,19 +77,15 @@ class Network:
         does not suffice against all reckoning, it is tried once more with half of it, which may mean by tiles.
         """
         batch = batch.to(self.device)
-        try:
-            return self.within(self.budget, batch, seen)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        # Out here nothing holds what the first attempt had got.
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        try:
-            return self.within(self.budget / 2, batch, seen)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
+        for share in (1.0, 0.5):
+            try:
+                return self.within(share * self.budget, batch, seen)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Out here nothing holds what the attempt had got.
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
         raise BadInput(f"out of memory at an image of {batch.shape[3]}x{batch.shape[2]}: close what else uses "
                        f"{self.device}, say how much there is by --memory, or use --size")  # fmt: skip
 
