@@ -345,8 +345,7 @@ def crew(given):
     with torch.no_grad():
 
         def whole():  # as Network does, but without its split into single pictures on a CPU
-            seen = network.see(batch)
-            return network.network(batch) if seen is None else network.network(batch, seen)
+            return network.network(batch, *([network.see(batch)] if network.spec.sees else []))
 
         as_batch = pace(whole, 8)
     alone = pace(lambda: [translator(image, to=given.to) for _ in range(8)], 8)

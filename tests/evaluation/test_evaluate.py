@@ -420,7 +420,8 @@ def test_bad_numbers(folders: Folders, ruler: str, tmp_path: Path, capsys: pytes
 
 def test_bad_use(folders: Folders, ruler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = model_file(tmp_path / "model.safetensors")
-    for arguments in ((), (path, folders[0]), ("--fake", folders[0]), (path, *folders, "--fake", "x", "--real", "y")):
+    for arguments in ((), (path, folders[0]), ("--fake", folders[0]), (path, *folders, "--fake", "x", "--real", "y"),
+                      (path, *folders, "--fake", "x")):  # fmt: skip
         assert "give MODEL and a folder of test images" in bad(capsys, *arguments)
     assert "no model" in bad(capsys, tmp_path / "absent.safetensors", *folders, "--features", ruler)
     assert "given twice" in bad(capsys, path, path, *folders, "--features", ruler)

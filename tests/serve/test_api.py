@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import time
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,8 +28,11 @@ from serving import process, serving
 
 import viceversa
 from viceversa import cli
+from viceversa.config import Serve
+from viceversa.model.file import save_model
 from viceversa.serve.jobs import own_folder
 from viceversa.serve.queue import Queue, Work
+from viceversa.serve.served import find
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,6 +126,19 @@ def test_models_and_their_cards(server):
     assert Image.open(io.BytesIO(server.ask(told[2]["picture"]).body)).format == "WEBP"
     # One direction need not be named.
     assert server.ask("/v1/translate?model=oneway", picture(), Content_Type="image/png").status == 200
+
+
+def test_a_run_shows_its_last_still_and_takes_names_as_they_are_seen(models, tmp_path):
+    run = tmp_path / "run"
+    (run / "progress").mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    model = viceversa.load(models.first).model
+    save_model(run / "model.safetensors", replace(model, domains=("day", "soir\u00e9e")))
+    for epoch in (2, 9999, 10000):
+        Image.new("RGB", (8, 8)).save(run / "progress" / f"epoch_{epoch:04d}.webp")
+    served = find(Serve(models=(str(run),)))["run"]
+    assert served.still == run / "progress" / "epoch_10000.webp"
+    assert served.target("soire\u0301e") == "soir\u00e9e"
 
 
 def bomb():
@@ -456,6 +474,8 @@ def test_what_a_killed_server_left_is_removed_at_the_next_start(models, tmp_path
 def test_does_not_start(models, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("viceversa.serve.served.bundled", list)
     (tmp_path / "cut.safetensors").write_bytes(models.first.read_bytes()[:1000])
+    carded = Path(shutil.copy(models.first, tmp_path / "carded.safetensors"))
+    carded.with_suffix(".json").write_text("[1]")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -468,6 +488,7 @@ def test_does_not_start(models, tmp_path, capsys, monkeypatch):
             ([str(models.first), "--port", "0", "--allow-origin", "photos.example"], "https://"),
             ([str(models.first), "--port", "0", "--queue", "0"], "--queue"),
             ([str(tmp_path / "cut.safetensors"), "--port", "0"], "is no model"),
+            ([str(carded), "--port", "0"], "card is no JSON object"),
             (["nosuch", "--port", "0"], "no model 'nosuch'"),
             (["--port", "0"], "no models come with this installation"),
         ):

@@ -157,6 +157,7 @@ def test_several_pictures_come_back_as_one_archive(browser, server):
         files = [(f"{n}.png", "image/png", picture(seed=n)) for n in range(3)]
         give(page, *files, ("notes.txt", "text/plain", b"no picture"))
         page.wait_for_selector("#batch:not([hidden])")
+        assert page.inner_text("#batch-said").startswith("3 pictures are now night, 1 could not be translated")
         assert "Notes.txt: not a picture" in page.inner_text("#batch-failed")
         name, data = saved(page, "#batch-download")
         assert name == "night.zip"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from .folders import spread
 from .pictures import BadImage, read
+from .sixteen import to_8_bit
 from .store import Store
 
 SIDE = 96
@@ -41,7 +42,7 @@ WORDS = {
 def measure(image: NDArray, side: int = SIDE) -> NDArray[np.float64]:
     """The numbers of `WORDS` for an (H, W, 1 or 3) image, uint8 or uint16. Shares and the like by their square root,
     whose distribution has no long tail."""
-    levels = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
+    levels = to_8_bit(image)
     picture = Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels).convert("RGB")
     scale = min(1.0, side / min(picture.size))
     small = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BOX)

@@ -21,6 +21,7 @@ from PIL import Image, ImageCms
 from ..data import pictures as images
 from ..data.folders import Sources, find_sources
 from ..data.pictures import BadImage
+from ..data.sixteen import to_8_bit
 from ..data.store import notes_of
 from ..errors import BadInput
 from ..terminal import progress_bar
@@ -99,8 +100,8 @@ def look(path: Path) -> Look:
 
 
 def as_image(pixels: np.ndarray) -> Image.Image:
-    """(H, W, 1 or 3), of 16 bit the upper 8."""
-    eight = pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+    """(H, W, 1 or 3), 8 or 16 bit."""
+    eight = to_8_bit(pixels)
     return Image.fromarray(eight[..., 0] if eight.shape[2] == 1 else eight)
 
 

@@ -6,6 +6,7 @@ begin with a process of their own each time, since Ray ends idle ones: more work
 are the plain command's own. What a lost machine was doing is done again elsewhere; the same images make the same files.
 """
 
+import atexit
 import hashlib
 import json
 import logging
@@ -16,7 +17,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -551,9 +552,12 @@ def deployment(asked: Serve, most: int) -> Any:
 
     def build() -> Any:
         from viceversa.serve.app import create
+        from viceversa.serve.jobs import own_folder
         from viceversa.serve.served import find
 
-        return create(asked, find(asked), Path(tempfile.mkdtemp(prefix="viceversa-")))[0]
+        stack = ExitStack()
+        atexit.register(stack.close)
+        return create(asked, find(asked), stack.enter_context(own_folder()))[0]
 
     @serve.deployment(
         autoscaling_config={"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": asked.queue / 8},

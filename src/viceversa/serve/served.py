@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -17,6 +18,7 @@ from PIL import Image
 from ..config import Serve
 from ..errors import BadInput
 from ..model.file import bundled, resolve
+from ..training.progress import stills
 from ..translation.translator import Translator, load
 from .refusal import Refusal
 
@@ -49,8 +51,9 @@ class Served:
         """The domain that a client means. Raises Refusal (422)."""
         if to is None and len(self.targets) == 1:
             return self.targets[0]
-        if to in self.targets:
-            return to
+        for target in self.targets:  # as they are seen: an accent may stand behind its letter
+            if to is not None and unicodedata.normalize("NFC", to) == unicodedata.normalize("NFC", target):
+                return target
         choice = " or ".join(f"to={name}" for name in self.targets)
         if to is None:
             raise Refusal(422, f"say which way: {self.name} takes {choice}")
@@ -122,16 +125,15 @@ def read(given: str, serve: Serve, taken: set[str]) -> Served:
     card = {key: value for key, value in translator.model.info.items() if key in ("image", "training", "scores")}
     if known.is_file():
         try:
-            card |= json.loads(known.read_text(encoding="utf-8"))
-        except ValueError as wrong:
-            raise BadInput(f"{known}: this model's card is no JSON ({wrong})") from None
+            card |= dict[str, Any](json.loads(known.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as wrong:
+            raise BadInput(f"{known}: this model's card is no JSON object ({wrong})") from None
     card["domains"] = list(domains)
     run = path.parent if (path.parent / "config.json").is_file() else None
     name = unique(path.stem if run is None else run.resolve().name, taken)
     if run is None:
         return Served(name, translator, card)
     films = {to: run / "progress" / f"{domains[to == domains[0]]}2{to}.gif" for to in domains}
-    stills = sorted((run / "progress").glob("epoch_*.webp"))
     report = run / "report.html"
     return Served(
         name,
@@ -139,7 +141,7 @@ def read(given: str, serve: Serve, taken: set[str]) -> Served:
         card,
         report if report.is_file() else None,
         {to: film for to, film in films.items() if film.is_file()},
-        stills[-1] if stills else None,
+        next((still for _, still in reversed(stills(run))), None),
     )
 
 

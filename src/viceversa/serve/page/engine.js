@@ -60,5 +60,5 @@ export async function job(files, options, signal, tell) {
     signal.removeEventListener("abort", cancel);
   }
   if (state.state !== "done") throw new Failure(state.error || "the work was cancelled");
-  return { address: state.result.slice(1), name: state.name, failed: state.failed, notes: state.notes, done: state.done };
+  return { address: state.result.slice(1), name: state.name, failed: state.failed, notes: state.notes, done: state.done - state.failed.length };
 }

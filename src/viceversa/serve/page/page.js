@@ -253,8 +253,7 @@ async function takeSeveral(files) {
   at("drop").hidden = true;
   const done = await busy("Translating …", (signal, tell) => engine.job(files, { model: model.name, to: way.to }, signal, tell));
   if (!done) return void (at("drop").hidden = false);
-  const count = done.done - 0 || files.length;
-  at("batch-said").textContent = `${count} ${count === 1 ? "picture is" : "pictures are"} now ${way.to}`
+  at("batch-said").textContent = `${done.done} ${done.done === 1 ? "picture is" : "pictures are"} now ${way.to}`
     + (done.failed.length ? `, ${done.failed.length} could not be translated:` : ".");
   at("batch-failed").replaceChildren(...done.failed.map((text) => element("li", { textContent: sentence(text) })));
   Object.assign(at("batch-download"), { href: done.address, download: done.name, textContent: `Download ${done.name}` });
