@@ -21,10 +21,8 @@ from ..errors import BadInput
 from ..terminal import words
 from ..threads import ordered
 from . import pictures as images
-from .folders import Sources, find_sources, is_or_are, spread
+from .folders import is_or_are, spread
 from .pictures import BadImage
-
-__all__ = ["Draws", "Sources", "Store", "draw", "find_sources", "load_test", "steps_per_epoch"]
 
 Resize = Literal["square", "short", "none"]
 Job = TypeVar("Job")
