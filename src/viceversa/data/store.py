@@ -88,12 +88,13 @@ class Store:
         """
         if resize != "none" and crop > size:
             raise BadInput(f"--crop {crop} is larger than --size {size}: lower it, or raise --size")
+        folder = folder or Path(tempfile.gettempdir())
         decode = partial(_decode, paths, channels, size, resize, crop, on_progress)
         peers = distributed.peers()
         if len(peers) == 1:
             pixels, place, kept = decode(partial(_allocate, device=device, budget=budget, folder=folder))
         else:
-            pixels, place, kept = _shared(decode, peers, folder or Path(tempfile.gettempdir()))
+            pixels, place, kept = _shared(decode, peers, folder)
             if pixels.nbytes <= _room_on(device, budget):
                 pixels, place = pixels.to(device), ON_DEVICE
         layout = torch.tensor(kept.layout, device=pixels.device)
@@ -411,27 +412,18 @@ def _each(
 
 
 def _allocate(
-    shape: tuple[int, int],
-    dtype: torch.dtype,
-    device: torch.device,
-    budget: int | None = None,
-    folder: Path | None = None,
+    shape: tuple[int, int], dtype: torch.dtype, device: torch.device, budget: int | None, folder: Path
 ) -> tuple[Tensor, str]:
-    """An unwritten tensor (uint8 or int16) in the best place where it fits, and words for that place.
-
-    `budget`: bytes that may be taken on the device or in memory; by default a part of what is free there.
-    Beyond it: in a file in `folder`, of which only the mapping is left and which goes with the process.
-    Raises BadInput when the disk has no room.
-    """
+    """An `Allocate` in the best place where it fits (see `Store.load`). Of a file only the mapping is left. Raises
+    BadInput when the disk has no room."""
     need = shape[0] * shape[1] * dtype.itemsize
     if need <= _room_on(device, budget):
         return torch.empty(shape, dtype=dtype, device=device), ON_DEVICE
     if need <= (free(torch.device("cpu")) * MEMORY_SHARE if budget is None else budget):
         return torch.empty(shape, dtype=dtype), "in memory"
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
-        return _mapped(file, shape, dtype, folder or Path(tempfile.gettempdir())), "on disk"
+        return _mapped(file, shape, dtype, folder), "on disk"
 
 
 def _room_on(device: torch.device, budget: int | None) -> float:
