@@ -179,8 +179,7 @@ def _decode(
     headers = _each(images.header, paths)
     _broken(headers, len(paths))
     good = [(n, header) for n, header in enumerate(headers) if not isinstance(header, BadImage)]
-    shapes = [_shape(header.height, header.width, size, resize) for _, header in good]
-    _check_sizes([(paths[n], header.height, header.width) for n, header in good], shapes, crop)
+    shapes = _shapes([(paths[n], header) for n, header in good], size, resize, crop)
 
     # Orientation may exchange height and width, but the number of pixels is known before decoding.
     areas = [height * width for height, width in shapes]
@@ -192,7 +191,9 @@ def _decode(
         path = paths[good[n][0]]
         picture = images.read(path, channels)
         image = images.on_white(picture)
-        image = _in(dtype, _resized(image, _shape(image.shape[0], image.shape[1], size, resize)))
+        image = _resized(image, _shape(image.shape[0], image.shape[1], size, resize))
+        if image.dtype != dtype:  # 8 bit, where others have 16
+            image = image.astype(np.uint16) * np.uint16(257)
         height, width = image.shape[:2]
         if height * width != areas[n]:
             raise BadImage(f"{path}: changed while it was read")
@@ -259,8 +260,7 @@ class Draws:
 
     def part(self, rank: int, world: int) -> "Draws":
         """What falls to one process of several: together they see what one would alone."""
-        fields = (self.index_a, self.index_b, self.crop_a, self.crop_b, self.chance_a, self.chance_b)
-        return Draws(*(field.chunk(world)[rank] for field in fields))
+        return Draws(*(field.chunk(world)[rank] for field in vars(self).values()))
 
 
 def steps_per_epoch(count_a: int, count_b: int, batch: int) -> int:
@@ -311,8 +311,7 @@ def load_test(
     """
     paths = spread(paths, count)
     headers = zip(paths, _each(images.header, paths), strict=True)
-    sizes = [(path, header.height, header.width) for path, header in headers if not isinstance(header, BadImage)]
-    _check_sizes(sizes, [_shape(height, width, crop, resize) for _, height, width in sizes], crop)
+    _shapes([(path, header) for path, header in headers if not isinstance(header, BadImage)], crop, resize, crop)
     taken = _each(lambda path: as_tested(path, channels=channels, resize=resize, crop=crop), paths)
     pictures = [picture for picture in taken if not isinstance(picture, BadImage)]
     if not pictures:
@@ -355,30 +354,27 @@ def _resized(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.stack(planes, axis=-1).round().clip(0, 65535).astype(np.uint16)
 
 
-def _in(dtype: type[np.uint8] | type[np.uint16], image: np.ndarray) -> np.ndarray:
-    """8 bit to 16 where others have 16."""
-    return image if image.dtype == dtype else image.astype(np.uint16) * np.uint16(257)
-
-
 def notes_of(picture: images.Picture) -> tuple[str, ...]:
     """What is changed or left out of a picture that is trained on, in words."""
     hidden = picture.alpha is not None and bool((picture.alpha < np.iinfo(picture.alpha.dtype).max).any())
     return (*picture.notes, TRANSPARENT) if hidden else picture.notes
 
 
-def _check_sizes(sizes: Sequence[tuple[Path, int, int]], shapes: Sequence[tuple[int, int]], crop: int) -> None:
-    """Raises BadInput where images are smaller than the crop, with their number and the first of them."""
-    small = [
-        f"{path} ({width}x{height})"
-        for (path, height, width), shape in zip(sizes, shapes, strict=True)
-        if min(shape) < crop
-    ]
+def _shapes(
+    headers: Sequence[tuple[Path, images.Header]], size: int, resize: Resize, crop: int
+) -> list[tuple[int, int]]:
+    """Heights and widths after resizing. Raises BadInput where images are smaller than the crop then, with their
+    number and the first of them."""
+    shapes = [_shape(header.height, header.width, size, resize) for _, header in headers]
+    both = zip(headers, shapes, strict=True)
+    small = [f"{path} ({header.width}x{header.height})" for (path, header), shape in both if min(shape) < crop]
     if small:
         named = ", ".join(small[:TOLD]) + (f" and {len(small) - TOLD:,} more" if len(small) > TOLD else "")
         raise BadInput(
-            f"{words(len(small), 'image')} of {len(sizes):,} {is_or_are(len(small))} smaller than --crop {crop}: "
+            f"{words(len(small), 'image')} of {len(shapes):,} {is_or_are(len(small))} smaller than --crop {crop}: "
             f"{named}; lower it, use --resize short, or take them out"
         )
+    return shapes
 
 
 def _broken(results: Sequence[object], count: int) -> list[str]:
