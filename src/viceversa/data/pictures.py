@@ -147,7 +147,7 @@ def header(path: Path) -> Header:
         except UnidentifiedImageError:
             if not dicom.is_dicom(path):
                 raise
-            height, width, gray, _ = dicom.header(path)
+            height, width, gray = dicom.header(path)
             return Header(height, width, np.uint16 if gray else np.uint8)
 
 
