@@ -35,22 +35,11 @@ OTHERS = {
 }
 """What some of them need, and whether it is there."""
 FORMATS = tuple(name for name in ENDINGS if name not in ("HEIF", "DICOM"))
-SUFFIXES = frozenset(
-    ending for name, endings in ENDINGS.items() if name not in OTHERS or OTHERS[name][1] for ending in endings.split()
-)
+HERE = [name for name in ENDINGS if name not in OTHERS or OTHERS[name][1]]
+SUFFIXES = frozenset(ending for name in HERE for ending in ENDINGS[name].split())
 NEEDED = {ending: OTHERS[name][0] for name in OTHERS for ending in ENDINGS[name].split() if ending not in SUFFIXES}
 """What is needed to read the endings that cannot be read."""
-WRITTEN = (
-    "JPEG",
-    "PNG",
-    "WEBP",
-    "TIFF",
-    "BMP",
-    "GIF",
-    *(f for f in ("AVIF", "JPEG2000") if OTHERS[f][1]),
-    "PPM",
-    "TGA",
-)
+WRITTEN = tuple(name for name in "JPEG PNG WEBP TIFF BMP GIF AVIF JPEG2000 PPM TGA".split() if name in HERE)
 STAND_INS = {"MPO": "JPEG", "HEIF": "JPEG", "DIB": "BMP"}
 """What is written for a format that is not; PNG for others. (MPO is phones' JPEG with a depth map.)"""
 LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535, "AVIF": 65_535, "TGA": 65_535}
