@@ -17,10 +17,10 @@ def is_dicom(source: Path | bytes) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def header(path: Path) -> tuple[int, int, bool, int]:
-    """Height, width, whether it is gray, and the number of frames."""
+def header(path: Path) -> tuple[int, int, bool]:
+    """Height, width, and whether it is gray."""
     file = _pydicom().dcmread(path, stop_before_pixels=True)
-    return int(file.Rows), int(file.Columns), int(file.SamplesPerPixel) == 1, int(file.get("NumberOfFrames") or 1)
+    return int(file.Rows), int(file.Columns), int(file.SamplesPerPixel) == 1
 
 
 def decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -17,6 +17,8 @@ from ..errors import BadInput, Failed
 from ..terminal import progress_bar
 
 BLOCK = 1 << 20
+TIMEOUT = 30.0
+"""Seconds without a word from a host."""
 OF_THIS_MACHINE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 """Errors that no other host would mend."""
 
@@ -49,7 +51,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "viceversa"
 
 
-def fetch(wanted: Download, *, alternative: str = "", timeout: float = 30.0) -> Path:
+def fetch(wanted: Download, *, alternative: str = "") -> Path:
     """The path of a whole, checked copy in the cache; downloaded if it is not there yet.
 
     Without a network, BadInput says which file to put where, and names the `alternative`; so it does for a
@@ -58,7 +60,7 @@ def fetch(wanted: Download, *, alternative: str = "", timeout: float = 30.0) -> 
     path = cache_folder() / "weights" / wanted.name
     instead = f", or use {alternative}" if alternative else ""
     try:
-        return retrieve(wanted, path, timeout)
+        return retrieve(wanted, path)
     except Failed as failed:
         raise BadInput(f"{failed}: put {wanted.url} at {path}{instead}") from None
     except OSError as error:
@@ -67,21 +69,25 @@ def fetch(wanted: Download, *, alternative: str = "", timeout: float = 30.0) -> 
         ) from None
 
 
-def retrieve(wanted: Download, path: Path, timeout: float = 30.0) -> Path:
+def retrieve(wanted: Download, path: Path) -> Path:
     """`path`, where the wanted file lies now, whole and with its checksum.
 
     What a broken download left beside it (.partial) is resumed by HTTP Range, be it from another host. Raises
     BadInput for another file there, and Failed with all that was tried.
     """
     if path.exists():
-        return checked(path, wanted)
+        if odd := mismatch(path, wanted.sha256):
+            raise BadInput(f"{path} {odd}: delete it and run again, or put {wanted.url} there")
+        return path
     partial = path.with_name(f"{path.name}.partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
     wrong: list[str] = []
     for source in (sources := wanted.sources):
         try:
-            download(source, partial, timeout)
-            verify(partial, source, wanted.sha256)
+            download(source, partial)
+            if odd := mismatch(partial, wanted.sha256):
+                partial.unlink()  # or every later try would resume what is wrong
+                raise Failed(f"{source} {odd}, removed")
         except Failed as failed:
             wrong.append(str(failed))
             if len(wrong) < len(sources):
@@ -92,30 +98,20 @@ def retrieve(wanted: Download, path: Path, timeout: float = 30.0) -> Path:
     raise Failed("; ".join(wrong))
 
 
-def checked(path: Path, wanted: Download) -> Path:
-    """`path`, or BadInput where it is not the wanted file."""
-    if wanted.sha256 and (found := sha256(path)) != wanted.sha256:
-        raise BadInput(
-            f"{path} has the wrong checksum (sha256 {found[:16]}..., not {wanted.sha256[:16]}...): delete it "
-            f"and run again, or put {wanted.url} there"
-        )
-    return path
+def mismatch(path: Path, wanted: str) -> str:
+    """What is said of a file with another checksum than `wanted`; "" where it is right, or none is known."""
+    if not wanted or (found := sha256(path)) == wanted:
+        return ""
+    return f"has the wrong checksum (sha256 {found[:16]}..., not {wanted[:16]}...)"
 
 
-def verify(partial: Path, source: str, wanted: str) -> None:
-    """Remove what has another checksum, or every later try would resume what is wrong; Failed says so."""
-    if wanted and (found := sha256(partial)) != wanted:
-        partial.unlink()
-        raise Failed(f"{source} has the wrong checksum (sha256 {found[:16]}..., not {wanted[:16]}...), removed")
-
-
-def download(url: str, partial: Path, timeout: float) -> None:
+def download(url: str, partial: Path) -> None:
     """Append to `partial` until it is whole; asks again as long as each attempt brings some bytes."""
     size = -1
     while True:
         have = partial.stat().st_size if partial.exists() else 0
         try:
-            return append(url, partial, have, timeout)
+            return append(url, partial, have)
         except (OSError, HTTPException, ValueError) as error:
             if isinstance(error, OSError) and error.errno in OF_THIS_MACHINE:
                 error.filename = str(partial)
@@ -126,11 +122,11 @@ def download(url: str, partial: Path, timeout: float) -> None:
             size = have
 
 
-def append(url: str, partial: Path, start: int, timeout: float) -> None:
+def append(url: str, partial: Path, start: int) -> None:
     """One request for what is missing after `start` bytes; a server without Range sends all again."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=timeout)
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise

@@ -74,11 +74,10 @@ def find(source: str | Path, kinds: Iterable[str] = PICTURES) -> Found:
         root = _root(str(source))
         found = sorted(chosen(_matches(str(source), left_out)))
         empty = "no images match" if has_magic(str(source)) else "no such file or folder"
-    result = Found(str(source), found, root, left_out)
     if not found:
         others = f" but {_by_ending(left_out)}" if left_out else ""
         raise BadInput(f"{source}: {empty}{others} (endings that are read: {' '.join(sorted(kinds))})")
-    return result
+    return Found(str(source), found, root, left_out)
 
 
 def left_out_line(found: Found) -> str | None:

@@ -35,29 +35,17 @@ OTHERS = {
 }
 """What some of them need, and whether it is there."""
 FORMATS = tuple(name for name in ENDINGS if name not in ("HEIF", "DICOM"))
-SUFFIXES = frozenset(
-    ending for name, endings in ENDINGS.items() if name not in OTHERS or OTHERS[name][1] for ending in endings.split()
-)
+HERE = [name for name in ENDINGS if name not in OTHERS or OTHERS[name][1]]
+SUFFIXES = frozenset(ending for name in HERE for ending in ENDINGS[name].split())
 NEEDED = {ending: OTHERS[name][0] for name in OTHERS for ending in ENDINGS[name].split() if ending not in SUFFIXES}
 """What is needed to read the endings that cannot be read."""
-WRITTEN = (
-    "JPEG",
-    "PNG",
-    "WEBP",
-    "TIFF",
-    "BMP",
-    "GIF",
-    *(f for f in ("AVIF", "JPEG2000") if OTHERS[f][1]),
-    "PPM",
-    "TGA",
-)
+WRITTEN = tuple(name for name in "JPEG PNG WEBP TIFF BMP GIF AVIF JPEG2000 PPM TGA".split() if name in HERE)
 STAND_INS = {"MPO": "JPEG", "HEIF": "JPEG", "DIB": "BMP"}
 """What is written for a format that is not; PNG for others. (MPO is phones' JPEG with a depth map.)"""
 LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535, "AVIF": 65_535, "TGA": 65_535}
 WITHOUT_ALPHA = ("JPEG", "BMP", "PPM")
-WITH_EXIF = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
 MOVING = ("GIF", "PNG", "WEBP", "AVIF")
-LONGEST_EXIF = {"JPEG": 65_533}
+LONGEST_EXIF = {"JPEG": 65_533} | dict.fromkeys(("PNG", "WEBP", "TIFF", "AVIF"), 2**32)
 
 # The largest single cameras make 150 megapixels and stitched panoramas a few hundred; 500 take 1.5 GB as
 # RGB. Pillow refuses, before it decodes, what has more than twice its limit, and only warns above it.
@@ -147,7 +135,7 @@ def header(path: Path) -> Header:
         except UnidentifiedImageError:
             if not dicom.is_dicom(path):
                 raise
-            height, width, gray, _ = dicom.header(path)
+            height, width, gray = dicom.header(path)
             return Header(height, width, np.uint16 if gray else np.uint8)
 
 
@@ -200,7 +188,7 @@ def _fitting(picture: Picture) -> tuple[Picture, tuple[str, ...]]:
         picture = replace(picture, alpha=None)
     if picture.pixels.dtype == np.uint16 and format not in ("PNG", "TIFF"):
         notes.append(f"16 bits, rounded to the 8 of {format}")
-    longest = LONGEST_EXIF.get(format, 2**32) if format in WITH_EXIF else 0
+    longest = LONGEST_EXIF.get(format, 0)
     if picture.exif and len(picture.exif) > longest:
         size = f" of more than {longest // 1000} kB" if longest else ""
         notes.append(f"metadata{size}, which {format} does not hold, left out")
@@ -317,8 +305,6 @@ def _telling(source: Path | bytes) -> Iterator[None]:
     try:
         with own_limits():
             yield
-    except BadImage:
-        raise
     except BadInput as error:
         raise BadImage(f"{name}: {error}") from None
     except UnidentifiedImageError:

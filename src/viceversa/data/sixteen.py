@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -31,7 +31,8 @@ def is_16_bit(image: Image.Image) -> bool:
     if image.format == "TIFF":
         return image.mode.startswith("I;16") or (16 in _tags(image).get(BITS, ()) and image.mode != "CMYK")
     if image.format == "PPM":
-        return image.mode == "I" or any(isinstance(n, int) and n > 255 for n in _numbers(image))
+        told = (each for tile in getattr(image, "tile", ()) for each in tile.args)  # the largest value, among others
+        return image.mode == "I" or any(isinstance(each, int) and each > 255 for each in told)
     return image.mode.startswith("I;16") or (image.format == "PNG" and ";16" in str(getattr(image, "tile", "")))
 
 
@@ -54,12 +55,6 @@ def is_deeper(image: Image.Image, data: bytes) -> bool:
 
 def _tags(image: Image.Image) -> Mapping[int, Any]:
     return getattr(image, "tag_v2", {})
-
-
-def _numbers(image: Image.Image) -> Iterator[Any]:
-    """What Pillow's decoder of a PPM is told, the largest value among it."""
-    for tile in getattr(image, "tile", ()):
-        yield from tile.args if isinstance(tile.args, tuple) else ()
 
 
 def decode(image: Image.Image, data: bytes, page: int = 0) -> np.ndarray:

@@ -21,10 +21,8 @@ from ..errors import BadInput
 from ..terminal import words
 from ..threads import ordered
 from . import pictures as images
-from .folders import Sources, find_sources, is_or_are, spread
+from .folders import is_or_are, spread
 from .pictures import BadImage
-
-__all__ = ["Draws", "Sources", "Store", "draw", "find_sources", "load_test", "steps_per_epoch"]
 
 Resize = Literal["square", "short", "none"]
 Job = TypeVar("Job")
@@ -90,12 +88,13 @@ class Store:
         """
         if resize != "none" and crop > size:
             raise BadInput(f"--crop {crop} is larger than --size {size}: lower it, or raise --size")
+        folder = folder or Path(tempfile.gettempdir())
         decode = partial(_decode, paths, channels, size, resize, crop, on_progress)
         peers = distributed.peers()
         if len(peers) == 1:
             pixels, place, kept = decode(partial(_allocate, device=device, budget=budget, folder=folder))
         else:
-            pixels, place, kept = _shared(decode, peers, folder or Path(tempfile.gettempdir()))
+            pixels, place, kept = _shared(decode, peers, folder)
             if pixels.nbytes <= _room_on(device, budget):
                 pixels, place = pixels.to(device), ON_DEVICE
         layout = torch.tensor(kept.layout, device=pixels.device)
@@ -180,8 +179,7 @@ def _decode(
     headers = _each(images.header, paths)
     _broken(headers, len(paths))
     good = [(n, header) for n, header in enumerate(headers) if not isinstance(header, BadImage)]
-    shapes = [_shape(header.height, header.width, size, resize) for _, header in good]
-    _check_sizes([(paths[n], header.height, header.width) for n, header in good], shapes, crop)
+    shapes = _shapes([(paths[n], header) for n, header in good], size, resize, crop)
 
     # Orientation may exchange height and width, but the number of pixels is known before decoding.
     areas = [height * width for height, width in shapes]
@@ -193,7 +191,9 @@ def _decode(
         path = paths[good[n][0]]
         picture = images.read(path, channels)
         image = images.on_white(picture)
-        image = _in(dtype, _resized(image, _shape(image.shape[0], image.shape[1], size, resize)))
+        image = _resized(image, _shape(image.shape[0], image.shape[1], size, resize))
+        if image.dtype != dtype:  # 8 bit, where others have 16
+            image = image.astype(np.uint16) * np.uint16(257)
         height, width = image.shape[:2]
         if height * width != areas[n]:
             raise BadImage(f"{path}: changed while it was read")
@@ -260,8 +260,7 @@ class Draws:
 
     def part(self, rank: int, world: int) -> "Draws":
         """What falls to one process of several: together they see what one would alone."""
-        fields = (self.index_a, self.index_b, self.crop_a, self.crop_b, self.chance_a, self.chance_b)
-        return Draws(*(field.chunk(world)[rank] for field in fields))
+        return Draws(*(field.chunk(world)[rank] for field in vars(self).values()))
 
 
 def steps_per_epoch(count_a: int, count_b: int, batch: int) -> int:
@@ -312,8 +311,7 @@ def load_test(
     """
     paths = spread(paths, count)
     headers = zip(paths, _each(images.header, paths), strict=True)
-    sizes = [(path, header.height, header.width) for path, header in headers if not isinstance(header, BadImage)]
-    _check_sizes(sizes, [_shape(height, width, crop, resize) for _, height, width in sizes], crop)
+    _shapes([(path, header) for path, header in headers if not isinstance(header, BadImage)], crop, resize, crop)
     taken = _each(lambda path: as_tested(path, channels=channels, resize=resize, crop=crop), paths)
     pictures = [picture for picture in taken if not isinstance(picture, BadImage)]
     if not pictures:
@@ -356,30 +354,27 @@ def _resized(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.stack(planes, axis=-1).round().clip(0, 65535).astype(np.uint16)
 
 
-def _in(dtype: type[np.uint8] | type[np.uint16], image: np.ndarray) -> np.ndarray:
-    """8 bit to 16 where others have 16."""
-    return image if image.dtype == dtype else image.astype(np.uint16) * np.uint16(257)
-
-
 def notes_of(picture: images.Picture) -> tuple[str, ...]:
     """What is changed or left out of a picture that is trained on, in words."""
     hidden = picture.alpha is not None and bool((picture.alpha < np.iinfo(picture.alpha.dtype).max).any())
     return (*picture.notes, TRANSPARENT) if hidden else picture.notes
 
 
-def _check_sizes(sizes: Sequence[tuple[Path, int, int]], shapes: Sequence[tuple[int, int]], crop: int) -> None:
-    """Raises BadInput where images are smaller than the crop, with their number and the first of them."""
-    small = [
-        f"{path} ({width}x{height})"
-        for (path, height, width), shape in zip(sizes, shapes, strict=True)
-        if min(shape) < crop
-    ]
+def _shapes(
+    headers: Sequence[tuple[Path, images.Header]], size: int, resize: Resize, crop: int
+) -> list[tuple[int, int]]:
+    """Heights and widths after resizing. Raises BadInput where images are smaller than the crop then, with their
+    number and the first of them."""
+    shapes = [_shape(header.height, header.width, size, resize) for _, header in headers]
+    both = zip(headers, shapes, strict=True)
+    small = [f"{path} ({header.width}x{header.height})" for (path, header), shape in both if min(shape) < crop]
     if small:
         named = ", ".join(small[:TOLD]) + (f" and {len(small) - TOLD:,} more" if len(small) > TOLD else "")
         raise BadInput(
-            f"{words(len(small), 'image')} of {len(sizes):,} {is_or_are(len(small))} smaller than --crop {crop}: "
+            f"{words(len(small), 'image')} of {len(shapes):,} {is_or_are(len(small))} smaller than --crop {crop}: "
             f"{named}; lower it, use --resize short, or take them out"
         )
+    return shapes
 
 
 def _broken(results: Sequence[object], count: int) -> list[str]:
@@ -413,27 +408,18 @@ def _each(
 
 
 def _allocate(
-    shape: tuple[int, int],
-    dtype: torch.dtype,
-    device: torch.device,
-    budget: int | None = None,
-    folder: Path | None = None,
+    shape: tuple[int, int], dtype: torch.dtype, device: torch.device, budget: int | None, folder: Path
 ) -> tuple[Tensor, str]:
-    """An unwritten tensor (uint8 or int16) in the best place where it fits, and words for that place.
-
-    `budget`: bytes that may be taken on the device or in memory; by default a part of what is free there.
-    Beyond it: in a file in `folder`, of which only the mapping is left and which goes with the process.
-    Raises BadInput when the disk has no room.
-    """
+    """An `Allocate` in the best place where it fits (see `Store.load`). Of a file only the mapping is left. Raises
+    BadInput when the disk has no room."""
     need = shape[0] * shape[1] * dtype.itemsize
     if need <= _room_on(device, budget):
         return torch.empty(shape, dtype=dtype, device=device), ON_DEVICE
     if need <= (free(torch.device("cpu")) * MEMORY_SHARE if budget is None else budget):
         return torch.empty(shape, dtype=dtype), "in memory"
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
-        return _mapped(file, shape, dtype, folder or Path(tempfile.gettempdir())), "on disk"
+        return _mapped(file, shape, dtype, folder), "on disk"
 
 
 def _room_on(device: torch.device, budget: int | None) -> float:

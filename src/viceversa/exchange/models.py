@@ -1,10 +1,9 @@
 """The models that come with the package, and their cards: what they learned from, how well, what they fail at."""
 
-import difflib
 import json
 from typing import Any
 
-from ..config import Models
+from ..config import Models, suggestion
 from ..errors import BadInput
 from ..model.file import bundled, load_model
 from ..model.networks import describe
@@ -27,8 +26,7 @@ def command_models(wanted: Models) -> int:
                     say(f"    {key}: {card[key]}")
         return 0
     if wanted.name not in known:
-        near = difflib.get_close_matches(wanted.name, known, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"
+        hint = suggestion(wanted.name, known) if known else "there are none"
         raise BadInput(f"no model {wanted.name!r} comes with this installation: {hint}")
     for line in lines_of(read_card(wanted.name)):
         say(line)
