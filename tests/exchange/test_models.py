@@ -51,11 +51,10 @@ def test_a_card_is_shown_in_full(shipped, capsys):
 def test_what_is_not_there_is_told(shipped, capsys, monkeypatch):
     assert main(["models", "day2nihgt"]) == 2
     assert "did you mean day2night?" in capsys.readouterr().err
-    (shipped / "maps.json").write_text("[]")
-    assert main(["models", "maps"]) == 0
-    (shipped / "maps.json").write_text("{")
-    assert main(["models", "maps"]) == 2
-    assert "maps.json: this model's card is no JSON object" in capsys.readouterr().err
+    for odd in ("[]", "{"):
+        (shipped / "maps.json").write_text(odd)
+        assert main(["models", "maps"]) == 2
+        assert "maps.json: this model's card is no JSON object" in capsys.readouterr().err
     monkeypatch.setattr(file, "BUNDLED", shipped / "none")
     assert main(["models"]) == 0
     assert capsys.readouterr().out == "no models come with this installation\n"

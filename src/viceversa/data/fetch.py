@@ -159,4 +159,4 @@ def sha256(path: Path) -> str:
 
 
 def reason(error: Exception) -> object:
-    return error.reason if isinstance(error, urllib.error.URLError) else error or type(error).__name__
+    return error.reason if isinstance(error, urllib.error.URLError) else str(error) or type(error).__name__

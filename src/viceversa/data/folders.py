@@ -325,12 +325,16 @@ def _size(path: Path) -> int:
 
 
 def _pieces(path: Path, size: int) -> bytes:
-    """Size, and digest of a file's beginning, middle and end, or of all of a small one."""
+    """Size, and digest of a file's beginning, middle and end, or of all of a small one; its name, where it cannot be
+    read."""
     pieces = []
-    with suppress(OSError), open(path, "rb") as file:
-        for place in (0, size // 2, size - PIECE) if size > 3 * PIECE else (0,):
-            file.seek(place)
-            pieces.append(file.read(PIECE if size > 3 * PIECE else size))
+    try:
+        with open(path, "rb") as file:
+            for place in (0, size // 2, size - PIECE) if size > 3 * PIECE else (0,):
+                file.seek(place)
+                pieces.append(file.read(PIECE if size > 3 * PIECE else size))
+    except OSError:  # who reads it tells of it
+        return os.fsencode(path)
     return b"%d %s" % (size, hashlib.blake2b(b"".join(pieces)).digest())
 
 

@@ -37,11 +37,14 @@ def read_card(name: str) -> dict[str, Any]:
     """NAME.json beside the model of that name; empty where it has none."""
     path = bundled()[name].with_suffix(".json")
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError):
-        raise BadInput(f"{path}: this model's card is no JSON object; install viceversa anew") from None
+    except ValueError:
+        card = None
+    if not isinstance(card, dict):
+        raise BadInput(f"{path}: this model's card is no JSON object; install viceversa anew")
+    return card
 
 
 def lines_of(value: Any, indent: str = "") -> list[str]:

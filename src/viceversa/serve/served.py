@@ -125,9 +125,12 @@ def read(given: str, serve: Serve, taken: set[str]) -> Served:
     card = {key: value for key, value in translator.model.info.items() if key in ("image", "training", "scores")}
     if known.is_file():
         try:
-            card |= dict[str, Any](json.loads(known.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as wrong:
-            raise BadInput(f"{known}: this model's card is no JSON object ({wrong})") from None
+            more = json.loads(known.read_text(encoding="utf-8"))
+        except ValueError:
+            more = None
+        if not isinstance(more, dict):
+            raise BadInput(f"{known}: this model's card is no JSON object: mend it, or take it away")
+        card |= more
     card["domains"] = list(domains)
     run = path.parent if (path.parent / "config.json").is_file() else None
     name = unique(path.stem if run is None else run.resolve().name, taken)
