@@ -116,9 +116,7 @@ def run(command: config.Command) -> int:
     place = COMMANDS[type(command)]
     if getattr(command, "engine", "local") == "ray":
         place = "scale.ray command"
-    elif isinstance(command, config.Train | config.Translate) and (
-        extra := [f"--{n}" for n in RAYS if getattr(command, n, None)]
-    ):
+    elif extra := [f"--{name}" for name in RAYS if getattr(command, name, None)]:
         raise BadInput(f"{' '.join(extra)}: for --engine ray alone; add that, or leave it out")
     elif isinstance(command, config.Export) and command.page is not None:
         place = "serve.standalone command_page"
