@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -74,20 +74,27 @@ def save(run: Path, model: CycleGAN, optimizers: Optimizers, at: Position, shown
     if distributed.rank() != 0:
         return 0
     path = checkpoint_path(run, at.step)
-    try:
+    with writing(path):
         averages = {way: f"average_{way}" for way in shown.generators} if model.ema else {}
         moments = {f"{prefix}{name}": x for prefix, o, p in trained(optimizers) for name, x in o.state[p].items()}
         write_tensors(path, model.state_dict() | histories | moments, shown, averages)
         mark(run, at)
-    except OSError as error:
-        raise Failed(f"cannot write {error.filename or path}: {error.strerror}; {GOOD}") from None
-    except Failed as failure:
-        raise Failed(f"{failure}; {GOOD}") from None
     for old in found(run)[:-KEPT]:
         for one in (old.with_suffix(".json"), old):
             with suppress(OSError):
                 one.unlink()
     return path.stat().st_size
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A full disk in one line that names the file (TensorBoard's writer tells later what its thread met)."""
+    try:
+        yield
+    except OSError as error:
+        raise Failed(f"cannot write {error.filename or path}: {error.strerror}; {GOOD}") from None
+    except Failed as failure:
+        raise Failed(f"{failure}; {GOOD}") from None
 
 
 def shortest(history: Tensor) -> Tensor:
