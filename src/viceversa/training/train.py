@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -123,7 +123,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
         advance = setup.make_step(s, model, optimizers, stores, context, device, say)
         with distributed.agreed():
             if first:
-                progress = Progress(s.out, names, *(test_images(s, sources, side, 4) for side in ("a", "b")))
+                progress = Progress(s.out, names, *test_images(s, sources, 4))
                 scorer = make_scorer(s, sources, device, how) if s.score != "none" else None
                 watch = Watch(names)
 
@@ -286,20 +286,19 @@ def as_model(
     return Model(model.generators(), names, info)
 
 
-def test_images(s: Train, sources: Sources, side: Literal["a", "b"], count: int) -> list[np.ndarray]:
-    """`count` pictures of a domain that is not trained on, as the networks are to see them."""
-    paths = sources.test_a if side == "a" else sources.test_b
-    return load_test(
-        paths, channels=s.channels["ab".index(side)], size=s.size, resize=s.resize, crop=s.crop,
-        count=min(count, len(paths)),
-    )  # fmt: skip
+def test_images(s: Train, sources: Sources, count: int) -> list[list[np.ndarray]]:
+    """At most `count` pictures of each domain that are not trained on, as the networks are to see them."""
+    return [
+        load_test(paths, channels=channels, size=s.size, resize=s.resize, crop=s.crop, count=count)
+        for paths, channels in zip((sources.test_a, sources.test_b), s.channels, strict=True)
+    ]
 
 
 def make_scorer(s: Train, sources: Sources, device: torch.device, how: dict[str, Any]) -> "Scorer":
     from ..evaluation.scores import Scorer
 
     assert s.score != "none"
-    a, b = (test_images(s, sources, side, sys.maxsize) for side in ("a", "b"))
+    a, b = test_images(s, sources, sys.maxsize)
     return Scorer(a, b, s.features, s.score, device, setup.DTYPES[how["precision"]])
 
 
