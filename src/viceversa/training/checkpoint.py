@@ -23,7 +23,7 @@ from .. import distributed
 from ..errors import BadInput, Failed
 from ..files import remove_leftovers, replacing, write_text
 from ..model.cyclegan import CycleGAN, Optimizers
-from ..model.file import MODEL, Model, epoch_path, write_tensors
+from ..model.file import MODEL, Model, by_epoch, epoch_path, write_tensors
 
 FORMAT = 1
 KEPT = 2
@@ -213,7 +213,6 @@ def keep_epoch(run: Path, epoch: int, keep: int) -> None:
                 os.link(run / MODEL, temporary)  # takes no room
             except OSError:
                 shutil.copyfile(run / MODEL, temporary)
-    for path in (run / "epochs").glob("epoch_*.safetensors"):
-        number = path.stem.removeprefix("epoch_")
-        if not keep or (number.isdecimal() and int(number) % every):
+    for number, path in by_epoch(run / "epochs", "safetensors"):
+        if not keep or number % every:
             path.unlink(missing_ok=True)
