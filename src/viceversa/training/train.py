@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -114,6 +114,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
             begin(weights, model, names, say)
         optimizers = adam(model, s.learning_rate, capturable=device.type == "cuda")
         at = setup.resume(saved, model, optimizers, say)
+        as_now = partial(as_model, s, names, known, model, at)
         place = round(at.epochs * schedule.steps_per_epoch)  # steps, as they would be had all been as they are now
         began = time.monotonic()
         if how["compile"]:
@@ -203,9 +204,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
                     # Save, before what takes long and can be done again.
                     if at.due or late or signal:
                         at.lines = metrics.lines if first else None
-                        size = checkpoint.save(
-                            s.out, model, optimizers, at, as_model(s, names, known, model, at, number)
-                        )
+                        size = checkpoint.save(s.out, model, optimizers, at, as_now(number))
                         saved_at = time.monotonic()
                         if size and not size_told:
                             display.say(
@@ -224,8 +223,8 @@ def run(asked: Train, quiet: bool = False) -> Run:
                         metrics.pictures(at.step, shown.grids)
                         warn(display, metrics, at, number, watch.pictures(number, shown.pairs))
                         if scorer and (number % s.score_every == 0 or done):
-                            score(scorer, model, s, names, known, at, number, metrics, display)
-                        save_model(s.out / MODEL, as_model(s, names, known, model, at, number))
+                            score(scorer, model, s.out, names, as_now, at, number, metrics, display)
+                        save_model(s.out / MODEL, as_now(number))
                         checkpoint.keep_epoch(s.out, number, s.keep)
                     at.best, at.worse = distributed.from_first((at.best, at.worse))
                     if s.patience and at.worse >= s.patience:
@@ -244,7 +243,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
 
 
 def score(
-    scorer: "Scorer", model: CycleGAN, s: Train, names: tuple[str, str], known: dict[str, Any], at: Position,
+    scorer: "Scorer", model: CycleGAN, out: Path, names: tuple[str, str], as_now: Callable[..., Model], at: Position,
     epoch: int, metrics: Metrics, display: Display,
 ) -> None:  # fmt: skip
     """best.safetensors follows the mean of both directions (lower is better); `at` counts the scores that do not."""
@@ -253,7 +252,7 @@ def score(
     better = at.best is None or found["mean"] < at.best
     at.best, at.worse = (found["mean"], 0) if better else (at.best, at.worse + 1)
     if better:
-        save_model(s.out / BEST, as_model(s, names, known, model, at, epoch, found))
+        save_model(out / BEST, as_now(epoch, found))
     metrics.score(at.step, epoch, at.seconds, found["kind"], found["features"], found["a"], found["b"])
     display.say(
         f"epoch {epoch}: {found['kind']} ({found['features']}) {found['b']:.4f} to {names[1]}, {found['a']:.4f} to "
