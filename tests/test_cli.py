@@ -52,6 +52,7 @@ def test_version(capsys):
         (["translate", "/nowhere/model.safetensors", __file__, "--to", "night"], "test_cli.py"),
         (["report", "/nowhere/run"], "/nowhere/run"),
         (["import", "/nowhere/G_A.pth"], "G_A.pth"),
+        (["serve", "--workers", "2"], "--workers: for --engine ray alone"),
     ],
 )
 def test_bad_input_is_one_line_and_two(arguments, words, capsys):

@@ -5,28 +5,12 @@ import errno
 import os
 import sys
 from importlib import import_module
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import docstring_parser
 import tyro
 
 from . import __version__, config
-from .config import (
-    DATA_FETCH,
-    Command,
-    Data,
-    Demo,
-    Evaluate,
-    Export,
-    Fetch,
-    Import,
-    Models,
-    Networks,
-    Report,
-    Serve,
-    Train,
-    Translate,
-)
 from .errors import BadInput, Failed, Interrupted
 
 PURPOSE = "Unpaired image-to-image translation, both ways, with CycleGAN."
@@ -43,8 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"viceversa {__version__}")
         return 0
-    if arguments[:2] == DATA_FETCH.split():
-        arguments = [DATA_FETCH, *arguments[2:]]
+    if arguments[:2] == config.DATA_FETCH.split():
+        arguments = [config.DATA_FETCH, *arguments[2:]]
     try:
         return run(parse(arguments))
     except BadInput as wrong:
@@ -66,15 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
         return complain(f"cannot write {failure.filename or ''}: {failure.strerror}", 1)
 
 
-def parse(arguments: list[str]) -> Command:
+def parse(arguments: list[str]) -> config.Command:
     """The settings that are asked for. Shows help, or what is wrong, and exits, as command lines do."""
-    kinds: list[type] = [getattr(command, "__origin__", command) for command in get_args(Command)]
-    commands = {command.__name__.lower(): command for command in kinds if command is not Fetch} | {DATA_FETCH: Fetch}
+    commands = {config.DATA_FETCH if kind is config.Fetch else kind.__name__.lower(): kind for kind in COMMANDS}
     command = commands.get(arguments[0] if arguments else "")
     if command is None:
-        tyro.cli(Command, prog="viceversa", description=PURPOSE, args=arguments)  # type: ignore[arg-type]
+        tyro.cli(config.Command, prog="viceversa", description=PURPOSE, args=arguments)  # type: ignore[arg-type]
         raise AssertionError("without a command there is help, or an error")
-    flags = as_shown(command, config.beneath(named(arguments)) if command is Train else {})
+    flags = as_shown(command, config.beneath(named(arguments)) if command is config.Train else {})
     prog = f"viceversa {arguments[0]}"
     given = dict(vars(tyro.cli(flags, prog=prog, args=arguments[1:], config=(tyro.conf.DisallowNone,))))
     if "network" in given:
@@ -93,7 +76,7 @@ def named(arguments: list[str]) -> dict[str, str]:
 def as_shown(command: type, beneath: dict[str, Any]) -> type:
     """The command's settings as tyro is to show them: with what lies beneath as defaults, networks in a group."""
     docs = docstring_parser.parse_from_object
-    helps = {p.arg_name: p.description or "" for c in (Networks, command) for p in docs(c).params}
+    helps = {p.arg_name: p.description or "" for c in (config.Networks, command) for p in docs(c).params}
     hints = get_type_hints(command, include_extras=True)
     own: list[Any] = []
     networks: list[Any] = []
@@ -103,38 +86,39 @@ def as_shown(command: type, beneath: dict[str, Any]) -> type:
         # "Default: ..." stands in these words where it is no plain value.
         flag = tyro.conf.arg(prefix_name=False, help_behavior_hint="" if default is None else None)
         shown = (field.name, Annotated[hints[field.name], flag], dataclasses.field(default=default, metadata=words))
-        (networks if field.name in Networks.__dataclass_fields__ else own).append(shown)
+        (networks if field.name in config.Networks.__dataclass_fields__ else own).append(shown)
     if networks:
         # Fields of a class of their own stand in a box of their own: "network options".
-        group = dataclasses.make_dataclass("Networks", networks, kw_only=True, namespace={"__doc__": Networks.__doc__})
+        doc = {"__doc__": config.Networks.__doc__}
+        group = dataclasses.make_dataclass("Networks", networks, kw_only=True, namespace=doc)
         own.append(("network", group, dataclasses.field(default_factory=group)))
     return dataclasses.make_dataclass(command.__name__, own, kw_only=True, namespace={"__doc__": command.__doc__})
 
 
 COMMANDS = {
-    Train: "training.train command_train",
-    Translate: "translation.command command_translate",
-    Evaluate: "evaluation.evaluate command_evaluate",
-    Report: "pages.report command_report",
-    Data: "pages.advice command_data",
-    Fetch: "data.sets command_fetch",
-    Import: "exchange.importing command_import",
-    Export: "exchange.export command_export",
-    Models: "exchange.models command_models",
-    Serve: "serve.command command_serve",
-    Demo: "demo command_demo",
+    config.Train: "training.train command_train",
+    config.Translate: "translation.command command_translate",
+    config.Evaluate: "evaluation.evaluate command_evaluate",
+    config.Report: "pages.report command_report",
+    config.Data: "pages.advice command_data",
+    config.Fetch: "data.sets command_fetch",
+    config.Import: "exchange.importing command_import",
+    config.Export: "exchange.export command_export",
+    config.Models: "exchange.models command_models",
+    config.Serve: "serve.command command_serve",
+    config.Demo: "demo command_demo",
 }
 """Where the work of each command is done: a module, and its function. Torch is imported there, not here, so that
 --help answers at once."""
 
 
-def run(command: Command) -> int:
+def run(command: config.Command) -> int:
     place = COMMANDS[type(command)]
     if getattr(command, "engine", "local") == "ray":
         place = "scale.ray command"
-    elif isinstance(command, Train | Translate) and (extra := [f"--{n}" for n in RAYS if getattr(command, n, None)]):
+    elif extra := [f"--{name}" for name in RAYS if getattr(command, name, None)]:
         raise BadInput(f"{' '.join(extra)}: for --engine ray alone; add that, or leave it out")
-    elif isinstance(command, Export) and command.page is not None:
+    elif isinstance(command, config.Export) and command.page is not None:
         place = "serve.standalone command_page"
     module, function = place.split()
     return int(getattr(import_module(f"viceversa.{module}"), function)(command))

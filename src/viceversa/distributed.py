@@ -81,11 +81,10 @@ def is_communication_error(error: BaseException) -> bool:
     return (gloo or isinstance(error, dist.DistError)) and not any(word in str(error) for word in OF_THIS_ONE)
 
 
-def mean_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Average the gradients of all the optimizer's parameters over the processes, in buckets, in flight together."""
+def mean_gradients(gradients: list[Tensor]) -> None:
+    """Average them over the processes, in place, in buckets that are in flight together."""
     if world() == 1:
         return
-    gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
     flights = []
     for bucket in buckets(gradients, BUCKET):
         # What is sent is the memory as it lies: channels-last gradients must not be permuted on the way.
@@ -165,13 +164,6 @@ def must_agree(what: str, value: Any) -> None:
         )
 
 
-def together(error: str | None) -> None:
-    """Called by all ranks: raise BadInput on all of them if one has an error."""
-    errors = [e for e in everyone(error) if e]
-    if errors:
-        raise BadInput(errors[0])
-
-
 @contextmanager
 def agreed() -> Iterator[None]:
     """What is wrong in one process is raised in all, so that none is left waiting."""
@@ -180,4 +172,6 @@ def agreed() -> Iterator[None]:
         yield
     except BadInput as wrong:
         error = str(wrong)
-    together(error)
+    errors = [e for e in everyone(error) if e]
+    if errors:
+        raise BadInput(errors[0])

@@ -19,7 +19,7 @@ def ordered(
     task: Callable[[T], R],
     jobs: Iterable[T],
     *,
-    workers: int | None = None,
+    workers: int = WORKERS,
     weigh: Callable[[T], int] | None = None,
     room: int = ROOM,
     initializer: Callable[[], None] | None = None,
@@ -33,7 +33,6 @@ def ordered(
     when it is its turn. However it ends - also by Ctrl-C, or because the caller stops - no other job is begun,
     those that are being done are waited for, and no thread is left. `initializer` runs first in each thread.
     """
-    workers = workers or WORKERS
     waiting: deque[tuple[Future[R], int]] = deque()
     pool = ThreadPoolExecutor(workers, initializer=initializer)
     try:

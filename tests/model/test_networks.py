@@ -83,7 +83,7 @@ def test_checkpointed_activations_give_the_same_gradients():
     network = Generator(width=4, blocks=2).build().double()
     x = torch.rand(1, 3, 16, 16, dtype=torch.double)
     gradients = []
-    for network.checkpoint_activations in (False, True):
+    for network.recompute in (False, True):
         network.zero_grad()
         network(x).square().mean().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in network.parameters()]))

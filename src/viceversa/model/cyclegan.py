@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from math import nan
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from .networks import Generator, ResnetGenerator, initialise
 from .projected import Projected
 from .pyramid import PyramidGenerator
 
+Seen = tuple[Tensor, ...]
+"""What a generator takes besides a batch of pictures: nothing, where it is blind."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
@@ -29,15 +33,11 @@ class Weights:
     adversarial: Callable[[Tensor, bool], Tensor] = least_squares
 
 
-@dataclass(frozen=True)
-class Optimizers:
+class Optimizers(NamedTuple):
     """One Adam over both generators, one over both discriminators."""
 
     generators: torch.optim.Optimizer
     discriminators: torch.optim.Optimizer
-
-    def __iter__(self) -> Iterator[torch.optim.Optimizer]:
-        return iter((self.generators, self.discriminators))
 
 
 class CycleGAN(nn.Module):
@@ -71,10 +71,7 @@ class CycleGAN(nn.Module):
         self.proj_a, self.proj_b, self.frozen = proj_a, proj_b, frozen
         self.ema = ema
         if ema:
-            self.average_ab, self.average_ba = (
-                deepcopy(ab).requires_grad_(False),
-                deepcopy(ba).requires_grad_(False),
-            )
+            self.average_ab, self.average_ba = (deepcopy(g).requires_grad_(False) for g in (ab, ba))
             self.register_buffer("averaged", torch.zeros(()))
 
     def generators(self) -> dict[str, nn.Module]:
@@ -100,12 +97,12 @@ class CycleGAN(nn.Module):
         """Those there are: the PatchGANs, and those on frozen features."""
         yield from (d for d in (self.disc_a, self.disc_b, self.proj_a, self.proj_b) if d is not None)
 
-    def see(self, x: Tensor, y: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """What is to be seen in two batches of pictures; None where the generators are blind."""
+    def see(self, x: Tensor, y: Tensor) -> tuple[Seen, Seen]:
+        """What is to be seen in two batches of pictures."""
         if self.frozen is None or not self.ab.spec.sees:  # type: ignore[union-attr]
-            return None, None
+            return (), ()
         seen_x, seen_y = self.frozen.see(x, y)
-        return seen_x, seen_y
+        return (seen_x,), (seen_y,)
 
     def square(self, x: Tensor, draws: Tensor) -> Tensor:
         """Of (B, C, H, W) what a PatchGAN judges: a square of each, where (B, 2) draws in [0, 1) say; or all."""
@@ -199,7 +196,7 @@ def step(
                 "identity/b": weights.identity * l1(same_b, b),
             }
         else:
-            fake_b, fake_a, generator = model.ab(a, *told(seen_a)), model.ba(b, *told(seen_b)), {}
+            fake_b, fake_a, generator = model.ab(a, *seen_a), model.ba(b, *seen_b), {}
         if disc_a and disc_b:
             place_a, place_b = chance_a[:, 9::8], chance_b[:, 9::8]
             square_a, square_b = model.square(fake_a, place_a), model.square(fake_b, place_b)
@@ -211,8 +208,8 @@ def step(
             generator["projected/ab"] = weights.projected * hinge_generator(proj_b(mixed_b))
             generator["projected/ba"] = weights.projected * hinge_generator(proj_a(mixed_a))
         seen_fake_a, seen_fake_b = model.see(fake_a, fake_b)
-        generator["cycle/a"] = weights.cycle * l1(model.ba(fake_b, *told(seen_fake_b)), a)
-        generator["cycle/b"] = weights.cycle * l1(model.ab(fake_a, *told(seen_fake_a)), b)
+        generator["cycle/a"] = weights.cycle * l1(model.ba(fake_b, *seen_fake_b), a)
+        generator["cycle/b"] = weights.cycle * l1(model.ab(fake_a, *seen_fake_a), b)
     sound = update(optimizers.generators, torch.stack(list(generator.values())).sum())
     model.update_average()
 
@@ -234,11 +231,9 @@ def step(
     return {name: loss.detach().where(sound, nan) for name, loss in (generator | discriminator).items()}
 
 
-def both(
-    network: nn.Module, x: Tensor, y: Tensor, seen_x: Tensor | None = None, seen_y: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def both(network: nn.Module, x: Tensor, y: Tensor, seen_x: Seen = (), seen_y: Seen = ()) -> tuple[Tensor, Tensor]:
     """network(x) and network(y) in one batch: norms work image by image, so this changes nothing but speed."""
-    seen = () if seen_x is None or seen_y is None else (torch.cat([seen_x, seen_y]),)
+    seen = (torch.cat(pair) for pair in zip(seen_x, seen_y, strict=True))
     out_x, out_y = network(torch.cat([x, y]), *seen).chunk(2)
     return out_x, out_y
 
@@ -249,11 +244,6 @@ def judged(judge: Projected, real: list[Tensor], fake: list[Tensor]) -> tuple[li
     return [real for real, _ in scores], [fake for _, fake in scores]
 
 
-def told(seen: Tensor | None) -> tuple[Tensor, ...]:
-    """What a generator takes besides the image: nothing, where it is blind."""
-    return () if seen is None else (seen,)
-
-
 def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
     """One step of Adam down the gradient of `loss`; none at all where one of them is not a number in any process.
 
@@ -261,8 +251,8 @@ def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    mean_gradients(optimizer)
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    mean_gradients(gradients)
     finite = torch.isfinite(mean(loss.detach())) & torch.isfinite(get_total_norm(gradients))
     if optimizer.param_groups[0]["fused"]:  # as gradient scalers do: Adam looks at it on the device, nothing waits
         optimizer.found_inf = 1 - finite.float()  # type: ignore[attr-defined]

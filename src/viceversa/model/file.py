@@ -209,13 +209,18 @@ def epoch_path(run: Path, epoch: int) -> Path:
     return run / "epochs" / f"epoch_{epoch:04d}.safetensors"
 
 
+def by_epoch(folder: Path, ending: str) -> list[tuple[int, Path]]:
+    """The epochs of the files epoch_0001.ENDING, ..., and the files, in order."""
+    found = ((re.fullmatch(rf"epoch_(\d+)\.{ending}", p.name), p) for p in folder.glob("epoch_*"))
+    return sorted((int(name[1]), path) for name, path in found if name)
+
+
 def in_run(run: Path, epoch: int | None = None) -> Path:
     """The model of a run folder: best.safetensors, else model.safetensors; or that of an epoch."""
     if epoch is not None:
         if epoch_path(run, epoch).is_file():
             return epoch_path(run, epoch)
-        names = (path.stem.removeprefix("epoch_") for path in (run / "epochs").glob("epoch_*.safetensors"))
-        kept = ", ".join(str(number) for number in sorted(int(name) for name in names if name.isdecimal()))
+        kept = ", ".join(str(number) for number, _ in by_epoch(run / "epochs", "safetensors"))
         raise BadInput(f"the model of epoch {epoch} of {run} is not kept; those kept are {kept or 'none'}")
     for name in (BEST, MODEL):
         if (run / name).is_file():

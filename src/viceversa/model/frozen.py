@@ -131,9 +131,9 @@ class Seeing(nn.Module):
 
 
 @lru_cache(maxsize=4)
-def shared(device: torch.device, dtype: torch.dtype = torch.float32) -> Frozen:
+def shared(device: torch.device) -> Frozen:
     """The one frozen network of this process on a device, for all models that are used there."""
-    return Frozen().to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return Frozen().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def looked_at(x: Tensor, short: int = SHORT) -> Tensor:

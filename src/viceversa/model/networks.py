@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .frozen import SEEN
+from .losses import wide
 from .pyramid import PyramidGenerator
 
 Norm = Literal["instance", "instance-affine", "batch"]
@@ -80,8 +81,7 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        variance, mean = torch.var_mean(wide, dim=(2, 3), keepdim=True, correction=0)
+        variance, mean = torch.var_mean(wide(x), dim=(2, 3), keepdim=True, correction=0)
         out = (x - mean) * torch.rsqrt(variance + self.eps)
         if self.weight is not None and self.bias is not None:
             out = out * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
@@ -190,6 +190,13 @@ def up(g: Generator, channels_in: int, channels_out: int) -> list[nn.Module]:
     return [nn.ConvTranspose2d(channels_in, channels_out, 3, 2, 1, output_padding=1), *after]
 
 
+def through(part: nn.Module, x: Tensor, recompute: bool) -> Tensor:
+    """part(x). With `recompute` only x is kept for the backward pass, which computes the rest again."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(part, x, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
+    return part(x)  # type: ignore[no-any-return]
+
+
 class ResnetGenerator(nn.Module):
     """c7s1-64, d128, d256, R256 x 9, u128, u64, c7s1-3 (appendix 7.2).
 
@@ -235,11 +242,7 @@ class ResnetGenerator(nn.Module):
             told = self.seeing(seen.to(self.dtype))
             x = x + F.interpolate(told, x.shape[2:], mode="bilinear").to(x.dtype)
         for block in self.blocks:
-            # Only what a block was given is kept then; backward computes the rest again.
-            if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x = block(x)
+            x = through(block, x, self.recompute)
         for part, same_size in zip(self.decoder[:-1], reversed(before[1:]), strict=True):
             x = part(x) + same_size
         return self.decoder[-1](x)  # type: ignore[no-any-return]
@@ -284,13 +287,8 @@ class UnetGenerator(nn.Module):
             nn.ReLU(), nn.ConvTranspose2d(2 * g.width, g.channels_out, 4, 2, 1), nn.Tanh(),
         )  # fmt: skip
 
-    def layers(self, x: Tensor) -> Tensor:
-        return self.model.model(x)  # type: ignore[operator,no-any-return]
-
     def forward(self, x: Tensor) -> Tensor:
-        if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self.layers, x, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
-        return self.layers(x)
+        return through(self.model.model, x, self.recompute)  # type: ignore[arg-type]
 
 
 class PatchDiscriminator(nn.Module):
@@ -299,13 +297,13 @@ class PatchDiscriminator(nn.Module):
     (B, C, H, W) -> (B, 1, H', W') scores of patches, no sigmoid; 30x30 scores of a 256x256 image.
     """
 
-    def __init__(self, channels: int = 3, width: int = 64, layers: int = 3, norm: Norm = "instance"):
+    def __init__(self, channels: int = 3, width: int = 64, layers: int = 3):
         super().__init__()
         widths = [width * min(2**n, 8) for n in range(layers + 1)]
         middle: list[nn.Module] = []
         for n, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
             stride = 1 if n == layers else 2
-            middle += [nn.Conv2d(before, after, 4, stride, 1), norm_layer(norm, after), nn.LeakyReLU(0.2)]
+            middle += [nn.Conv2d(before, after, 4, stride, 1), InstanceNorm(after), nn.LeakyReLU(0.2)]
         self.model = nn.Sequential(
             nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2), *middle,
             nn.Conv2d(widths[-1], 1, 4, 1, 1),
@@ -318,11 +316,11 @@ class PatchDiscriminator(nn.Module):
 class PixelDiscriminator(nn.Module):
     """1x1 PatchGAN (Isola et al. 2017): judges every pixel by its colour alone. (B, C, H, W) -> (B, 1, H, W)."""
 
-    def __init__(self, channels: int = 3, width: int = 64, norm: Norm = "instance"):
+    def __init__(self, channels: int = 3, width: int = 64):
         super().__init__()
         self.net = nn.Sequential(
             nn.Conv2d(channels, width, 1), nn.LeakyReLU(0.2),
-            nn.Conv2d(width, 2 * width, 1), norm_layer(norm, 2 * width), nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 1), InstanceNorm(2 * width), nn.LeakyReLU(0.2),
             nn.Conv2d(2 * width, 1, 1),
         )  # fmt: skip
 
@@ -346,16 +344,7 @@ def count(network: nn.Module) -> int:
 
 def smallest_patch(layers: int) -> int:
     """The smallest side of an image that a PatchGAN of so many layers can score."""
-    side = 1
-    while _patch_scores(side, layers) < 1:
-        side += 1
-    return side
-
-
-def _patch_scores(side: int, layers: int) -> int:
-    for _ in range(layers):
-        side = side // 2
-    return side - 2
+    return int(3 * 2**layers)  # so many halvings, and two convolutions that take one off each
 
 
 def describe(network: Any) -> str:

@@ -8,7 +8,8 @@ There are no random states to keep: all randomness comes from (seed, step). RUN/
 import json
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from .. import distributed
 from ..errors import BadInput, Failed
 from ..files import remove_leftovers, replacing, write_text
 from ..model.cyclegan import CycleGAN, Optimizers
-from ..model.file import MODEL, Model, epoch_path, write_tensors
+from ..model.file import MODEL, Model, by_epoch, epoch_path, write_tensors
 
 FORMAT = 1
 KEPT = 2
@@ -73,19 +74,27 @@ def save(run: Path, model: CycleGAN, optimizers: Optimizers, at: Position, shown
     if distributed.rank() != 0:
         return 0
     path = checkpoint_path(run, at.step)
-    try:
+    with writing(path):
         averages = {way: f"average_{way}" for way in shown.generators} if model.ema else {}
-        write_tensors(path, model.state_dict() | histories | optimizer_tensors(optimizers), shown, averages)
+        moments = {f"{prefix}{name}": x for prefix, o, p in trained(optimizers) for name, x in o.state[p].items()}
+        write_tensors(path, model.state_dict() | histories | moments, shown, averages)
         mark(run, at)
-    except OSError as error:
-        raise Failed(f"cannot write {error.filename or path}: {error.strerror}; {GOOD}") from None
-    except Failed as failure:
-        raise Failed(f"{failure}; {GOOD}") from None
     for old in found(run)[:-KEPT]:
         for one in (old.with_suffix(".json"), old):
             with suppress(OSError):
                 one.unlink()
     return path.stat().st_size
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A full disk in one line that names the file (TensorBoard's writer tells later what its thread met)."""
+    try:
+        yield
+    except OSError as error:
+        raise Failed(f"cannot write {error.filename or path}: {error.strerror}; {GOOD}") from None
+    except Failed as failure:
+        raise Failed(f"{failure}; {GOOD}") from None
 
 
 def shortest(history: Tensor) -> Tensor:
@@ -156,17 +165,12 @@ def clean(run: Path) -> None:
             path.unlink()
 
 
-def optimizer_tensors(optimizers: Optimizers) -> dict[str, Tensor]:
-    return {
-        f"optimizer.{which}.{n}.{name}": value
-        for which, optimizer in zip(("generators", "discriminators"), optimizers, strict=True)
-        for n, parameter in enumerate(parameters(optimizer))
-        for name, value in optimizer.state[parameter].items()
-    }
-
-
-def parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+def trained(optimizers: Optimizers) -> Iterator[tuple[str, torch.optim.Optimizer, Tensor]]:
+    """What the names of a parameter's tensors in a checkpoint begin with, its optimizer, and itself."""
+    for which, optimizer in optimizers._asdict().items():
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for n, parameter in enumerate(parameters):
+            yield f"optimizer.{which}.{n}.", optimizer, parameter
 
 
 def restore(model: CycleGAN, optimizers: Optimizers, tensors: dict[str, Tensor]) -> None:
@@ -184,17 +188,15 @@ def restore(model: CycleGAN, optimizers: Optimizers, tensors: dict[str, Tensor])
             if saved is None or saved.shape != value.shape:
                 raise BadInput(f"the checkpoint does not fit the networks of this run ({name}): name another --out")
             value.copy_(saved)
-        for which, optimizer in zip(("generators", "discriminators"), optimizers, strict=True):
-            for n, parameter in enumerate(parameters(optimizer)):
-                prefix = f"optimizer.{which}.{n}."
-                if f"{prefix}step" not in tensors:  # saved before the first step
-                    continue
-                on_device = optimizer.param_groups[0]["capturable"] or optimizer.param_groups[0]["fused"]
-                optimizer.state[parameter] = {
-                    "step": tensors[f"{prefix}step"].to(parameter.device if on_device else "cpu"),
-                    "exp_avg": torch.empty_like(parameter).copy_(tensors[f"{prefix}exp_avg"]),
-                    "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"{prefix}exp_avg_sq"]),
-                }
+        for prefix, optimizer, parameter in trained(optimizers):
+            if f"{prefix}step" not in tensors:  # saved before the first step
+                continue
+            on_device = optimizer.param_groups[0]["capturable"] or optimizer.param_groups[0]["fused"]
+            optimizer.state[parameter] = {
+                "step": tensors[f"{prefix}step"].to(parameter.device if on_device else "cpu"),
+                "exp_avg": torch.empty_like(parameter).copy_(tensors[f"{prefix}exp_avg"]),
+                "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"{prefix}exp_avg_sq"]),
+            }
 
 
 def keep_epoch(run: Path, epoch: int, keep: int) -> None:
@@ -211,7 +213,6 @@ def keep_epoch(run: Path, epoch: int, keep: int) -> None:
                 os.link(run / MODEL, temporary)  # takes no room
             except OSError:
                 shutil.copyfile(run / MODEL, temporary)
-    for path in (run / "epochs").glob("epoch_*.safetensors"):
-        number = path.stem.removeprefix("epoch_")
-        if not keep or (number.isdecimal() and int(number) % every):
+    for number, path in by_epoch(run / "epochs", "safetensors"):
+        if not keep or number % every:
             path.unlink(missing_ok=True)

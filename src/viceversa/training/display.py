@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -102,9 +101,7 @@ class Display:
             self.stack.enter_context(Live(console=self.console, get_renderable=self.render, redirect_stderr=errors_too))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stack.close()
         if self.cell:
             self.cell.tell(self.render())

@@ -2,17 +2,15 @@
 
 import io
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from ..errors import Failed
 from ..files import write_text
-from .checkpoint import Position
+from .checkpoint import Position, writing
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -57,7 +55,8 @@ class Metrics:
         self.lines = len(kept)
         self.file = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (line by line, until close)
         self.names = dict(zip("ab", names, strict=True))
-        self.board = board(run, at.step) if tensorboard else None
+        self.folder = run / "tensorboard"
+        self.board = board(self.folder, at.step) if tensorboard else None
 
     def losses(
         self, step: int, epoch: int, seconds: float, means: Mapping[str, float], learning_rate: float,
@@ -80,7 +79,7 @@ class Metrics:
         """A sentence of the watch."""
         self.write(step, epoch, seconds, warning=text)
         if self.board:
-            with self.told("tensorboard"):
+            with writing(self.folder):
                 self.board.add_text("warning", text, step)
 
     def pictures(self, step: int, grids: Mapping[str, np.ndarray]) -> None:
@@ -97,32 +96,23 @@ class Metrics:
             value = Summary.Value(tag=f"progress/{self.tag(direction)}", image=image)
             writer = self.board.file_writer
             assert writer is not None  # until close
-            with self.told("tensorboard"):
+            with writing(self.folder):
                 writer.add_summary(Summary(value=[value]), step)
 
     def close(self) -> None:
-        with self.told():
+        with writing(self.path):
             self.file.close()
             if self.board:
                 self.board.close()
 
-    @contextmanager
-    def told(self, name: str = "metrics.jsonl") -> Iterator[None]:
-        """A full disk in one line that names the file (TensorBoard's writer tells later what its thread met)."""
-        try:
-            yield
-        except OSError as error:
-            path = error.filename or self.path.with_name(name)
-            raise Failed(f"cannot write {path}: {error.strerror}; what was saved before is good") from None
-
     def write(self, step: int, epoch: int, seconds: float, **what: Any) -> None:
-        with self.told():
+        with writing(self.path):
             self.file.write(line({"step": step, "epoch": epoch, "seconds": seconds, **what}))
         self.lines += 1
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if self.board:
-            with self.told("tensorboard"):
+            with writing(self.folder):
                 for tag, value in values.items():
                     self.board.add_scalar(tag, value, step)
 
@@ -143,7 +133,7 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
-def board(run: Path, step: int) -> "SummaryWriter":
+def board(folder: Path, step: int) -> "SummaryWriter":
     from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-    return SummaryWriter(run / "tensorboard", purge_step=step + 1)
+    return SummaryWriter(folder, purge_step=step + 1)

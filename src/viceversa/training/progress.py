@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 from ..data.pictures import to_pixels, to_tensor
 from ..errors import BadInput
 from ..files import replacing, write_bytes, write_text
+from ..model.file import by_epoch
 
 Item = TypeVar("Item")
 Box = tuple[int, int, int, int]
@@ -104,8 +104,7 @@ def parsed(told: dict[str, Any]) -> Layout:
 
 def stills(run: Path) -> list[tuple[int, Path]]:
     """The epochs of RUN/progress/epoch_0001.webp, ..., and the files, in order."""
-    found = ((re.fullmatch(r"epoch_(\d+)\.webp", p.name), p) for p in (run / "progress").glob("epoch_*"))
-    return sorted((int(name[1]), path) for name, path in found if name)
+    return by_epoch(run / "progress", "webp")
 
 
 def layout_of(still: Path) -> Layout | None:

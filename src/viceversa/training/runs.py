@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..config import Train
 from ..errors import BadInput
 from ..terminal import clock, words
-from .progress import stills
-
-if TYPE_CHECKING:
-    pass
 from .metrics import read
+from .progress import stills
+from .settings import flag
 
 Scored = dict[str, Any]
+USUAL: dict[str, Any] = {field.name: field.default for field in fields(Train)}
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,8 +135,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 def recipe(run: Run) -> str:
     """What was trained and how, in sentences: networks, images, schedule, losses."""
-    defaults = {field.name: field.default for field in fields(Train)}
-    given = {**defaults, **run.settings}
+    given = USUAL | run.settings
     size, crop, seed = given["size"], given["crop"], run.config.get("seed")
     networks = "U-Net generators" if given["generator"] == "unet" else f"ResNet generators of {given['blocks']} blocks"
     judges = (
@@ -174,13 +172,12 @@ def schedule(given: dict[str, Any]) -> str:
 
 def settings(run: Run) -> list[dict[str, Any]]:
     """Every setting: its name, its value, and whether it is another than the default."""
-    usual = {field.name: field.default for field in fields(Train)}
     own = {"a", "b", "out", "test_a", "test_b", "names", "seed"}
     return [
         {
-            "name": "--" + name.replace("_", "-") if name not in ("a", "b") else name.upper(),
+            "name": flag(name) if name not in ("a", "b") else name.upper(),
             "value": plain(value),
-            "changed": name in usual and name not in own and plain(usual[name]) != plain(value),
+            "changed": name in USUAL and name not in own and plain(USUAL[name]) != plain(value),
         }
         for name, value in run.settings.items()
     ]
@@ -189,7 +186,7 @@ def settings(run: Run) -> list[dict[str, Any]]:
 def differing(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """The settings in which runs differ, and their values, run by run."""
     names = dict.fromkeys(name for run in runs for name in run.settings if name != "out")
-    rows = [("--" + name.replace("_", "-"), [plain(run.settings.get(name)) for run in runs]) for name in names]
+    rows = [(flag(name), [plain(run.settings.get(name)) for run in runs]) for name in names]
     return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 

@@ -3,7 +3,7 @@
 import json
 import platform
 import secrets
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,18 +103,14 @@ def merged(asked: Train, config: dict[str, Any] | None) -> tuple[Train, dict[str
     """
     if config is None:
         return replace(asked, seed=secrets.randbelow(2**31) if asked.seed is None else asked.seed), {}
-    held = {field.name: field.default for field in fields(Train)} | config["settings"]  # older runs know fewer
+    held = plain(Train(a=asked.a)) | config["settings"]  # older runs know fewer
     held |= {"seed": config["seed"], "names": config["domains"]}  # drawn or found, where they were not given
     s = replace(
         asked,
         seed=config["seed"] if asked.seed is None else asked.seed,
         names=asked.names or (config["domains"][0], config["domains"][1]),
     )
-    changed = {
-        name: (held[name], value)
-        for name, value in plain(s).items()
-        if name not in FREE and not same(held[name], value)
-    }
+    changed = {n: (held[n], value) for n, value in plain(s).items() if n not in FREE and held[n] != value}
     # A second discriminator is a network: its weight may change, but it cannot come or go.
     refused = [n for n, (old, new) in changed.items() if n not in TOLD or (n == "projected" and not (old and new))]
     if refused:
@@ -146,7 +142,7 @@ def own_settings(s: Train, config: dict[str, Any] | None) -> list[str]:
     kept = [
         name
         for name, value in config["settings"].items()
-        if name not in OF_THIS_TIME and name in now and same(now[name], value) and not same(usual[name], value)
+        if name not in OF_THIS_TIME and name in now and now[name] == value != usual[name]
     ]
     parts = [as_flag(name, now[name]) for name in kept]
     return [f"{s.out} goes on with its own settings: {' '.join(parts)}"] if parts else []
@@ -155,10 +151,6 @@ def own_settings(s: Train, config: dict[str, Any] | None) -> list[str]:
 def same_ruler(s: Train, config: dict[str, Any] | None) -> bool:
     """Are scores made as this run's earlier ones were?"""
     return config is None or (config["settings"]["score"], config["settings"]["features"]) == (s.score, s.features)
-
-
-def same(held: Any, value: Any) -> bool:
-    return json.loads(json.dumps(held)) == value  # type: ignore[no-any-return]
 
 
 def flag(name: str) -> str:

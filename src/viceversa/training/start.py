@@ -18,7 +18,11 @@ FLAGS = {"kind": "generator"}
 """What a setting of `Train` is called, where a generator's own word for it is another."""
 WITHOUT_FLAG = ("norm", "antialias", "halvings")
 """What a generator can be, but no setting asks for: it comes from others' files, or from the crop."""
-NETWORKS = ("ab", "ba", "average_ab", "average_ba", "disc_a", "disc_b", "proj_a", "proj_b")
+NETWORKS = {
+    "ab": "ba", "ba": "ab", "average_ab": "average_ba", "average_ba": "average_ab",
+    "disc_a": "disc_b", "disc_b": "disc_a", "proj_a": "proj_b", "proj_b": "proj_a",
+}  # fmt: skip
+"""What begins with weights, and the same of the other domain."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,10 @@ def begin(start: Start, model: CycleGAN, names: tuple[str, str], say: Say) -> No
     words = {"ab": f"{a} -> {b}", "ba": f"{b} -> {a}", "disc_a": f"the judge of {a}", "disc_b": f"the judge of {b}"}
     words |= {f"proj_{side}": f"{words[f'disc_{side}']} by frozen features" for side in "ab"}
     taken, left = [], []
-    for name in NETWORKS:
+    for name, exchanged in NETWORKS.items():
         if (network := getattr(model, name, None)) is None:
             continue
-        held = exchanged(name) if start.turned else name
+        held = exchanged if start.turned else name
         # A model file holds what is shown: the mean of weights where there was one. It serves for both.
         state = weights(start.tensors, held) or weights(start.tensors, held.removeprefix("average_"))
         try:
@@ -86,9 +90,3 @@ def begin(start: Start, model: CycleGAN, names: tuple[str, str], say: Say) -> No
 
 def weights(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-
-
-def exchanged(name: str) -> str:
-    """The same of the other domain: ab and ba, disc_a and disc_b."""
-    head, middle, end = name.rpartition("_")
-    return f"{head}{middle}{end.translate(str.maketrans('ab', 'ba'))}"

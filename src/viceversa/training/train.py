@@ -3,12 +3,12 @@
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -114,6 +114,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
             begin(weights, model, names, say)
         optimizers = adam(model, s.learning_rate, capturable=device.type == "cuda")
         at = setup.resume(saved, model, optimizers, say)
+        as_now = partial(as_model, s, names, known, model, at)
         place = round(at.epochs * schedule.steps_per_epoch)  # steps, as they would be had all been as they are now
         began = time.monotonic()
         if how["compile"]:
@@ -123,7 +124,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
         advance = setup.make_step(s, model, optimizers, stores, context, device, say)
         with distributed.agreed():
             if first:
-                progress = Progress(s.out, names, *(test_images(s, sources, side, 4) for side in ("a", "b")))
+                progress = Progress(s.out, names, *test_images(s, sources, 4))
                 scorer = make_scorer(s, sources, device, how) if s.score != "none" else None
                 watch = Watch(names)
 
@@ -203,9 +204,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
                     # Save, before what takes long and can be done again.
                     if at.due or late or signal:
                         at.lines = metrics.lines if first else None
-                        size = checkpoint.save(
-                            s.out, model, optimizers, at, as_model(s, names, known, model, at, number)
-                        )
+                        size = checkpoint.save(s.out, model, optimizers, at, as_now(number))
                         saved_at = time.monotonic()
                         if size and not size_told:
                             display.say(
@@ -224,8 +223,8 @@ def run(asked: Train, quiet: bool = False) -> Run:
                         metrics.pictures(at.step, shown.grids)
                         warn(display, metrics, at, number, watch.pictures(number, shown.pairs))
                         if scorer and (number % s.score_every == 0 or done):
-                            score(scorer, model, s, names, known, at, number, metrics, display)
-                        save_model(s.out / MODEL, as_model(s, names, known, model, at, number))
+                            score(scorer, model, s.out, names, as_now, at, number, metrics, display)
+                        save_model(s.out / MODEL, as_now(number))
                         checkpoint.keep_epoch(s.out, number, s.keep)
                     at.best, at.worse = distributed.from_first((at.best, at.worse))
                     if s.patience and at.worse >= s.patience:
@@ -244,7 +243,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
 
 
 def score(
-    scorer: "Scorer", model: CycleGAN, s: Train, names: tuple[str, str], known: dict[str, Any], at: Position,
+    scorer: "Scorer", model: CycleGAN, out: Path, names: tuple[str, str], as_now: Callable[..., Model], at: Position,
     epoch: int, metrics: Metrics, display: Display,
 ) -> None:  # fmt: skip
     """best.safetensors follows the mean of both directions (lower is better); `at` counts the scores that do not."""
@@ -253,7 +252,7 @@ def score(
     better = at.best is None or found["mean"] < at.best
     at.best, at.worse = (found["mean"], 0) if better else (at.best, at.worse + 1)
     if better:
-        save_model(s.out / BEST, as_model(s, names, known, model, at, epoch, found))
+        save_model(out / BEST, as_now(epoch, found))
     metrics.score(at.step, epoch, at.seconds, found["kind"], found["features"], found["a"], found["b"])
     display.say(
         f"epoch {epoch}: {found['kind']} ({found['features']}) {found['b']:.4f} to {names[1]}, {found['a']:.4f} to "
@@ -286,20 +285,19 @@ def as_model(
     return Model(model.generators(), names, info)
 
 
-def test_images(s: Train, sources: Sources, side: Literal["a", "b"], count: int) -> list[np.ndarray]:
-    """`count` pictures of a domain that is not trained on, as the networks are to see them."""
-    paths = sources.test_a if side == "a" else sources.test_b
-    return load_test(
-        paths, channels=s.channels["ab".index(side)], size=s.size, resize=s.resize, crop=s.crop,
-        count=min(count, len(paths)),
-    )  # fmt: skip
+def test_images(s: Train, sources: Sources, count: int) -> list[list[np.ndarray]]:
+    """At most `count` pictures of each domain that are not trained on, as the networks are to see them."""
+    return [
+        load_test(paths, channels=channels, size=s.size, resize=s.resize, crop=s.crop, count=count)
+        for paths, channels in zip((sources.test_a, sources.test_b), s.channels, strict=True)
+    ]
 
 
 def make_scorer(s: Train, sources: Sources, device: torch.device, how: dict[str, Any]) -> "Scorer":
     from ..evaluation.scores import Scorer
 
     assert s.score != "none"
-    a, b = (test_images(s, sources, side, sys.maxsize) for side in ("a", "b"))
+    a, b = test_images(s, sources, sys.maxsize)
     return Scorer(a, b, s.features, s.score, device, setup.DTYPES[how["precision"]])
 
 
