@@ -100,6 +100,17 @@ def test_page_tells_of_the_run(tmp_path):
     assert 'src="http' not in text and "url(" not in text and "@import" not in text
 
 
+def test_what_is_trained_is_called_by_its_name(tmp_path):
+    looking = {"generator": "pyramid", "sees": True, "levels": 1, "blocks": 6, "projected": 0.7, "patch": 64}
+    alone = {"generator": "unet", "discriminator": "none", "projected": 1.0}
+    for given, words in (
+        (looking, "Pyramid generators of 1 level and 6 blocks, which see, and discriminators on frozen features "
+                  "(weight 0.7) and patch discriminators of 3 layers on squares of 64 px, of width 64."),
+        (alone, "U-Net generators and discriminators on frozen features (weight 1) and no others, of width 64."),
+    ):  # fmt: skip
+        assert words in text_of(write_report([make_run(tmp_path / str(len(words)), **given)]))
+
+
 def test_pictures_are_those_of_the_best_epoch(tmp_path):
     run = make_run(tmp_path / "run")
     html = write_report([run]).read_text(encoding="utf-8")

@@ -33,7 +33,7 @@ from ..data import folders
 from ..data import pictures as images
 from ..errors import BadInput, Failed, Interrupted
 from ..files import write_text
-from ..model.file import Model, load_model, resolve
+from ..model.file import Model, first_line, load_model, resolve
 from ..terminal import count, ending_on_sigterm, progress_bar, words
 from ..threads import ordered
 from ..translation.command import TOLD, check_wishes, say, to_folder
@@ -100,7 +100,7 @@ def cluster(address: str | None) -> Iterator[None]:
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except Exception as error:  # Ray raises plain ones for a start that takes too long
-        first = str(error).strip().splitlines()[0]
+        first = first_line(error)
         if address == "local":
             raise Failed(f"Ray did not start on this machine: {first}") from None
         raise BadInput(f"--address {address}: no cluster there ({first}); start one, or leave --address out") from None

@@ -137,19 +137,26 @@ def recipe(run: Run) -> str:
     """What was trained and how, in sentences: networks, images, schedule, losses."""
     given = USUAL | run.settings
     size, crop, seed = given["size"], given["crop"], run.config.get("seed")
-    networks = "U-Net generators" if given["generator"] == "unet" else f"ResNet generators of {given['blocks']} blocks"
-    judges = (
-        "1×1 pixel discriminators"
-        if given["discriminator"] == "pixel"
-        else f"patch discriminators of {given['discriminator_layers']} layers"
-    )
+    networks = {
+        "unet": "U-Net generators",
+        "resnet": f"ResNet generators of {given['blocks']} blocks",
+        "pyramid": f"Pyramid generators of {words(given['levels'], 'level')} and {given['blocks']} blocks",
+    }[given["generator"]] + (", which see," if given["sees"] else "")
+    patch = f" on squares of {given['patch']} px" if given["patch"] else ""
+    judges = {
+        "patch": f"patch discriminators of {given['discriminator_layers']} layers{patch}",
+        "pixel": "1×1 pixel discriminators",
+        "none": "no others",
+    }[given["discriminator"]]
+    if given["projected"]:
+        judges = f"discriminators on frozen features (weight {plain(given['projected'])}) and {judges}"
     resized = {
         "square": f"Images were brought to {size}×{size} and cropped to {crop}×{crop} at random",
         "short": f"Images were brought to {size} on their short side and cropped to {crop}×{crop} at random",
         "none": f"Images were cropped to {crop}×{crop} at random, from their own size",
     }[given["resize"]]
     parts = [
-        f"{networks} and {judges}, both of width {given['width']}.",
+        f"{networks} and {judges}, of width {given['width']}.",
         f"{resized}, {given['batch'] if given['batch'] > 1 else 'one'} of each domain a step.",
         f"Adam at {plain(given['learning_rate'])}, {schedule(given)}.",
         f"{given['adversarial'].capitalize()} loss; cycle {plain(given['cycle'])}, identity "

@@ -224,7 +224,8 @@ def run(asked: Train, quiet: bool = False) -> Run:
                         warn(display, metrics, at, number, watch.pictures(number, shown.pairs))
                         if scorer and (number % s.score_every == 0 or done):
                             score(scorer, model, s.out, names, as_now, at, number, metrics, display)
-                        save_model(s.out / MODEL, as_now(number))
+                        with checkpoint.writing(s.out / MODEL):
+                            save_model(s.out / MODEL, as_now(number))
                         checkpoint.keep_epoch(s.out, number, s.keep)
                     at.best, at.worse = distributed.from_first((at.best, at.worse))
                     if s.patience and at.worse >= s.patience:
@@ -252,7 +253,8 @@ def score(
     better = at.best is None or found["mean"] < at.best
     at.best, at.worse = (found["mean"], 0) if better else (at.best, at.worse + 1)
     if better:
-        save_model(out / BEST, as_now(epoch, found))
+        with checkpoint.writing(out / BEST):
+            save_model(out / BEST, as_now(epoch, found))
     metrics.score(at.step, epoch, at.seconds, found["kind"], found["features"], found["a"], found["b"])
     display.say(
         f"epoch {epoch}: {found['kind']} ({found['features']}) {found['b']:.4f} to {names[1]}, {found['a']:.4f} to "
