@@ -77,12 +77,12 @@ def test_colours_follow_the_photos_edges(channels):
     photo[:, :, :30] = 0.8
     clean = -0.7 * photo[:, :1].expand(1, 3, 64, 64) + 0.1
     noise = 0.3 * torch.randn(1, 3, 64, 64)
-    found = guided(clean + noise, photo)
+    found = guided(clean + noise, photo, 2)
     assert (found - clean)[:, :, 26:34].abs().mean() < 0.2 * noise.abs().mean()  # elsewhere it is even, and stays
     edge = (found[:, :, 30] - found[:, :, 29]).mean()
     assert edge > 0.9 * (clean[:, :, 30] - clean[:, :, 29]).mean()
     even = torch.full_like(clean, 0.3)
-    torch.testing.assert_close(guided(even, photo), even, atol=1e-5, rtol=0)
+    torch.testing.assert_close(guided(even, photo, 2), even, atol=1e-5, rtol=0)
 
 
 def test_a_glow_that_was_drawn_beside_an_edge_goes():
@@ -92,16 +92,16 @@ def test_a_glow_that_was_drawn_beside_an_edge_goes():
     clean = torch.where(photo > 0, -0.8, -0.3)
     glow = clean.clone()
     glow[:, :, 54:60] = 0.8
-    found = (guided(glow, photo) - clean).mean((0, 1, 3))
+    found = (guided(glow, photo, 2) - clean).mean((0, 1, 3))
     assert found[54:60].max() < 0.2 * 1.6 and found[60:].abs().max() < 0.05
 
 
 def test_where_the_photo_is_even_what_was_drawn_stays():
     photo, drawn = torch.zeros(1, 3, 64, 128), torch.rand(1, 3, 64, 128)
-    torch.testing.assert_close(guided(drawn, photo), drawn)
+    torch.testing.assert_close(guided(drawn, photo, 2), drawn)
     photo[..., 64:] = 1
-    found = guided(drawn, photo)
-    far = 64 - 4 * (pyramid.REACH + 1)  # what is around the edge's surroundings, at half the size
+    found = guided(drawn, photo, 2)
+    far = 64 - 4 * (3 * pyramid.REACH + 1)  # what is around the edge's surroundings, at half the size
     torch.testing.assert_close(found[..., :far], drawn[..., :far])
     assert (found - drawn)[..., 62:66].abs().mean() > 0.1
 
@@ -115,7 +115,7 @@ def test_light_comes_on_in_the_midst_of_things_and_not_along_an_edge():
     drawn[:, :, 31:33, 10] = 1.0
     drawn[:, :, 60:62, 41:44] = 1.0  # in a wall
     drawn[:, :, 68:70, 45:47] = 1.0  # in a window
-    found = guided(drawn, photo)
+    found = guided(drawn, photo, 2)
     assert found[:, :, 60:62, 41:44].mean() > 0 and found[:, :, 68:70, 45:47].mean() > 0
     assert found[:, :, 28:36].max() < -0.5
     share = busy(F.avg_pool2d(photo, 2))
@@ -138,7 +138,7 @@ def test_a_guided_pyramid_has_the_weights_of_any_other_and_only_its_small_image_
     small = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
         (colours, gains), (smooth, same) = plain.translated(small, None), follows.translated(small, None)
-    torch.testing.assert_close(smooth, guided(colours, small))
+    torch.testing.assert_close(smooth, guided(colours, small, plain.spec.levels))
     for three, one in zip(gains, same, strict=True):  # of the same numbers, before tanh, their mean
         torch.testing.assert_close(one, 1 + (three - 1).atanh().mean(1, keepdim=True).tanh())
 

@@ -19,15 +19,17 @@ fainter in the same proportion, whatever the gain. In LPTN and MCT it does not: 
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-REACH, EVEN = 9, 0.01
-"""Of the guided filter: a neighbourhood's pixels to each side, of half the small image; and the variance, in a range
-of 2, below which a neighbourhood counts as even."""
+REACH, EVEN = 3, 0.01
+"""Of the guided filter: a neighbourhood's pixels to each side, of half the small image, for the photo itself and for
+each time it is halved (the more often that is, the larger is what is seen at a time); and the variance, in a range of
+2, below which a neighbourhood counts as even."""
 EDGE, BESIDE, SIDES, LEAST = 0.003, 3, 0.1, 0.01
 """The variance of 3x3 pixels of half the small image from which on they count as an edge; how far beside it colours are
 trusted less; the variance of a neighbourhood from which on it shows both sides; and how much each counts at least."""
@@ -73,11 +75,12 @@ class PyramidGenerator(nn.Module):
         if not self.spec.guided:
             return first.tanh(), [1 + gain.tanh() for gain in gains]
         # One gain for all colours: of three, fine branches and window bars get fringes.
-        return guided(first.tanh(), image), [1 + gain.mean(1, keepdim=True).tanh() for gain in gains]
+        return guided(first.tanh(), image, self.spec.levels), [1 + gain.mean(1, keepdim=True).tanh() for gain in gains]
 
 
-def guided(colours: Tensor, by: Tensor) -> Tensor:
-    """`colours` (B, n, h, w), made to follow the edges of `by` (B, 1 or 3, h, w; of others, their mean is taken).
+def guided(colours: Tensor, by: Tensor, levels: int) -> Tensor:
+    """`colours` (B, n, h, w), made to follow the edges of `by` (B, 1 or 3, h, w; of others, their mean is taken), of a
+    photo that was halved `levels` times.
 
     The more a neighbourhood of `by` varies, the more an affine function of it replaces the colours. The coefficients
     are found at half the size (He and Sun 2015, "Fast guided filter").
@@ -85,7 +88,7 @@ def guided(colours: Tensor, by: Tensor) -> Tensor:
     if by.shape[1] not in (1, 3):
         by = by.mean(1, keepdim=True)
     few, guide = F.avg_pool2d(colours, 2), F.avg_pool2d(by, 2)
-    trust = trusted(guide)
+    around, trust = partial(neighbourhood, reach=REACH * (1 + levels)), trusted(guide)
     total = around(trust)
 
     def mean(x: Tensor) -> Tensor:
@@ -137,10 +140,10 @@ def products(x: Tensor, y: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
     return means
 
 
-def around(x: Tensor) -> Tensor:
-    """The mean of each place's neighbourhood; at the border, of what there is."""
-    x = F.avg_pool2d(x, (2 * REACH + 1, 1), 1, (REACH, 0), count_include_pad=False)
-    return F.avg_pool2d(x, (1, 2 * REACH + 1), 1, (0, REACH), count_include_pad=False)
+def neighbourhood(x: Tensor, reach: int) -> Tensor:
+    """The mean of what is around each place, so far to each side; at the border, of what there is."""
+    x = F.avg_pool2d(x, (2 * reach + 1, 1), 1, (reach, 0), count_include_pad=False)
+    return F.avg_pool2d(x, (1, 2 * reach + 1), 1, (0, reach), count_include_pad=False)
 
 
 def solved(covariance: Tensor, right: Tensor) -> Tensor:
