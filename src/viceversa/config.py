@@ -144,6 +144,9 @@ class Train(Networks):
     """Weight of the cycle loss (lambda, equation 3)."""
     identity: Weight = 5.0
     """Weight of the identity loss, which keeps colours from inverting (section 5.2); 0 turns it off."""
+    tint: Weight = 0.0
+    """Weight of the tint loss: holds mean and deviation of each channel, over the latest fakes, to those of the real
+    images. Discriminators hardly see them. 0: none."""
     adversarial: Literal["least-squares", "log-likelihood"] = "least-squares"
     """Adversarial loss."""
     score: Score = "none"
@@ -439,8 +442,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "demo": {
         "minutes": 4.0, "epochs": 1, "decay_epochs": 1, "resize": "short", "size": 128, "crop": 96, "seed": 1,
         "generator": "pyramid", "levels": 1, "guided": True, "upsample": "nearest", "width": 24, "blocks": 4,
-        "discriminator_layers": 2, "projected": 0.5, "identity": 2.0, "cycle": 3.0, "learning_rate": 5e-4, "ema": 0.995,
-        "precision": "fp32",  # so small a network loses more time to casts than bf16 saves
+        "discriminator_layers": 2, "projected": 0.5, "identity": 2.0, "cycle": 3.0, "tint": 2.0, "learning_rate": 5e-4,
+        "ema": 0.995, "precision": "fp32",  # so small a network loses more time to casts than bf16 saves
     },
     # What the articles name. Their pages in docs/recipes give the reasons, where a row is not one of the above.
     "drive": HIGH_RESOLUTION,

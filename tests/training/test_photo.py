@@ -11,6 +11,7 @@ import viceversa
 SMALL = {
     "recipe": "photo", "size": 80, "crop": 64, "width": 4, "blocks": 1, "discriminator_layers": 1, "decay_epochs": 0,
     "device": "cpu", "precision": "fp32", "seed": 3, "zoom": 1.5, "patch": 32, "log": "none", "names": ("day", "night"),
+    "tint": 2.0,
 }  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def test_a_resumed_run_equals_the_undisturbed_one(folders, tmp_path):
     photo = Image.open(folders[0] / "0.png")
     assert model(photo, to="night").size == photo.size
     kinds = {key for line in run.lines for key in line.get("loss", {})}
-    assert {"projected/ab", "projected/a", "adversarial/ab", "cycle/a"} <= kinds
+    assert {"projected/ab", "projected/a", "adversarial/ab", "cycle/a", "tint/a", "tint/b"} <= kinds
 
 
 def test_frozen_features_alone_may_judge(folders, tmp_path):

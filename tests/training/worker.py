@@ -28,7 +28,14 @@ def some_steps(out: str, recipe: str) -> None:
     distributed.init("cpu")
     spec, projected, steps, side = (PYRAMID, 0.7, 3, 64) if recipe == "photo" else (SPEC, 0.0, STEPS, 32)
     model = build(
-        spec, spec, lambda c: PatchDiscriminator(c, 4, 2), history=50, crop=side, seed=1, projected=projected > 0
+        spec,
+        spec,
+        lambda c: PatchDiscriminator(c, 4, 2),
+        history=50,
+        crop=side,
+        seed=1,
+        projected=projected > 0,
+        tint=projected > 0,
     ).double()
     model = model.to(memory_format=torch.channels_last)
     optimizers = adam(model, 2e-4)
@@ -37,7 +44,9 @@ def some_steps(out: str, recipe: str) -> None:
     for n in range(steps):
         d = draw(5, n, 6, 6, 2).part(distributed.rank(), distributed.world())
         a, b = photos[0][d.index_a], photos[1][d.index_b]
-        losses = step(model, a, b, d.chance_a, d.chance_b, optimizers, Weights(projected=projected), nullcontext)
+        losses = step(
+            model, a, b, d.chance_a, d.chance_b, optimizers, Weights(projected=projected, tint=projected), nullcontext
+        )
         rows.append(distributed.mean(torch.stack([*losses.values()])))
     if distributed.rank() == 0:
         tensors = {k: v for k, v in model.state_dict().items() if not k.startswith("history")}

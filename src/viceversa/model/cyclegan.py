@@ -18,6 +18,7 @@ from .losses import hinge, hinge_generator, l1, least_squares
 from .networks import Generator, ResnetGenerator, initialise
 from .projected import Projected
 from .pyramid import PyramidGenerator
+from .tint import Tint
 
 Seen = tuple[Tensor, ...]
 """What a generator takes besides a batch of pictures: nothing, where it is blind."""
@@ -30,6 +31,7 @@ class Weights:
     cycle: float = 10.0
     identity: float = 5.0
     projected: float = 0.0
+    tint: float = 0.0
     adversarial: Callable[[Tensor, bool], Tensor] = least_squares
 
 
@@ -46,6 +48,7 @@ class CycleGAN(nn.Module):
     With `ema` > 0 also a moving average of each generator, which is what pictures and model files show.
     `proj_a` and `proj_b` judge beside or instead of disc_a and disc_b; `frozen` is what they judge by, and what
     generators that see are told by. It has no state of its own. disc_a and disc_b judge squares of `patch` pixels.
+    `tint_a` and `tint_b` hold the colours of their domain.
     """
 
     averaged: Tensor
@@ -63,12 +66,15 @@ class CycleGAN(nn.Module):
         proj_b: Projected | None = None,
         frozen: Frozen | None = None,
         patch: int | None = None,
+        tint_a: Tint | None = None,
+        tint_b: Tint | None = None,
     ):
         super().__init__()
         self.patch = patch
         self.ab, self.ba, self.disc_a, self.disc_b = ab, ba, disc_a, disc_b
         self.history_a, self.history_b = history_a, history_b
         self.proj_a, self.proj_b, self.frozen = proj_a, proj_b, frozen
+        self.tint_a, self.tint_b = tint_a, tint_b
         self.ema = ema
         if ema:
             self.average_ab, self.average_ba = (deepcopy(g).requires_grad_(False) for g in (ab, ba))
@@ -129,6 +135,7 @@ class CycleGAN(nn.Module):
 def build(
     ab: Generator, ba: Generator, discriminator: Callable[[int], nn.Module | None], *, history: int, crop: int,
     seed: int, ema: float = 0.0, projected: bool = False, recompute: bool = False, patch: int | None = None,
+    tint: bool = False,
 ) -> CycleGAN:  # fmt: skip
     """A CycleGAN with the paper's random weights, drawn from `seed` (on the CPU, so the same everywhere).
 
@@ -146,7 +153,11 @@ def build(
     histories = History(kept, channels_a, side, side), History(kept, channels_b, side, side)
     proj_a, proj_b = (Projected(random), Projected(random)) if projected else (None, None)
     frozen = Frozen() if projected or ab.sees else None
-    return CycleGAN(*networks, *histories, ema=ema, proj_a=proj_a, proj_b=proj_b, frozen=frozen, patch=patch)
+    tint_a, tint_b = (Tint(channels_a), Tint(channels_b)) if tint else (None, None)
+    return CycleGAN(
+        *networks, *histories, ema=ema, proj_a=proj_a, proj_b=proj_b, frozen=frozen, patch=patch, tint_a=tint_a,
+        tint_b=tint_b,
+    )  # fmt: skip
 
 
 def adam(model: CycleGAN, learning_rate: float, capturable: bool = False) -> Optimizers:
@@ -210,6 +221,9 @@ def step(
         seen_fake_a, seen_fake_b = model.see(fake_a, fake_b)
         generator["cycle/a"] = weights.cycle * l1(model.ba(fake_b, *seen_fake_b), a)
         generator["cycle/b"] = weights.cycle * l1(model.ab(fake_a, *seen_fake_a), b)
+        if model.tint_a and model.tint_b:
+            generator["tint/a"] = weights.tint * model.tint_a(fake_a, a)
+            generator["tint/b"] = weights.tint * model.tint_b(fake_b, b)
     sound = update(optimizers.generators, torch.stack(list(generator.values())).sum())
     model.update_average()
 

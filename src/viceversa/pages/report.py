@@ -253,7 +253,7 @@ def both_ways(run: Run) -> list[tuple[str, str]]:
 
 
 def curves(run: Run) -> list[dict[str, Any]]:
-    """The four kinds of losses, each for both directions or domains."""
+    """The kinds of losses, each for both directions or domains."""
     a, b = run.domains
     guess = 0.25 if run.settings.get("adversarial") != "log-likelihood" else math.log(2)
     kinds = [
@@ -264,6 +264,9 @@ def curves(run: Run) -> list[dict[str, Any]]:
          "The cycle loss, times its weight: how far there and back ends from where it began."),
         ("identity", "Identity", {"a": f"{a} left alone", "b": f"{b} left alone"},
          "What a generator changes, times its weight, in an image that is of its target domain already."),
+        ("tint", "Tint", {"a": f"{b} → {a}", "b": f"{a} → {b}"},
+         "How far the colours of the latest translations are from those of real images, on the whole, times its "
+         "weight."),
         ("discriminator", "Discriminators", {"a": f"judge of {a}", "b": f"judge of {b}"},
          "Near zero a discriminator has won, and its generator learns little more."),
     ]  # fmt: skip

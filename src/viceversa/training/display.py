@@ -265,6 +265,7 @@ def loss_keys(direction: str) -> dict[str, str]:
         "projected": f"projected/{direction}",
         "cycle": f"cycle/{source}",
         "identity": f"identity/{target}",
+        "tint": f"tint/{target}",
         "discriminator": f"discriminator/{target}",
         "its projected": f"projected/{target}",
     }

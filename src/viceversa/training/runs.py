@@ -150,6 +150,7 @@ def recipe(run: Run) -> str:
     }[given["discriminator"]]
     if given["projected"]:
         judges = f"discriminators on frozen features (weight {plain(given['projected'])}) and {judges}"
+    tint = f", tint {plain(given['tint'])}" if given["tint"] else ""
     resized = {
         "square": f"Images were brought to {size}×{size} and cropped to {crop}×{crop} at random",
         "short": f"Images were brought to {size} on their short side and cropped to {crop}×{crop} at random",
@@ -160,7 +161,7 @@ def recipe(run: Run) -> str:
         f"{resized}, {given['batch'] if given['batch'] > 1 else 'one'} of each domain a step.",
         f"Adam at {plain(given['learning_rate'])}, {schedule(given)}.",
         f"{given['adversarial'].capitalize()} loss; cycle {plain(given['cycle'])}, identity "
-        f"{plain(given['identity'])}; a history of {given['history']} fakes"
+        f"{plain(given['identity'])}{tint}; a history of {given['history']} fakes"
         + (f"; a moving average of the generators ({given['ema']:g})." if given["ema"] else "."),
         f"Seed {seed}." if seed is not None else "",
     ]

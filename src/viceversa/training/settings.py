@@ -26,9 +26,13 @@ FREE = frozenset(
      "engine", "address", "workers", *FOLDERS)
 )  # fmt: skip
 """What may change midway without a word: it does not change what is trained, or how."""
-TOLD = frozenset(("learning_rate", "batch", "precision", "cycle", "identity", "projected", "adversarial", "guided"))
+TOLD = frozenset(
+    ("learning_rate", "batch", "precision", "cycle", "identity", "tint", "projected", "adversarial", "guided")
+)  # fmt: skip
 """What may change midway, is told, and kept in config.json. All else (networks, domains, images) may not change.
 `guided` has no weights of its own."""
+STAYING = ("projected", "tint")
+"""What has a state of its own: its weight may change midway, but it cannot come or go."""
 
 
 def check(s: Train) -> None:
@@ -111,8 +115,7 @@ def merged(asked: Train, config: dict[str, Any] | None) -> tuple[Train, dict[str
         names=asked.names or (config["domains"][0], config["domains"][1]),
     )
     changed = {n: (held[n], value) for n, value in plain(s).items() if n not in FREE and held[n] != value}
-    # A second discriminator is a network: its weight may change, but it cannot come or go.
-    refused = [n for n, (old, new) in changed.items() if n not in TOLD or (n == "projected" and not (old and new))]
+    refused = [n for n, (old, new) in changed.items() if n not in TOLD or (n in STAYING and not (old and new))]
     if refused:
         named = "; ".join(f"{flag(name)} is {changed[name][1]} but was {changed[name][0]}" for name in refused)
         raise BadInput(

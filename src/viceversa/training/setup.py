@@ -92,7 +92,7 @@ def make_model(s: Train, device: torch.device) -> CycleGAN:
     assert s.seed is not None
     model = build(
         *generators(s), discriminator, history=s.history, crop=s.crop, seed=s.seed, ema=s.ema,
-        projected=s.projected > 0, recompute=s.checkpoint_activations, patch=s.patch,
+        projected=s.projected > 0, recompute=s.checkpoint_activations, patch=s.patch, tint=s.tint > 0,
     )  # fmt: skip
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
@@ -130,6 +130,7 @@ def weights_of(s: Train) -> Weights:
         cycle=s.cycle,
         identity=s.identity,
         projected=s.projected,
+        tint=s.tint,
         adversarial=least_squares if s.adversarial == "least-squares" else log_likelihood,
     )
 

@@ -1,0 +1,40 @@
+"""What holds the colours of fakes, on the whole, to those of the real images. Not in the paper."""
+
+import torch
+from torch import Tensor, nn
+
+from ..distributed import mean
+
+RATE, FAR = 0.02, 0.1
+"""How much the newest image counts for the mean of the latest; and how far, of a range of 2, is too far."""
+
+
+class Tint(nn.Module):
+    """Fakes and reals of a domain, (B, C, H, W) in [-1, 1] -> a loss from 0 to 1: how far the mean and the deviation of
+    each channel, over the latest fakes, are from those over the latest reals.
+
+    Instance norm takes from a PatchGAN what a picture is like on the whole, and augmentation from the frozen
+    features: that fakes are all too blue is seen by neither. One fake may be as blue as it likes, if others are less.
+    What was counted is in buffers, so that it is saved.
+    """
+
+    fakes: Tensor
+    reals: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("fakes", torch.zeros(2 * channels))
+        self.register_buffer("reals", torch.zeros(2 * channels))
+
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        new = moments(fake.to(self.fakes.dtype))
+        with torch.no_grad():
+            self.fakes.lerp_(mean(new.detach()), RATE)  # both begin at nothing, and are as far behind
+            self.reals.lerp_(mean(moments(real.to(self.reals.dtype))), RATE)
+            off = ((self.fakes - self.reals) / FAR).clamp(-1, 1)
+        return (off.abs() + off * (new - new.detach())).mean()  # the latest cannot be changed, but this one
+
+
+def moments(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (2 C): each channel's mean, and its deviation within an image."""
+    return torch.cat([x.mean((0, 2, 3)), x.std((2, 3)).mean(0)])

@@ -1,0 +1,46 @@
+"""Colours on the whole are held; a picture's own are not."""
+
+import torch
+
+from viceversa.model.tint import Tint, moments
+
+
+def learned(shift, steps=800):
+    """What fakes of random brightness, all shifted by something that learns, are shifted by in the end."""
+    random = torch.Generator().manual_seed(0)
+    tint, added = Tint(3), torch.tensor(shift).view(1, 3, 1, 1).requires_grad_()
+    optimizer = torch.optim.Adam([added], 0.002)
+    for _ in range(steps):
+        brightness = 0.3 * torch.randn(2, 1, 1, 1, generator=random)
+        noise = 0.1 * torch.randn(2, 3, 8, 8, generator=random)
+        loss = tint(brightness[:1] + noise[:1] + added, brightness[1:] + noise[1:])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert 0 <= loss <= 1
+    return added.detach().flatten()
+
+
+def test_a_tint_that_all_fakes_have_goes():
+    assert learned([0.5, 0.0, -0.5]).abs().max() < 0.15
+
+
+def test_one_picture_may_be_as_it_likes_where_others_make_up_for_it():
+    tint = Tint(3)
+    for n in range(300):
+        loss = tint(torch.full((1, 3, 8, 8), 0.4 if n % 2 else -0.4), torch.zeros(1, 3, 8, 8))
+    assert loss < 0.1
+    for _ in range(300):
+        loss = tint(torch.full((1, 3, 8, 8), 0.4), torch.zeros(1, 3, 8, 8))
+    assert loss > 0.45  # all means are off by too much, no deviation
+
+
+def test_contrast_counts_as_well():
+    x = torch.randn(4, 3, 16, 16)
+    torch.testing.assert_close(moments(x)[3:], torch.stack([y.std((1, 2)) for y in x]).mean(0))
+    fake = (0.1 * x).requires_grad_()
+    tint = Tint(3)
+    for _ in range(100):
+        loss = tint(fake, 0.5 * x)
+    loss.backward()
+    assert (fake.grad * fake).sum() < 0  # stronger contrast is wanted
