@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ..distributed import mean
 
-RATE, FAR = 0.02, 0.05
+RATE, FAR = 0.02, 0.1
 """How much the newest image counts for the mean of the latest; and how far, of a range of 2, is too far."""
 
 
@@ -36,5 +36,5 @@ class Tint(nn.Module):
 
 
 def moments(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (2 C): each channel's mean, and half its deviation within an image, which counts for less."""
-    return torch.cat([x.mean((0, 2, 3)), x.std((2, 3)).mean(0) / 2])
+    """(B, C, H, W) -> (2 C): each channel's mean, and its deviation within an image."""
+    return torch.cat([x.mean((0, 2, 3)), x.std((2, 3)).mean(0)])
