@@ -98,7 +98,7 @@ def guided(colours: Tensor, by: Tensor, levels: int) -> Tensor:
     covariance = products(guide, guide, mean) - of_guide[:, :, None] * of_guide[:, None]
     slopes = solved(covariance, products(guide, few, mean) - of_guide[:, :, None] * of_few[:, None])
     rest = of_few - (slopes * of_guide[:, :, None]).sum(1)
-    # One that ends at an edge knows nothing of what lies behind it: those that show both sides have the say.
+    # A neighbourhood up to an edge knows nothing of what lies behind: those that show both sides have the say.
     spread = covariance.diagonal(dim1=1, dim2=2).mean(-1)[:, None]
     say = spread / (SIDES + spread) + LEAST
     slopes, rest = (double(around(say * x) / around(say)) for x in (slopes.flatten(1, 2), rest))
@@ -108,7 +108,7 @@ def guided(colours: Tensor, by: Tensor, levels: int) -> Tensor:
 
 
 def trusted(guide: Tensor) -> Tensor:
-    """(B, n, h, w) -> (B, 1, h, w) in (0, 1]: how much what was drawn in a place counts for those around."""
+    """(B, n, h, w) -> (B, 1, h, w), at most 1 + LEAST: how much what was drawn in a place counts around it."""
     mean = F.avg_pool2d(guide, 3, 1, 1, count_include_pad=False)
     variance = F.avg_pool2d(guide * guide, 3, 1, 1, count_include_pad=False) - mean * mean
     edge = F.max_pool2d(variance.mean(1, keepdim=True).clamp(min=0), 2 * BESIDE + 1, 1, BESIDE)

@@ -32,7 +32,7 @@ class Tint(nn.Module):
             self.fakes.lerp_(mean(new.detach()), RATE)  # both begin at nothing, and are as far behind
             self.reals.lerp_(mean(moments(real.to(self.reals.dtype))), RATE)
             off = ((self.fakes - self.reals) / FAR).clamp(-1, 1)
-        return (off.abs() + off * (new - new.detach())).mean()  # the latest cannot be changed, but this one
+        return (off.abs() + off * (new - new.detach())).mean()  # the distance; its gradient is the newest's
 
 
 def moments(x: Tensor) -> Tensor:
