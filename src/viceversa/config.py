@@ -71,6 +71,8 @@ class Networks:
     """PatchGAN; 1x1 PixelGAN, which judges colours alone; or none, where --projected judges."""
     discriminator_layers: Count = 3
     """Layers of the PatchGAN: 3 judges 70x70 patches, 2 34x34, 1 16x16."""
+    discriminator_norm: bool = True
+    """Instance norm in the PatchGAN, as in the paper. Without, it sees how light pictures are, and of what colour."""
     patch: Count | None = None
     """The PatchGAN judges a random square of so many pixels of each crop, which is quicker. Default: all of it."""
     zoom: Annotated[float, Within(least=1, most=8)] = 1.0
@@ -145,7 +147,7 @@ class Train(Networks):
     identity: Weight = 5.0
     """Weight of the identity loss, which keeps colours from inverting (section 5.2); 0 turns it off."""
     tint: Weight = 0.0
-    """Weight of the tint loss: holds mean and deviation of each channel, over the latest fakes, to those of the real
+    """Weight of the tint loss: holds the mean and the deviation of colours, over the latest fakes, to those of the real
     images. Discriminators hardly see them. 0: none."""
     adversarial: Literal["least-squares", "log-likelihood"] = "least-squares"
     """Adversarial loss."""
@@ -440,10 +442,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paint": SMALL_COPY,
     "fast": NEW_TEXTURE | {"size": 143, "crop": 128},
     "demo": {
-        "minutes": 4.0, "epochs": 1, "decay_epochs": 1, "resize": "short", "size": 128, "crop": 96, "seed": 1,
+        "minutes": 4.0, "epochs": 1, "decay_epochs": 1, "resize": "short", "size": 104, "crop": 96, "seed": 1,
         "generator": "pyramid", "levels": 1, "guided": True, "upsample": "nearest", "width": 24, "blocks": 4,
-        "discriminator_layers": 2, "projected": 0.5, "identity": 2.0, "cycle": 3.0, "tint": 2.0, "learning_rate": 5e-4,
-        "ema": 0.995, "precision": "fp32",  # so small a network loses more time to casts than bf16 saves
+        "discriminator_layers": 2, "discriminator_norm": False, "projected": 0.5, "identity": 2.0, "cycle": 3.0,
+        "tint": 2.0, "learning_rate": 5e-4, "ema": 0.995,
+        "precision": "fp32",  # so small a network loses more time to casts than bf16 saves
     },
     # What the articles name. Their pages in docs/recipes give the reasons, where a row is not one of the above.
     "drive": HIGH_RESOLUTION,

@@ -12,6 +12,7 @@ CHOICES = {
     "generator": ("resnet", "pyramid", "pyramid", "unet"), "precision": ("bf16", "bf16", "fp32"),
     "sees": (False, True), "guided": (False, True), "levels": (1, 2), "upsample": ("nearest", "transposed"),
     "discriminator": ("patch", "patch", "pixel", "none"), "discriminator_layers": (1, 2), "patch": (None, 16, 32),
+    "discriminator_norm": (True, False),
     "projected": (0.0, 0.7), "identity": (0.0, 2.0), "tint": (0.0, 2.0), "history": (0, 5), "ema": (0.0, 0.9),
     "batch": (1, 2), "crop": (32, 48, 64), "resize": ("square", "short", "none"), "zoom": (1.0, 1.5),
     "adversarial": ("least-squares", "log-likelihood"), "checkpoint_activations": (False, False, True),

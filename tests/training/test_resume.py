@@ -191,6 +191,7 @@ def test_advice_can_be_followed_and_is_kept(folders, run, capsys):  # noqa: F811
     ("choices", "named"),
     [({"width": 8}, "--width is 8 but was 4"), ({"seed": 4}, "--seed"), ({"names": ("x", "y")}, "--names"),
      ({"crop": 28}, "--crop"), ({"projected": 1.0}, "--projected"), ({"tint": 1.0}, "--tint"),
+     ({"discriminator_norm": False}, "--discriminator-norm is False but was True"),
      ({"ema": 0.5}, "--ema")],
 )  # fmt: skip
 def test_what_cannot_change_is_named(folders, run, choices, named):  # noqa: F811

@@ -294,16 +294,19 @@ class UnetGenerator(nn.Module):
 class PatchDiscriminator(nn.Module):
     """C64-C128-C256-C512, then one channel (appendix 7.2): 70x70 PatchGAN with 3 layers.
 
-    (B, C, H, W) -> (B, 1, H', W') scores of patches, no sigmoid; 30x30 scores of a 256x256 image.
+    (B, C, H, W) -> (B, 1, H', W') scores of patches, no sigmoid; 30x30 scores of a 256x256 image. Instance norm takes
+    from it how light a picture is and of what colour; without (`normed` false; not in the paper) it judges that, too.
     """
 
-    def __init__(self, channels: int = 3, width: int = 64, layers: int = 3):
+    def __init__(self, channels: int = 3, width: int = 64, layers: int = 3, normed: bool = True):
         super().__init__()
+        self.normed = normed
         widths = [width * min(2**n, 8) for n in range(layers + 1)]
         middle: list[nn.Module] = []
         for n, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
             stride = 1 if n == layers else 2
-            middle += [nn.Conv2d(before, after, 4, stride, 1), InstanceNorm(after), nn.LeakyReLU(0.2)]
+            norm = [InstanceNorm(after)] if normed else []
+            middle += [nn.Conv2d(before, after, 4, stride, 1), *norm, nn.LeakyReLU(0.2)]
         self.model = nn.Sequential(
             nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2), *middle,
             nn.Conv2d(widths[-1], 1, 4, 1, 1),
@@ -329,10 +332,14 @@ class PixelDiscriminator(nn.Module):
 
 
 def initialise(network: nn.Module, random: torch.Generator) -> None:
-    """N(0, 0.02) on every convolution's weight, biases 0 (section 4, "Training details"), in place."""
+    """N(0, 0.02) on every convolution's weight, biases 0 (section 4, "Training details"), in place. Where no norm
+    enlarges them again, signals would fade from layer to layer: there as wide as keeps them (He et al. 2015)."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(layer.weight, 0.0, 0.02, generator=random)
+            if isinstance(network, PatchDiscriminator) and not network.normed:
+                nn.init.kaiming_normal_(layer.weight, a=0.2, generator=random)
+            else:
+                nn.init.normal_(layer.weight, 0.0, 0.02, generator=random)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 

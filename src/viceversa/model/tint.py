@@ -10,8 +10,8 @@ RATE, FAR = 0.02, 0.1
 
 
 class Tint(nn.Module):
-    """Fakes and reals of a domain, (B, C, H, W) in [-1, 1] -> a loss from 0 to 1: how far the mean and the deviation of
-    each channel, over the latest fakes, are from those over the latest reals.
+    """Fakes and reals of a domain, (B, C, H, W) in [-1, 1] -> a loss from 0 to 1: how far the `moments` of their
+    colours, over the latest fakes, are from those over the latest reals.
 
     Instance norm takes from a PatchGAN what a picture is like on the whole, and augmentation from the frozen
     features: that fakes are all too blue is seen by neither. One fake may be as blue as it likes, if others are less.
@@ -23,8 +23,9 @@ class Tint(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.register_buffer("fakes", torch.zeros(2 * channels))
-        self.register_buffer("reals", torch.zeros(2 * channels))
+        count = 2 * channels + channels * (channels - 1) // 2
+        self.register_buffer("fakes", torch.zeros(count))
+        self.register_buffer("reals", torch.zeros(count))
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         new = moments(fake.to(self.fakes.dtype))
@@ -36,5 +37,8 @@ class Tint(nn.Module):
 
 
 def moments(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (2 C): each channel's mean, and its deviation within an image."""
-    return torch.cat([x.mean((0, 2, 3)), x.std((2, 3)).mean(0)])
+    """(B, C, H, W) -> each channel's mean, and the deviation within an image of each channel and of the difference of
+    each two, which together say how channels vary with each other: of three channels nine numbers."""
+    pairs = [x[:, [n]] - x[:, [m]] for n in range(x.shape[1]) for m in range(n)]
+    deviations = (torch.cat([x, *pairs], 1).var((2, 3)) + 1e-6).sqrt()  # with a slope where nothing varies
+    return torch.cat([x.mean((0, 2, 3)), deviations.mean(0)])

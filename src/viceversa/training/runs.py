@@ -143,6 +143,7 @@ def recipe(run: Run) -> str:
         "pyramid": f"Pyramid generators of {words(given['levels'], 'level')} and {given['blocks']} blocks",
     }[given["generator"]] + (", which see," if given["sees"] else "")
     patch = f" on squares of {given['patch']} px" if given["patch"] else ""
+    patch += "" if given["discriminator_norm"] else ", without norms"
     judges = {
         "patch": f"patch discriminators of {given['discriminator_layers']} layers{patch}",
         "pixel": "1×1 pixel discriminators",

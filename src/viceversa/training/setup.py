@@ -87,7 +87,7 @@ def make_model(s: Train, device: torch.device) -> CycleGAN:
             return None
         if s.discriminator == "pixel":
             return PixelDiscriminator(channels, s.width)
-        return PatchDiscriminator(channels, s.width, s.discriminator_layers)
+        return PatchDiscriminator(channels, s.width, s.discriminator_layers, s.discriminator_norm)
 
     assert s.seed is not None
     model = build(
