@@ -147,8 +147,8 @@ class Train(Networks):
     identity: Weight = 5.0
     """Weight of the identity loss, which keeps colours from inverting (section 5.2); 0 turns it off."""
     tint: Weight = 0.0
-    """Weight of the tint loss: holds the mean and the deviation of colours, over the latest fakes, to those of the real
-    images. Discriminators hardly see them. 0: none."""
+    """Weight of the tint loss: holds how light and how colourful the latest fakes are, on the whole, to what the real
+    images are. Discriminators hardly see it. 0: none."""
     adversarial: Literal["least-squares", "log-likelihood"] = "least-squares"
     """Adversarial loss."""
     score: Score = "none"

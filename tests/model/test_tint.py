@@ -32,18 +32,14 @@ def test_one_picture_may_be_as_it_likes_where_others_make_up_for_it():
     assert loss < 0.1
     for _ in range(300):
         loss = tint(torch.full((1, 3, 8, 8), 0.4), torch.zeros(1, 3, 8, 8))
-    assert 0.3 < loss < 0.4  # all means are off by too much, no deviation: three of nine
+    assert loss > 0.45  # all means are off by too much, no deviation
 
 
-def test_contrast_counts_as_well():
-    x = torch.randn(4, 3, 16, 16)
-    torch.testing.assert_close(moments(x)[3:6], torch.stack([y.std((1, 2)) for y in x]).mean(0))
-    fake = (0.1 * x).requires_grad_()
-    tint = Tint(3)
-    for _ in range(100):
-        loss = tint(fake, 0.5 * x)
-    loss.backward()
-    assert (fake.grad * fake).sum() < 0  # stronger contrast is wanted
+def test_what_is_held():
+    red, green, blue = (x := torch.randn(4, 3, 16, 16)).unbind(1)
+    spread = [pair.std((1, 2)).mean() for pair in (red - green, red - blue, green - blue)]
+    torch.testing.assert_close(moments(x), torch.stack([red.mean(), green.mean(), blue.mean(), *spread]))
+    torch.testing.assert_close(moments(x[:, :1]), red.mean()[None])
 
 
 def test_colours_count_beside_light():

@@ -1,5 +1,7 @@
 """What holds the colours of fakes, on the whole, to those of the real images. Not in the paper."""
 
+from itertools import combinations
+
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +25,7 @@ class Tint(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        count = 2 * channels + channels * (channels - 1) // 2
+        count = channels + channels * (channels - 1) // 2
         self.register_buffer("fakes", torch.zeros(count))
         self.register_buffer("reals", torch.zeros(count))
 
@@ -37,8 +39,8 @@ class Tint(nn.Module):
 
 
 def moments(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> each channel's mean, and the deviation within an image of each channel and of the difference of
-    each two, which together say how channels vary with each other: of three channels nine numbers."""
-    pairs = [x[:, [n]] - x[:, [m]] for n in range(x.shape[1]) for m in range(n)]
-    deviations = (torch.cat([x, *pairs], 1).var((2, 3)) + 1e-6).sqrt()  # with a slope where nothing varies
-    return torch.cat([x.mean((0, 2, 3)), deviations.mean(0)])
+    """(B, C, H, W) -> each channel's mean, and the deviation within an image of each two channels' difference: how
+    colourful it is. Of three channels six numbers, of one its mean."""
+    pairs = combinations(x.unbind(1), 2)
+    deviations = [((one - other).var((1, 2)) + 1e-6).sqrt().mean() for one, other in pairs]  # gray has a slope, too
+    return torch.stack([*x.mean((0, 2, 3)), *deviations])
