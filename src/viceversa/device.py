@@ -255,8 +255,9 @@ class Threaded:
     """A function on a CPU, called again and again, with as many threads as are quickest just then.
 
     Beside another program that keeps a core busy, threads wait for each other at every operation: two then take up to
-    ten times as long as one. So now and then a few calls are made with half as many, with twice as many (up to `most`)
-    and with one. The last bits of a result may change with the number: this is for runs by the clock alone.
+    thirty times as long as one. So now and then a few calls are made with half as many, with twice as many (up to
+    `most`) and with one, the surer ones first; trials take about a tenth of the time at most. The last bits of a result
+    may change with the number: this is for runs by the clock alone.
     """
 
     EVERY = 60.0
@@ -284,11 +285,12 @@ class Threaded:
         """Threads for the next call, and whether it is one of a trial; is sent the seconds that it took."""
         number, pause, seconds = self.most, self.EVERY, dict[int, float]()
         while True:
-            for tried in (number, max(1, number // 2), min(2 * number, self.most), 1):
+            began = self.clock()
+            for tried in (max(1, number // 2), number, min(2 * number, self.most), 1):
                 if tried not in seconds:
                     best = min(seconds.values(), default=math.inf)
-                    yield tried, True  # the first call with another number sets up threads
-                    took: list[float] = []
+                    first = yield tried, True  # sets up threads, so it counts only where it is far too long
+                    took = [first] if first > self.CALLS * best else []
                     while len(took) < self.CALLS and sum(took) < min(self.LONG, self.CALLS * best):
                         took.append((yield tried, True))
                     seconds[tried] = sum(took) / len(took)
@@ -296,13 +298,14 @@ class Threaded:
             if seconds[quickest] < 0.9 * seconds[number]:
                 number, pause = quickest, self.EVERY
                 continue
+            pause = max(pause, 10 * (self.clock() - began))
             yield number, False  # which may have to compile
             since, usual = self.clock(), math.inf
             lately = deque([math.inf] * self.CALLS, self.CALLS)
             while self.clock() < since + pause:
                 lately.append((yield number, False))
                 usual = min(usual, sum(lately))
-                if sum(lately) > 1.5 * usual and self.clock() > since + self.EVERY / 4:  # others have come
+                if sum(lately) > 1.5 * usual and self.clock() > since + pause / 4:  # others have come
                     pause = self.EVERY / 2
                     break
             pause, seconds = 2 * pause, {}
