@@ -34,6 +34,8 @@ REDUCED = 8
 """Trained on, and translated, at an eighth of the size: a crop then reaches from the ice to the far south, as the strip
 does, which instance norm needs to tell land from sea (it takes away the mean colour of what it sees)."""
 TILE: int = RECIPES["demo"]["size"]
+TILES = 48
+"""So many squares of each Earth are learned from. They overlap; each is nearly as high as the globe."""
 
 Pixels = np.ndarray
 """(H, W, 3) uint8."""
@@ -106,8 +108,12 @@ def write_tiles(folder: Path, day: Pixels, night: Pixels) -> None:
     for name, globe, shift in (("day", day, 0), ("night", night, TILE // 2)):
         # The globe is round: turned so that the strip lies at its end, all else is one piece.
         turned = np.roll(globe, -STRIP.stop, axis=1)[TRAINED_ROWS, : WIDTH - (STRIP.stop - STRIP.start)]
-        save_tiles(folder / name, reduced(turned)[:, shift:], TILE, rows=1, columns=48)
-        save_tiles(folder / f"{name}-strip", globe[ROWS, STRIP], STRIP.stop - STRIP.start, rows=4, columns=1)
+        trained = reduced(turned)[:TILE, shift:]
+        for column, left in enumerate(np.linspace(0, trained.shape[1] - TILE, TILES).astype(int)):
+            save(folder / name / f"{column:02}.png", trained[:, left : left + TILE])
+        strip = globe[ROWS, STRIP]
+        for row, top in enumerate(np.linspace(0, strip.shape[0] - strip.shape[1], 4).astype(int)):
+            save(folder / f"{name}-strip/{row}.png", strip[top : top + strip.shape[1]])
 
 
 def reduced(image: Pixels) -> Pixels:
@@ -115,12 +121,9 @@ def reduced(image: Pixels) -> Pixels:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
 
 
-def save_tiles(folder: Path, image: Pixels, side: int, rows: int, columns: int) -> None:
-    """Cut an image into rows x columns square tiles, evenly spread; they overlap where they must."""
-    for row, top in enumerate(np.linspace(0, image.shape[0] - side, rows).astype(int)):
-        for column, left in enumerate(np.linspace(0, image.shape[1] - side, columns).astype(int)):
-            with replacing(folder / f"{row}-{column:02}.png") as temporary:
-                Image.fromarray(image[top : top + side, left : left + side]).save(temporary)
+def save(path: Path, image: Pixels) -> None:
+    with replacing(path) as temporary:
+        Image.fromarray(image).save(temporary)
 
 
 def compare(folder: Path, day: Pixels, night: Pixels) -> Section:
@@ -152,7 +155,8 @@ def compare(folder: Path, day: Pixels, night: Pixels) -> Section:
         "This strip of the globe, 28% to 40% of its width, was kept out of training. The two photographs lie exactly "
         "over each other, so the truth is known. PSNR: higher is nearer; a single colour says nothing and gets 26.5 dB "
         "by night. Land is where red exceeds 0.9 of blue. The transfer gives each channel the mean and deviation of "
-        "the other domain (Reinhard et al. 2001)."
+        "the other domain (Reinhard et al. 2001). The pieces of it that stand epoch by epoch are seen from nearer than "
+        "was learned from: ice along their upper edge is what stands there on a globe."
     )
     pictures = [
         ("day", day), ("translated to night", to_night), ("the true night", night),
