@@ -72,7 +72,8 @@ class Networks:
     discriminator_layers: Count = 3
     """Layers of the PatchGAN: 3 judges 70x70 patches, 2 34x34, 1 16x16."""
     discriminator_norm: bool = True
-    """Instance norm in the PatchGAN, as in the paper. Without, it sees how light pictures are, and of what colour."""
+    """Instance norm in the discriminators, as in the paper. Without, they see how light pictures are, and of what
+    colour."""
     patch: Count | None = None
     """The PatchGAN judges a random square of so many pixels of each crop, which is quicker. Default: all of it."""
     zoom: Annotated[float, Within(least=1, most=8)] = 1.0

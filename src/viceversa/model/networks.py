@@ -319,11 +319,13 @@ class PatchDiscriminator(nn.Module):
 class PixelDiscriminator(nn.Module):
     """1x1 PatchGAN (Isola et al. 2017): judges every pixel by its colour alone. (B, C, H, W) -> (B, 1, H, W)."""
 
-    def __init__(self, channels: int = 3, width: int = 64):
+    def __init__(self, channels: int = 3, width: int = 64, normed: bool = True):
         super().__init__()
+        self.normed = normed
+        norm = [InstanceNorm(2 * width)] if normed else []
         self.net = nn.Sequential(
             nn.Conv2d(channels, width, 1), nn.LeakyReLU(0.2),
-            nn.Conv2d(width, 2 * width, 1), InstanceNorm(2 * width), nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 1), *norm, nn.LeakyReLU(0.2),
             nn.Conv2d(2 * width, 1, 1),
         )  # fmt: skip
 
@@ -336,7 +338,7 @@ def initialise(network: nn.Module, random: torch.Generator) -> None:
     enlarges them again, signals would fade from layer to layer: there as wide as keeps them (He et al. 2015)."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            if isinstance(network, PatchDiscriminator) and not network.normed:
+            if isinstance(network, PatchDiscriminator | PixelDiscriminator) and not network.normed:
                 nn.init.kaiming_normal_(layer.weight, a=0.2, generator=random)
             else:
                 nn.init.normal_(layer.weight, 0.0, 0.02, generator=random)

@@ -143,10 +143,10 @@ def recipe(run: Run) -> str:
         "pyramid": f"Pyramid generators of {words(given['levels'], 'level')} and {given['blocks']} blocks",
     }[given["generator"]] + (", which see," if given["sees"] else "")
     patch = f" on squares of {given['patch']} px" if given["patch"] else ""
-    patch += "" if given["discriminator_norm"] else ", without norms"
+    norms = "" if given["discriminator_norm"] else ", without norms"
     judges = {
-        "patch": f"patch discriminators of {given['discriminator_layers']} layers{patch}",
-        "pixel": "1×1 pixel discriminators",
+        "patch": f"patch discriminators of {given['discriminator_layers']} layers{patch}{norms}",
+        "pixel": f"1×1 pixel discriminators{norms}",
         "none": "no others",
     }[given["discriminator"]]
     if given["projected"]:

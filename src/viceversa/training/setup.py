@@ -86,7 +86,7 @@ def make_model(s: Train, device: torch.device) -> CycleGAN:
         if s.discriminator == "none":
             return None
         if s.discriminator == "pixel":
-            return PixelDiscriminator(channels, s.width)
+            return PixelDiscriminator(channels, s.width, s.discriminator_norm)
         return PatchDiscriminator(channels, s.width, s.discriminator_layers, s.discriminator_norm)
 
     assert s.seed is not None
