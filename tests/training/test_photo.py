@@ -11,7 +11,6 @@ import viceversa
 SMALL = {
     "recipe": "photo", "size": 80, "crop": 64, "width": 4, "blocks": 1, "discriminator_layers": 1, "decay_epochs": 0,
     "device": "cpu", "precision": "fp32", "seed": 3, "zoom": 1.5, "patch": 32, "log": "none", "names": ("day", "night"),
-    "tint": 2.0,
 }  # fmt: skip
 
 

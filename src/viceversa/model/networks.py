@@ -336,9 +336,10 @@ class PixelDiscriminator(nn.Module):
 def initialise(network: nn.Module, random: torch.Generator) -> None:
     """N(0, 0.02) on every convolution's weight, biases 0 (section 4, "Training details"), in place. Where no norm
     enlarges them again, signals would fade from layer to layer: there as wide as keeps them (He et al. 2015)."""
+    fades = isinstance(network, PatchDiscriminator | PixelDiscriminator) and not network.normed
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            if isinstance(network, PatchDiscriminator | PixelDiscriminator) and not network.normed:
+            if fades:
                 nn.init.kaiming_normal_(layer.weight, a=0.2, generator=random)
             else:
                 nn.init.normal_(layer.weight, 0.0, 0.02, generator=random)
