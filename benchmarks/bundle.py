@@ -68,7 +68,9 @@ def main() -> None:
         "licence": o.licence,
     }
     for generator in model.generators.values():
-        generator.to(torch.bfloat16)
+        for layer in generator.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.to(torch.bfloat16)
     model.info["scores"] = scores
     save_model(BUNDLED / f"{o.name}.safetensors", model)
     (BUNDLED / f"{o.name}.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -59,6 +59,9 @@ class Networks:
     """How often the pyramid halves its input."""
     guided: bool = False
     """Let the pyramid's colours follow the edges of the photo (a guided filter), and light come on between them."""
+    recolour: bool = False
+    """Let the pyramid draw onto the photo in the other domain's colours (it begins as a transfer of colours), instead
+    of drawing all colours anew."""
     sees: bool = False
     """Show the generator what a frozen classification network sees in the picture (resnet, pyramid)."""
     upsample: Literal["transposed", "nearest"] = "transposed"

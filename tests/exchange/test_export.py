@@ -24,6 +24,7 @@ SPECS = {
     "unet": Generator(kind="unet", width=2, halvings=5),
     "pyramid sees": Generator(kind="pyramid", levels=2, guided=True, sees=True, width=2, blocks=1, upsample="nearest"),
     "gray pyramid": Generator(kind="pyramid", levels=1, guided=True, sees=True, width=2, blocks=1, channels_in=1),
+    "recolouring pyramid": Generator(kind="pyramid", levels=2, guided=True, recolours=True, width=2, blocks=1),
     "resnet sees": Generator(width=2, blocks=1, sees=True, upsample="nearest"),
 }
 

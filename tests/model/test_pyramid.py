@@ -31,15 +31,23 @@ def test_a_gain_of_zero_leaves_the_doubled_copy():
     torch.testing.assert_close(raised(half, torch.zeros_like(half), image, half), pyramid.double(half))
 
 
-def test_detail_gets_fainter_with_the_light_and_never_stronger():
-    """What is half as light shows half the contrast, in each colour by itself; what is twice as light the same."""
+@pytest.mark.parametrize(
+    "light, contrast",
+    [
+        ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+        ([2, 2, 2], [1, 1, 1]),
+        ([0.8, 0.4, 0.2], [0.8, 0.4, 0.2]),
+        ([4, 1, 1], [2, 0.5, 0.5]),
+    ],
+)
+def test_detail_gets_fainter_with_the_light_in_its_colour_and_never_stronger(light, contrast):
+    """What is half as light shows half the contrast, what is twice as light the same, under redder light redder."""
     image, half = halvings(torch.rand(1, 3, 32, 32) - 0.5, 1)
-    of = [0.5, 1.0, 2.0]
-    light = torch.tensor(of).view(1, 3, 1, 1)
+    light, contrast = (torch.tensor(values).view(1, 3, 1, 1) for values in (light, contrast))
     small = (half + 1 + pyramid.BLACK) * light - 1 - pyramid.BLACK
     band = image - pyramid.double(half)
     found = raised(small, None, image, half) - pyramid.double(small)
-    torch.testing.assert_close(found, band * light.clamp(max=1))
+    torch.testing.assert_close(found, band * contrast)
 
 
 def test_each_size_on_the_way_up_is_given_what_was_there_on_the_way_down():
@@ -143,11 +151,12 @@ def test_a_guided_pyramid_has_the_weights_of_any_other_and_only_its_small_image_
         torch.testing.assert_close(one, 1 + (three - 1).atanh().mean(1, keepdim=True).tanh())
 
 
-@pytest.mark.parametrize("follows", [False, True])
+@pytest.mark.parametrize("follows, onto", [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("channels_in, channels_out", [(3, 3), (1, 3), (3, 1)])
 @pytest.mark.parametrize("levels", [1, 3])
-def test_shapes_and_range(levels, channels_in, channels_out, follows):
-    network = generator(levels=levels, channels_in=channels_in, channels_out=channels_out, guided=follows)
+def test_shapes_and_range(levels, channels_in, channels_out, follows, onto):
+    channels = {"channels_in": channels_in, "channels_out": channels_out}
+    network = generator(levels=levels, guided=follows, recolours=onto, **channels)
     side = network.spec.smallest
     with torch.no_grad():
         y = network(3 * torch.rand(2, channels_in, side, 2 * side))

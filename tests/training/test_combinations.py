@@ -10,7 +10,8 @@ import viceversa
 
 CHOICES = {
     "generator": ("resnet", "pyramid", "pyramid", "unet"), "precision": ("bf16", "bf16", "fp32"),
-    "sees": (False, True), "guided": (False, True), "levels": (1, 2), "upsample": ("nearest", "transposed"),
+    "sees": (False, True), "guided": (False, True), "recolour": (False, True),
+    "levels": (1, 2), "upsample": ("nearest", "transposed"),
     "discriminator": ("patch", "patch", "pixel", "none"), "discriminator_layers": (1, 2), "patch": (None, 16, 32),
     "discriminator_norm": (True, False),
     "projected": (0.0, 0.7), "identity": (0.0, 2.0), "tint": (0.0, 2.0), "history": (0, 5), "ema": (0.0, 0.9),

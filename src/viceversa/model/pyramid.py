@@ -26,6 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .recolour import Recolour
+
 REACH, EVEN = 3, 0.01
 """Of the guided filter: a neighbourhood's pixels to each side, of half the small image, for the photo itself and for
 each time it is halved (the more often that is, the larger is what is seen at a time); and the variance, in a range of
@@ -38,6 +40,8 @@ BUSY, MIDST = 0.005, 2
 and how far around, in such pixels, all have to be so."""
 HUE = 3.0
 """How many times lighter a colour gets before it gets whiter."""
+FAINT = 0.1
+"""As a part of the paper's, the last layer's weights where a photo is recoloured, at the beginning."""
 STRIP = 256
 """Rows of a large image that are put together at once."""
 BLACK = 0.1
@@ -55,6 +59,19 @@ class PyramidGenerator(nn.Module):
     def __init__(self, spec: Any, small: Any):
         super().__init__()
         self.spec, self.small = spec, small
+        self.recolour = Recolour(spec.channels_in, spec.channels_out) if spec.recolours else None
+
+    @torch.no_grad()
+    def begin(self, source: Tensor, target: Tensor) -> None:
+        """At the mean of the colours of `target`, (C_out, M); or, where it recolours, with what turns the colours of
+        `source`, (C_in, N), into those, and next to nothing drawn on that.
+        """
+        last, colours = self.small.model[-1], slice(len(target))
+        if self.recolour is None:
+            last.bias[colours] = target.mean(1).clamp(-0.9, 0.9).atanh()
+        else:
+            self.recolour.begin(source, target)
+            last.weight[colours] *= FAINT
 
     @property
     def parts(self) -> Iterator[nn.Module]:
@@ -72,10 +89,11 @@ class PyramidGenerator(nn.Module):
         """The small image -> its colours, in [-1, 1], and the gain of each band, finest first, in (0, 2)."""
         out = self.small(image.to(self.small.dtype), seen)
         first, *gains = out.to(torch.promote_types(out.dtype, torch.float32)).split(self.spec.channels_out, 1)
+        colours = (first if self.recolour is None else first + self.recolour(image)).tanh()
         if not self.spec.guided:
-            return first.tanh(), [1 + gain.tanh() for gain in gains]
+            return colours, [1 + gain.tanh() for gain in gains]
         # One gain for all colours: of three, fine branches and window bars get fringes.
-        return guided(first.tanh(), image, self.spec.levels), [1 + gain.mean(1, keepdim=True).tanh() for gain in gains]
+        return guided(colours, image, self.spec.levels), [1 + gain.mean(1, keepdim=True).tanh() for gain in gains]
 
 
 def guided(colours: Tensor, by: Tensor, levels: int) -> Tensor:
@@ -198,7 +216,8 @@ def strip(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor) -> Te
     band = image - before
     if band.shape[1] != colours.shape[1]:  # between colour and gray
         band, before = band.mean(1, keepdim=True), before.mean(1, keepdim=True)
-    band = band * ((colours + 1 + BLACK) / (before + 1 + BLACK)).clamp(0, 1)
+    times = ((colours + 1 + BLACK) / (before + 1 + BLACK)).clamp(min=0)
+    band = band * (times / times.mean(1, keepdim=True).clamp(min=1))
     if gain is not None:
         band = band * F.interpolate(gain, image.shape[2:], mode="bilinear")
     return colours + band

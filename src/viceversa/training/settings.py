@@ -77,7 +77,8 @@ def generators(s: Train) -> tuple[Generator, Generator]:
     ab = Generator(
         kind=s.generator, channels_in=a, channels_out=b, width=s.width, blocks=s.blocks, halvings=halvings,
         upsample=s.upsample, levels=s.levels if s.generator == "pyramid" else 0,
-        guided=s.guided and s.generator == "pyramid", sees=s.sees,
+        guided=s.guided and s.generator == "pyramid",
+        recolours=s.recolour and s.generator == "pyramid", sees=s.sees,
     )  # fmt: skip
     return ab, replace(ab, channels_in=b, channels_out=a)
 

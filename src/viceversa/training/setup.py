@@ -35,7 +35,7 @@ from .settings import generators
 CPU_A_DAY = 4e16
 """Multiply-adds that a small machine trains through in a day."""
 COLOURS_OF = 64
-"""Images, evenly spread, whose mean colour counts for that of a domain."""
+"""Images, evenly spread, whose colours count for those of a domain."""
 WRONG = 0.2
 """So far from the true gradient, as a part of its norm, is no rounding: bf16's is 0.04, wrong ones were off by 0.9."""
 Call = tuple[str, torch.Size, torch.dtype, bool, bool]
@@ -97,18 +97,22 @@ def make_model(s: Train, device: torch.device) -> CycleGAN:
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-@torch.no_grad()
 def begin_with_colours(model: CycleGAN, stores: tuple[Store, Store]) -> None:
-    """A pyramid's last layer begins at the mean colour of the domain that it translates to, not at gray: of few steps,
-    many would go into that. (The paper's generators begin as in the paper.)
+    """A pyramid begins with the colours of the domain that it translates to, not at gray: of few steps, many would go
+    into that. (The paper's generators begin as in the paper.)
     """
-    for way, store in (("ab", stores[1]), ("ba", stores[0])):
-        both = (getattr(model, way), model.generators()[way])  # itself, and its moving average
-        if pyramids := [network for network in both if isinstance(network, PyramidGenerator)]:
-            index = torch.linspace(0, len(store.paths) - 1, min(len(store.paths), COLOURS_OF)).long()
-            mean = store.crops(index, torch.full((len(index), 4), 0.5)).mean((0, 2, 3))
-            for network in pyramids:
-                network.small.model[-1].bias[: len(mean)] = mean.clamp(-0.9, 0.9).atanh()
+    if isinstance(model.ab, PyramidGenerator):
+        of_a, of_b = (colours_of(store) for store in stores)
+        for way, source, target in (("ab", of_a, of_b), ("ba", of_b, of_a)):
+            for network in (getattr(model, way), model.generators()[way]):  # itself, and its moving average
+                assert isinstance(network, PyramidGenerator)
+                network.begin(source, target)
+
+
+def colours_of(store: Store) -> Tensor:
+    """(C, N): the pixels of images that are evenly spread over a domain."""
+    index = torch.linspace(0, len(store.paths) - 1, min(len(store.paths), COLOURS_OF)).long()
+    return store.crops(index, torch.full((len(index), 4), 0.5)).transpose(0, 1).flatten(1)
 
 
 def resume(saved: Saved | None, model: CycleGAN, optimizers: Optimizers, say: Say) -> Position:
