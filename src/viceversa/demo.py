@@ -28,8 +28,7 @@ WIDTH, HEIGHT = 2048, 1024
 STRIP = slice(int(0.28 * WIDTH), int(0.40 * WIDTH))
 """Columns that are never trained on: the Americas' east, from Labrador to Patagonia."""
 ROWS = slice(int(0.12 * HEIGHT), int(0.85 * HEIGHT))
-"""Rows of the strip that are shown and measured: without the polar ice."""
-TRAINED_ROWS = slice(int(0.08 * HEIGHT), int(0.90 * HEIGHT))
+"""Rows that are trained on, shown and measured: without the ice of the poles."""
 REDUCED = 8
 """Trained on, and translated, at an eighth of the size: a crop then reaches from the ice to the far south, as the strip
 does, which instance norm needs to tell land from sea (it takes away the mean colour of what it sees)."""
@@ -107,7 +106,7 @@ def write_tiles(folder: Path, day: Pixels, night: Pixels) -> None:
     """Cut the globe into training images, the night's shifted against the day's, and the strip into test images."""
     for name, globe, shift in (("day", day, 0), ("night", night, TILE // 2)):
         # The globe is round: turned so that the strip lies at its end, all else is one piece.
-        turned = np.roll(globe, -STRIP.stop, axis=1)[TRAINED_ROWS, : WIDTH - (STRIP.stop - STRIP.start)]
+        turned = np.roll(globe, -STRIP.stop, axis=1)[ROWS, : WIDTH - (STRIP.stop - STRIP.start)]
         trained = reduced(turned)[:TILE, shift:]
         for column, left in enumerate(np.linspace(0, trained.shape[1] - TILE, TILES).astype(int)):
             save(folder / name / f"{column:02}.png", trained[:, left : left + TILE])
@@ -176,7 +175,7 @@ def translate_strip(model: Translator, day: Pixels, night: Pixels) -> tuple[Pixe
 
 def colours(globe: Pixels) -> tuple[Pixels, Pixels]:
     """Mean and deviation of each channel over what is trained on."""
-    trained = np.delete(globe[TRAINED_ROWS], np.r_[STRIP], axis=1)
+    trained = np.delete(globe[ROWS], np.r_[STRIP], axis=1)
     return trained.mean((0, 1)), trained.std((0, 1))
 
 

@@ -33,21 +33,16 @@ def test_a_gain_of_zero_leaves_the_doubled_copy():
 
 @pytest.mark.parametrize(
     "light, contrast",
-    [
-        ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
-        ([2, 2, 2], [1, 1, 1]),
-        ([0.8, 0.4, 0.2], [0.8, 0.4, 0.2]),
-        ([4, 1, 1], [2, 0.5, 0.5]),
-    ],
+    [([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]), ([2, 2, 2], [1, 1, 1]), ([0.8, 0.4, 0.2], [0.8, 0.4, 0.2]), ([4, 1, 1], None)],
 )
 def test_detail_gets_fainter_with_the_light_in_its_colour_and_never_stronger(light, contrast):
     """What is half as light shows half the contrast, what is twice as light the same, under redder light redder."""
     image, half = halvings(torch.rand(1, 3, 32, 32) - 0.5, 1)
-    light, contrast = (torch.tensor(values).view(1, 3, 1, 1) for values in (light, contrast))
-    small = (half + 1 + pyramid.BLACK) * light - 1 - pyramid.BLACK
+    small = (half + 1 + pyramid.BLACK) * torch.tensor(light).view(1, 3, 1, 1) - 1 - pyramid.BLACK
     band = image - pyramid.double(half)
-    found = raised(small, None, image, half) - pyramid.double(small)
-    torch.testing.assert_close(found, band * contrast)
+    for hue, reddest in ((False, [1, 1, 1]), (True, [2, 0.5, 0.5])):
+        found = raised(small, None, image, half, hue) - pyramid.double(small)
+        torch.testing.assert_close(found, band * torch.tensor(contrast or reddest).view(1, 3, 1, 1))
 
 
 def test_each_size_on_the_way_up_is_given_what_was_there_on_the_way_down():

@@ -82,7 +82,7 @@ class PyramidGenerator(nn.Module):
         copies = halvings(x, self.spec.levels)
         colours, gains = self.translated(copies[-1], seen)
         for level in reversed(range(self.spec.levels)):
-            colours = raised(colours, gains[level], copies[level], copies[level + 1])
+            colours = raised(colours, gains[level], copies[level], copies[level + 1], self.spec.recolours)
         return colours if self.training else colours.clamp_(-1, 1)
 
     def translated(self, image: Tensor, seen: Tensor | None) -> tuple[Tensor, list[Tensor]]:
@@ -189,14 +189,15 @@ def halvings(x: Tensor, levels: int) -> list[Tensor]:
     return copies
 
 
-def raised(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor) -> Tensor:
+def raised(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor, hue: bool = False) -> Tensor:
     """One level up: `small` doubled, and what `image` has beyond its `half`, times the gain (or 1), added: fainter
-    where it got darker, not stronger where it got lighter (that would be the noise of dark places; a gain may).
+    where it got darker, not stronger where it got lighter (that would be the noise of dark places; a gain may), which
+    goes for each colour by itself, or, with `hue`, for all together: then detail has the hue of the new light.
 
     Without gradients in strips, so that of a large image nothing but the result is held beside itself.
     """
     if torch.is_grad_enabled() or torch.compiler.is_exporting() or image.shape[2] <= 2 * STRIP:
-        return strip(small, gain, image, half)
+        return strip(small, gain, image, half, hue)
     out = image.new_empty((image.shape[0], small.shape[1], *image.shape[2:]))
     height, scale = image.shape[2], 1.0 if gain is None else half.shape[2] / gain.shape[2]
     for top in range(0, height, STRIP):
@@ -205,19 +206,19 @@ def raised(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor) -> T
         first, last = int(first // scale * scale), int(min(height // 2, -(-last // scale) * scale))
         part = strip(
             small[:, :, first:last], None if gain is None else gain[:, :, int(first / scale) : int(last / scale)],
-            image[:, :, 2 * first : 2 * last], half[:, :, first:last],
+            image[:, :, 2 * first : 2 * last], half[:, :, first:last], hue,
         )  # fmt: skip
         out[:, :, top : top + STRIP] = part[:, :, top - 2 * first : min(top + STRIP, height) - 2 * first]
     return out
 
 
-def strip(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor) -> Tensor:
+def strip(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor, hue: bool) -> Tensor:
     colours, before = double(small), double(half)
     band = image - before
     if band.shape[1] != colours.shape[1]:  # between colour and gray
         band, before = band.mean(1, keepdim=True), before.mean(1, keepdim=True)
     times = ((colours + 1 + BLACK) / (before + 1 + BLACK)).clamp(min=0)
-    band = band * (times / times.mean(1, keepdim=True).clamp(min=1))
+    band = band * (times / times.mean(1, keepdim=True).clamp(min=1) if hue else times.clamp(max=1))
     if gain is not None:
         band = band * F.interpolate(gain, image.shape[2:], mode="bilinear")
     return colours + band
