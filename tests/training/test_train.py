@@ -55,8 +55,14 @@ def start(folders, out):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command(folders, out), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it is ignored, and inherited
+        preexec_fn=heard,
     )  # fmt: skip
+
+
+def heard() -> None:
+    """Signals that whoever started the tests ignores, and a child would: nohup SIGHUP, a shell's & SIGINT."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def made(run: Path) -> dict[str, str]:
