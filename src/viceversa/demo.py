@@ -30,11 +30,11 @@ STRIP = slice(int(0.28 * WIDTH), int(0.40 * WIDTH))
 ROWS = slice(int(0.12 * HEIGHT), int(0.85 * HEIGHT))
 """Rows that are trained on, shown and measured: without the ice of the poles."""
 REDUCED = 8
-"""Trained on, and translated, at an eighth of the size: a crop then reaches from the ice to the far south, as the strip
-does, which instance norm needs to tell land from sea (it takes away the mean colour of what it sees)."""
+"""Trained on, and translated, at an eighth of the size: a crop then reaches from the far north to the far south, as the
+strip does, which instance norm needs to tell land from sea (it takes away the mean colour of what it sees)."""
 TILE: int = RECIPES["demo"]["size"]
 TILES = 48
-"""So many squares of each Earth are learned from. They overlap; each is nearly as high as the globe."""
+"""So many squares of each Earth are learned from. They overlap; each is as high as the strip."""
 
 Pixels = np.ndarray
 """(H, W, 3) uint8."""

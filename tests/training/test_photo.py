@@ -64,3 +64,12 @@ def test_an_older_pyramid_may_be_guided_midway(folders, tmp_path, capsys):
     run = viceversa.train(*folders, out=tmp_path / "run", epochs=2, **SMALL, guided=True)
     assert "from here on --guided is True, it was False" in capsys.readouterr().out
     assert viceversa.load(run).model.spec("ab").guided
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_what_is_drawn_at_the_beginning_is_faint_and_no_fainter_without_an_average(folders, tmp_path, ema):
+    choices = SMALL | {"ema": ema, "learning_rate": 1e-9}
+    run = viceversa.train(*folders, out=tmp_path / "run", epochs=1, **choices)
+    for generator in viceversa.load(run).model.generators.values():
+        deviation = generator.small.model[-1].weight[:3].std().item()
+        assert deviation == pytest.approx(0.1 * 0.02, rel=0.2)  # a tenth of the paper's

@@ -14,6 +14,8 @@ Light changes over whole walls and skies, and an edge lies where the photo has o
 Where nothing is, in a clear sky or a black night, they stay as they were drawn. Where much is on every side, in the
 middle of a facade or a street, they get as light as was drawn: there windows and lamps may come on (`lit`).
 
+Where spec.recolours, the small image is not drawn anew, but onto the photo in the other domain's colours (`Recolour`).
+
 Detail is what surfaces do to light (Retinex: Land and McCann 1971): where the small image got darker, its detail gets
 fainter in the same proportion, whatever the gain. In LPTN and MCT it does not: a bright edge by day is one by night.
 """

@@ -104,7 +104,7 @@ def begin_with_colours(model: CycleGAN, stores: tuple[Store, Store]) -> None:
     if isinstance(model.ab, PyramidGenerator):
         of_a, of_b = (colours_of(store) for store in stores)
         for way, source, target in (("ab", of_a, of_b), ("ba", of_b, of_a)):
-            for network in (getattr(model, way), model.generators()[way]):  # itself, and its moving average
+            for network in {getattr(model, way), model.generators()[way]}:  # and its average, if it has one
                 assert isinstance(network, PyramidGenerator)
                 network.begin(source, target)
 
