@@ -1,11 +1,10 @@
 """The models that come with the package, and their cards: what they learned from, how well, what they fail at."""
 
-import json
 from typing import Any
 
 from ..config import Models, suggestion
 from ..errors import BadInput
-from ..model.file import bundled, load_model
+from ..model.file import bundled, load_model, read_card
 from ..model.networks import describe
 from ..terminal import say
 
@@ -17,7 +16,7 @@ def command_models(wanted: Models) -> int:
         if not known:
             say("no models come with this installation")
         for name, path in known.items():
-            model, card = load_model(path), read_card(name)
+            model, card = load_model(path), read_card(path)
             (network, *_), (a, b) = model.generators.values(), model.domains
             both = "<->" if len(model.generators) == 2 else "->" if "ab" in model.generators else "<-"
             say(f"{name}: {a} {both} {b}; {describe(network)}; {path.stat().st_size / 1e6:.1f} MB")
@@ -28,23 +27,9 @@ def command_models(wanted: Models) -> int:
     if wanted.name not in known:
         hint = suggestion(wanted.name, known) if known else "there are none"
         raise BadInput(f"no model {wanted.name!r} comes with this installation: {hint}")
-    for line in lines_of(read_card(wanted.name)):
+    for line in lines_of(read_card(known[wanted.name])):
         say(line)
     return 0
-
-
-def read_card(name: str) -> dict[str, Any]:
-    """NAME.json beside the model of that name; empty where it has none."""
-    path = bundled()[name].with_suffix(".json")
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError:
-        card = None
-    if not isinstance(card, dict):
-        raise BadInput(f"{path}: this model's card is no JSON object; install viceversa anew")
-    return card
 
 
 def lines_of(value: Any, indent: str = "") -> list[str]:

@@ -240,6 +240,22 @@ def bundled() -> dict[str, Path]:
     return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
 
 
+def read_card(model: Path) -> dict[str, Any]:
+    """What NAME.json beside a model file says of it; empty where there is none. Raises BadInput."""
+    path = model.with_suffix(".json")
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        card = None
+    except OSError as error:
+        raise BadInput(f"{path}: this model's card cannot be read: {error.strerror}") from None
+    if not isinstance(card, dict):
+        raise BadInput(f"{path}: this model's card is no JSON object: mend it, or take it away")
+    return card
+
+
 def nearby(path: Path) -> list[Path]:
     """Model files and run folders beside `path` and in runs/ with a name like its name; the nearest first."""
     runs = (file.parent for folder in (path.parent, Path("runs")) for file in folder.glob(f"*/{MODEL}"))

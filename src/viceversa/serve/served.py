@@ -1,7 +1,6 @@
 """What is served: the models named at the start, under the names that clients use, with all that is known of them."""
 
 import difflib
-import json
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from PIL import Image
 
 from ..config import Serve
 from ..errors import BadInput
-from ..model.file import bundled, resolve
+from ..model.file import bundled, read_card, resolve
 from ..training.progress import stills
 from ..translation.translator import Translator, load
 from .refusal import Refusal
@@ -121,16 +120,8 @@ def read(given: str, serve: Serve, taken: set[str]) -> Served:
     path = resolve(given)
     translator = load(path, device=serve.device, precision=serve.precision, memory=serve.memory)
     domains = translator.domains
-    known = path.with_suffix(".json")
     card = {key: value for key, value in translator.model.info.items() if key in ("image", "training", "scores")}
-    if known.is_file():
-        try:
-            more = json.loads(known.read_text(encoding="utf-8"))
-        except ValueError:
-            more = None
-        if not isinstance(more, dict):
-            raise BadInput(f"{known}: this model's card is no JSON object: mend it, or take it away")
-        card |= more
+    card |= read_card(path)
     card["domains"] = list(domains)
     run = path.parent if (path.parent / "config.json").is_file() else None
     name = unique(path.stem if run is None else run.resolve().name, taken)
