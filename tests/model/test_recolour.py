@@ -1,9 +1,12 @@
 """A pyramid that recolours begins as the transfer of colours between two domains, and may get anywhere from there."""
 
+import math
+
 import pytest
 import torch
 
 from viceversa.model.networks import Generator, initialise
+from viceversa.model.pyramid import HUE_DRAWN, KEPT
 from viceversa.model.recolour import FARTHEST, Recolour, transfer
 
 
@@ -34,19 +37,59 @@ def test_between_gray_and_colours_light_decides():
     torch.testing.assert_close((moved.mean(1), moved.std(1)), (gray.mean(1), gray.std(1)))
 
 
-def test_a_pyramid_begins_at_the_transfer_of_colours_but_for_what_is_faintly_drawn():
-    day, night = colours(3, 0.1, 0.15, 1), colours(3, -0.6, 0.05, 3)
-    network = Generator(kind="pyramid", levels=1, width=4, blocks=1, recolours=True).build()
+def recolouring(levels=1, width=4):
+    network = Generator(kind="pyramid", levels=levels, width=width, blocks=1, recolours=True).build()
     initialise(network, torch.Generator().manual_seed(0))
+    return network
+
+
+def test_a_pyramid_begins_at_the_transfer_of_colours_a_little_grayer_but_for_what_is_faintly_drawn():
+    day, night = colours(3, 0.1, 0.15, 1), colours(3, -0.6, 0.05, 3)
+    network = recolouring()
     network.begin(day, night)
     matrix, offset = transfer(day, night)
     wanted = (matrix @ day + offset[:, None]).clamp(-FARTHEST, FARTHEST)[:, :1024].view(1, 3, 32, 32)
+    wanted = (wanted.atanh() * (1 + math.tanh(KEPT)) / 2).tanh()
     with torch.no_grad():
         faint, _ = network.translated(day[:, :1024].view(1, 3, 32, 32), None)
         network.small.model[-1].weight.zero_()
         exact, _ = network.translated(day[:, :1024].view(1, 3, 32, 32), None)
     torch.testing.assert_close(exact, wanted)
     assert 0 < (faint - wanted).abs().mean() < 0.05
+
+
+def test_what_is_kept_of_the_recoloured_photo_is_learned_in_each_place():
+    day = colours(3, 0.3, 0.3, 1)
+    network = recolouring()
+    network.begin(day, colours(3, -0.6, 0.1, 3))
+    image, last = day[:, :1024].view(1, 3, 32, 32), network.small.model[-1]
+    with torch.no_grad():
+        last.weight[:3].zero_()
+        last.bias[:3].zero_()
+        last.bias[-1] = -20  # nothing is kept, and nothing drawn: gray
+        assert network.translated(image, None)[0].abs().max() < 1e-6
+        last.bias[-1] = 20  # all is
+        torch.testing.assert_close(network.translated(image, None)[0], network.recolour(image).tanh())
+    last.bias.data[-1] = KEPT
+    network.translated(image, None)[0].square().mean().backward()
+    assert last.weight.grad[-1].abs().max() > 0
+
+
+def test_hue_is_drawn_more_faintly_than_light():
+    day = torch.zeros(3, 1024)
+    network = recolouring()
+    network.begin(colours(3, 0.0, 0.2, 1), colours(3, 0.0, 0.2, 2))
+    last, moved = network.small.model[-1], []
+    for step in (torch.tensor([0.3, 0.3, 0.3]), torch.tensor([0.3, 0.0, -0.3])):
+        with torch.no_grad():
+            last.weight[:3].zero_()
+            last.bias[:3] = 0
+            before = network.translated(day.view(1, 3, 32, 32), None)[0].atanh()
+            last.bias[:3] = step
+            after = network.translated(day.view(1, 3, 32, 32), None)[0].atanh()
+        moved.append((after - before)[0, :, 0, 0])
+    torch.testing.assert_close(moved[0], torch.tensor([0.3, 0.3, 0.3]))
+    torch.testing.assert_close(moved[1], HUE_DRAWN * torch.tensor([0.3, 0.0, -0.3]))
 
 
 def test_images_of_one_colour_do_no_harm():

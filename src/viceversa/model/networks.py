@@ -52,7 +52,7 @@ class Generator:
         `recompute`: activations are computed again in the backward pass instead of being kept.
         """
         if self.kind == "pyramid":
-            channels = self.channels_out * (1 + self.levels)
+            channels = self.channels_out * (1 + self.levels) + self.recolours
             small = replace(self, kind="resnet", levels=0, guided=False, recolours=False, channels_out=channels)
             return PyramidGenerator(self, ResnetGenerator(small, recompute, inside=True))
         return ResnetGenerator(self, recompute) if self.kind == "resnet" else UnetGenerator(self, recompute)

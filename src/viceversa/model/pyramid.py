@@ -14,7 +14,9 @@ Light changes over whole walls and skies, and an edge lies where the photo has o
 Where nothing is, in a clear sky or a black night, they stay as they were drawn. Where much is on every side, in the
 middle of a facade or a street, they get as light as was drawn: there windows and lamps may come on (`lit`).
 
-Where spec.recolours, the small image is not drawn anew, but onto the photo in the other domain's colours (`Recolour`).
+Where spec.recolours, the small image is not drawn anew, but onto the photo in the other domain's colours
+(`Recolour`), of which a share is kept in each place: all of a wall, nothing of a sky. Light is drawn at full strength
+and hue fainter, since day and night differ more in light: on its way to black a sky does not stay red.
 
 Detail is what surfaces do to light (Retinex: Land and McCann 1971): where the small image got darker, its detail gets
 fainter in the same proportion, whatever the gain. In LPTN and MCT it does not: a bright edge by day is one by night.
@@ -42,8 +44,11 @@ BUSY, MIDST = 0.005, 2
 and how far around, in such pixels, all have to be so."""
 HUE = 3.0
 """How many times lighter a colour gets before it gets whiter."""
-FAINT = 0.1
-"""As a part of the paper's, the last layer's weights where a photo is recoloured, at the beginning."""
+FAINT, KEPT = 0.1, 1.0
+"""Where a photo is recoloured, at the beginning: the last layer's weights, as a part of the paper's, and the number of
+which (1 + tanh) / 2, seven eighths, is the share of the recoloured photo that is kept."""
+HUE_DRAWN = 0.3
+"""As a part of light, how strongly hue is drawn onto a recoloured photo."""
 STRIP = 256
 """Rows of a large image that are put together at once."""
 BLACK = 0.1
@@ -54,8 +59,8 @@ class PyramidGenerator(nn.Module):
     """(B, C_in, H, W) in [-1, 1] -> (B, C_out, H, W) in [-1, 1]; H and W divisible by 4 * 2 ** levels.
 
     `spec`: the `networks.Generator` that says what this is. `small`: the residual generator of the small image,
-    whose output, unbounded, has C_out * (1 + levels) channels. `seen`: (B, SEEN, h, w), what a frozen network
-    sees in the whole picture (`Frozen.see`), where spec.sees.
+    whose output, unbounded, has C_out * (1 + levels) channels, and one more where it recolours. `seen`:
+    (B, SEEN, h, w), what a frozen network sees in the whole picture (`Frozen.see`), where spec.sees.
     """
 
     def __init__(self, spec: Any, small: Any):
@@ -74,6 +79,8 @@ class PyramidGenerator(nn.Module):
         else:
             self.recolour.begin(source, target)
             last.weight[colours] *= FAINT
+            last.weight[-1] *= FAINT
+            last.bias[-1] = KEPT
 
     @property
     def parts(self) -> Iterator[nn.Module]:
@@ -91,7 +98,11 @@ class PyramidGenerator(nn.Module):
         """The small image -> its colours, in [-1, 1], and the gain of each band, finest first, in (0, 2)."""
         out = self.small(image.to(self.small.dtype), seen)
         first, *gains = out.to(torch.promote_types(out.dtype, torch.float32)).split(self.spec.channels_out, 1)
-        colours = (first if self.recolour is None else first + self.recolour(image)).tanh()
+        if self.recolour is not None:
+            *gains, kept = gains
+            drawn = torch.lerp(first.mean(1, keepdim=True), first, HUE_DRAWN)
+            first = drawn + (1 + kept.tanh()) / 2 * self.recolour(image)
+        colours = first.tanh()
         if not self.spec.guided:
             return colours, [1 + gain.tanh() for gain in gains]
         # One gain for all colours: of three, fine branches and window bars get fringes.
