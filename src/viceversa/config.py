@@ -450,7 +450,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "minutes": 3.5, "epochs": 1, "decay_epochs": 1, "resize": "short", "size": 92, "crop": 88, "seed": 1,
         "generator": "pyramid", "levels": 1, "guided": True, "recolour": True, "upsample": "nearest", "width": 24,
         "blocks": 4, "discriminator_layers": 2, "discriminator_norm": False, "projected": 0.5, "identity": 0.5,
-        "cycle": 3.0, "tint": 6.0, "learning_rate": 5e-4, "ema": 0.995,
+        "cycle": 3.0, "tint": 6.0, "ema": 0.995,
         "precision": "fp32",  # so small a network loses more time to casts than bf16 saves
     },
     # What the articles name. Their pages in docs/recipes give the reasons, where a row is not one of the above.

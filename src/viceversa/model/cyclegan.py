@@ -122,11 +122,11 @@ class CycleGAN(nn.Module):
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """average += (1 - decay) (generator - average); the decay starts low, so that the start is forgotten."""
+        """average += (1 - decay) (generator - average), the decay starts low: at first about the last third counts."""
         if not self.ema:
             return
         self.averaged += 1
-        rate = 1 - ((1 + self.averaged) / (10 + self.averaged)).clamp(max=self.ema)
+        rate = 1 - ((1 + self.averaged) / (4 + self.averaged)).clamp(max=self.ema)
         for average, now in ((self.average_ab, self.ab), (self.average_ba, self.ba)):
             for kept, new in zip(average.parameters(), now.parameters(), strict=True):
                 kept.lerp_(new, rate.to(new.dtype))
