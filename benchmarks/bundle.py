@@ -1,11 +1,12 @@
 """Make of a finished run a model that ships: weights in bf16 and a card, whose figures this measures.
 
     python benchmarks/bundle.py RUN NAME ROOT --data "..." --fails "..." [--licence "..."] [--features lite0 squeezenet]
-        [--lpips FOLDER] [--epoch N] [--recipe NAME] [--begun "..."]
+        [--lpips FOLDER] [--epoch N] [--recipe NAME] [--begun "..."] [--only DOMAIN]
 
 Writes src/viceversa/assets/models/NAME.safetensors and NAME.json. ROOT has the testA and testB that scores are measured
 on. The card holds what was trained on, the recipe and the command, seed, time and machine, the scores by each ruler
-beside those of the untranslated pictures, and what the model fails at, which a person has to look for.
+beside those of the untranslated pictures, and what the model fails at, which a person has to look for. With --only the
+run gives the way to that domain, and the way back stays that of the model which ships now.
 """
 
 import argparse
@@ -19,8 +20,10 @@ import torch
 
 import viceversa
 from viceversa.config import RECIPES, Train, make
-from viceversa.model.file import BUNDLED, load_model, resolve, save_model
+from viceversa.model.file import BUNDLED, load_model, read_card, resolve, save_model
 from viceversa.training.runs import read_run
+
+OF_TRAINING = ("recipe", "command", "seed", "minutes", "steps", "epoch", "machine")
 
 
 def main() -> None:
@@ -36,10 +39,18 @@ def main() -> None:
     parser.add_argument("--epoch", type=int)
     parser.add_argument("--recipe", help="the recipe whose settings the run's flags were; default: the run's own")
     parser.add_argument("--begun", help="how the run was trained before its settings were changed midway")
+    parser.add_argument(
+        "--only", metavar="DOMAIN", help="the way to it is the run's, the way back that which ships now"
+    )
     o = parser.parse_args()
 
     run, model = read_run(o.run), load_model(resolve(o.run, o.epoch))
     first, second = model.domains
+    shipped = BUNDLED / f"{o.name}.safetensors"
+    if o.only:
+        before = read_card(shipped)
+        stays = "ba" if model.direction(o.only) == "ab" else "ab"
+        model.generators[stays] = load_model(shipped).generators[stays]
     test_a, test_b = o.root / "testA", o.root / "testB"
     scores: dict[str, Any] = {}
     for ruler in o.features:
@@ -67,13 +78,15 @@ def main() -> None:
         "fails": o.fails,
         "licence": o.licence,
     }
+    if o.only:
+        card[f"the way to {first if stays == 'ba' else second}"] = {key: before[key] for key in OF_TRAINING}
     for generator in model.generators.values():
         for layer in generator.modules():
             if isinstance(layer, torch.nn.Conv2d):
                 layer.to(torch.bfloat16)
     model.info["scores"] = scores
-    save_model(BUNDLED / f"{o.name}.safetensors", model)
-    (BUNDLED / f"{o.name}.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    save_model(shipped, model)
+    shipped.with_suffix(".json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(card, indent=1, ensure_ascii=False))
 
 
