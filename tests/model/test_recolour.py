@@ -37,8 +37,8 @@ def test_between_gray_and_colours_light_decides():
     torch.testing.assert_close((moved.mean(1), moved.std(1)), (gray.mean(1), gray.std(1)))
 
 
-def recolouring(levels=1, width=4):
-    network = Generator(kind="pyramid", levels=levels, width=width, blocks=1, recolours=True).build()
+def recolouring():
+    network = Generator(kind="pyramid", levels=1, width=4, blocks=1, recolours=True).build()
     initialise(network, torch.Generator().manual_seed(0))
     return network
 
@@ -76,20 +76,19 @@ def test_what_is_kept_of_the_recoloured_photo_is_learned_in_each_place():
 
 
 def test_hue_is_drawn_more_faintly_than_light():
-    day = torch.zeros(3, 1024)
-    network = recolouring()
+    network, image = recolouring(), torch.zeros(1, 3, 32, 32)
     network.begin(colours(3, 0.0, 0.2, 1), colours(3, 0.0, 0.2, 2))
-    last, moved = network.small.model[-1], []
-    for step in (torch.tensor([0.3, 0.3, 0.3]), torch.tensor([0.3, 0.0, -0.3])):
+    last = network.small.model[-1]
+
+    def drawn(*bias):
         with torch.no_grad():
-            last.weight[:3].zero_()
-            last.bias[:3] = 0
-            before = network.translated(day.view(1, 3, 32, 32), None)[0].atanh()
-            last.bias[:3] = step
-            after = network.translated(day.view(1, 3, 32, 32), None)[0].atanh()
-        moved.append((after - before)[0, :, 0, 0])
-    torch.testing.assert_close(moved[0], torch.tensor([0.3, 0.3, 0.3]))
-    torch.testing.assert_close(moved[1], HUE_DRAWN * torch.tensor([0.3, 0.0, -0.3]))
+            last.weight[:3] = 0
+            last.bias[:3] = torch.tensor(bias)
+            return network.translated(image, None)[0][0, :, 0, 0].atanh()
+
+    nothing = drawn(0, 0, 0)
+    torch.testing.assert_close(drawn(0.3, 0.3, 0.3) - nothing, torch.tensor([0.3, 0.3, 0.3]))
+    torch.testing.assert_close(drawn(0.3, 0.0, -0.3) - nothing, HUE_DRAWN * torch.tensor([0.3, 0.0, -0.3]))
 
 
 def test_images_of_one_colour_do_no_harm():

@@ -142,6 +142,15 @@ def test_generators_that_no_setting_asks_for(folders, tmp_path):
         viceversa.train(*folders, out=tmp_path / "run", start=str(tmp_path / "cut.safetensors"), **SMALL)
 
 
+def test_two_ways_of_two_kinds(folders, tmp_path):
+    """Such as the bundled monet2photo: no flags of a run fit both."""
+    ways = {"ab": Generator(width=4, blocks=1).build(), "ba": Generator(width=4, blocks=2).build()}
+    save_model(tmp_path / "two.safetensors", Model(ways, ("day", "night")))
+    with pytest.raises(BadInput, match="its two ways are different networks, a run's are alike"):
+        viceversa.train(*folders, out=tmp_path / "run", start=tmp_path / "two.safetensors", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_no_model(folders, tmp_path):
     (tmp_path / "G.pth").write_bytes(b"weights")
     with pytest.raises(BadInput, match="viceversa import"):

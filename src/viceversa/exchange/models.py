@@ -17,9 +17,9 @@ def command_models(wanted: Models) -> int:
             say("no models come with this installation")
         for name, path in known.items():
             model, card = load_model(path), read_card(path)
-            (network, *_), (a, b) = model.generators.values(), model.domains
+            networks, (a, b) = {describe(network) for network in model.generators.values()}, model.domains
             both = "<->" if len(model.generators) == 2 else "->" if "ab" in model.generators else "<-"
-            say(f"{name}: {a} {both} {b}; {describe(network)}; {path.stat().st_size / 1e6:.1f} MB")
+            say(f"{name}: {a} {both} {b}; {' and '.join(sorted(networks))}; {path.stat().st_size / 1e6:.1f} MB")
             for key in ("data", "fails", "licence"):
                 if key in card:
                     say(f"    {key}: {card[key]}")

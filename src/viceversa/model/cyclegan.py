@@ -122,7 +122,7 @@ class CycleGAN(nn.Module):
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """average += (1 - decay) (generator - average), the decay starts low: at first about the last third counts."""
+        """average += (1 - decay) (generator - average). The decay starts low: the last third counts, then less."""
         if not self.ema:
             return
         self.averaged += 1

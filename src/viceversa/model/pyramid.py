@@ -73,13 +73,12 @@ class PyramidGenerator(nn.Module):
         """At the mean of the colours of `target`, (C_out, M); or, where it recolours, with what turns the colours of
         `source`, (C_in, N), into those, and next to nothing drawn on that.
         """
-        last, colours = self.small.model[-1], slice(len(target))
+        last, colours = self.small.model[-1], [*range(len(target))]
         if self.recolour is None:
             last.bias[colours] = target.mean(1).clamp(-0.9, 0.9).atanh()
         else:
             self.recolour.begin(source, target)
-            last.weight[colours] *= FAINT
-            last.weight[-1] *= FAINT
+            last.weight[[*colours, -1]] *= FAINT
             last.bias[-1] = KEPT
 
     @property

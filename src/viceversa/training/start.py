@@ -1,6 +1,6 @@
 """Begin with weights that are there: --start MODEL, to add pictures, to fine-tune, to go on from published weights."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -48,6 +48,9 @@ def read_start(s: Train, names: tuple[str, str]) -> Start | None:
     model = load_model(file)
     turned = model.domains == names[::-1]
     ours = dict(zip(("ba", "ab") if turned else ("ab", "ba"), generators(s), strict=True))
+    kinds = {replace(model.spec(way), channels_in=1, channels_out=1) for way in model.generators}
+    if len(kinds) > 1:  # each way is of a run of its own
+        raise BadInput(f"--start {s.start}: its two ways are different networks, a run's are alike; name another model")
     for way in model.generators:
         theirs, wanted = asdict(model.spec(way)), asdict(ours[way])
         other = {name: value for name, value in theirs.items() if value != wanted[name]}
