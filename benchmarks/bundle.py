@@ -2,11 +2,13 @@
 
     python benchmarks/bundle.py RUN NAME ROOT --data "..." --fails "..." [--licence "..."] [--features lite0 squeezenet]
         [--lpips FOLDER] [--epoch N] [--recipe NAME] [--begun "..."] [--only DOMAIN]
+    python benchmarks/bundle.py NAME NAME ROOT [--features ...] [--lpips FOLDER] [--fails "..."]
 
 Writes src/viceversa/assets/models/NAME.safetensors and NAME.json. ROOT has the testA and testB that scores are measured
 on. The card holds what was trained on, the recipe and the command, seed, time and machine, the scores by each ruler
 beside those of the untranslated pictures, and what the model fails at, which a person has to look for. With --only the
-run gives the way to that domain, and the way back stays that of the model which ships now.
+run gives the way to that domain, and the way back stays that of the model which ships now. With the NAME of a model
+that ships in the place of the run its scores are measured anew: its weights stay, and how they are used has changed.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import torch
 
 import viceversa
 from viceversa.config import RECIPES, Train, make
-from viceversa.model.file import BUNDLED, load_model, read_card, resolve, save_model
+from viceversa.model.file import BUNDLED, Model, load_model, read_card, resolve, save_model
 from viceversa.training.runs import read_run
 
 OF_TRAINING = ("recipe", "command", "seed", "minutes", "steps", "epoch", "machine")
@@ -31,8 +33,8 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     parser.add_argument("root", type=Path)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--fails", required=True)
+    parser.add_argument("--data")
+    parser.add_argument("--fails")
     parser.add_argument("--licence", default="Apache-2.0")
     parser.add_argument("--features", nargs="+", default=["lite0", "squeezenet"])
     parser.add_argument("--lpips", type=Path)
@@ -43,24 +45,36 @@ def main() -> None:
         "--only", metavar="DOMAIN", help="the way to it is the run's, the way back that which ships now"
     )
     o = parser.parse_args()
-
-    run, model = read_run(o.run), load_model(resolve(o.run, o.epoch))
-    first, second = model.domains
     shipped = BUNDLED / f"{o.name}.safetensors"
+    if o.run == Path(o.name):
+        model = load_model(shipped)
+        card: dict[str, Any] = json.loads(shipped.with_suffix(".json").read_text(encoding="utf-8"))
+        card |= {"fails": o.fails or card["fails"]}
+    elif o.data and o.fails:
+        model = load_model(resolve(o.run, o.epoch))
+        card = of_run(model, shipped, o)
+    else:
+        parser.error("a run wants --data and --fails")
+    for generator in model.generators.values():
+        for layer in generator.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.to(torch.bfloat16)
+    card["scores"] = model.info["scores"] = measured(model, o)
+    save_model(shipped, model)
+    shipped.chmod(0o644)
+    shipped.with_suffix(".json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(json.dumps(card, indent=1, ensure_ascii=False))
+
+
+def of_run(model: Model, shipped: Path, o: argparse.Namespace) -> dict[str, Any]:
+    """Its card, but for the scores; with --only one way of `model` becomes that of `shipped`."""
+    run = read_run(o.run)
+    first, second = model.domains
     if o.only:
         before = read_card(shipped)
         stays = "ba" if model.direction(o.only) == "ab" else "ab"
         model.generators[stays] = load_model(shipped).generators[stays]
-    test_a, test_b = o.root / "testA", o.root / "testB"
-    scores: dict[str, Any] = {}
-    for ruler in o.features:
-        found = viceversa.evaluate(model, test_a, test_b, features=ruler, lpips=o.lpips)
-        untranslated = viceversa.evaluate(fake=test_a, real=test_b, features=ruler, lpips=o.lpips)
-        scores[f"kid, {ruler}"] = {
-            **{f"to {domain}": round(found[domain]["kid"], 4) for domain in (second, first)},
-            "untranslated": round(untranslated["kid"], 4),
-        }
-    scores["structure kept"] = {f"to {d}": round(found[d]["structure"], 4) for d in (second, first)}
+    few = (len(list((o.root / folder).iterdir())) for folder in ("testA", "testB"))
     card = {
         "domains": [first, second],
         "data": o.data,
@@ -72,22 +86,30 @@ def main() -> None:
         "steps": model.info["training"]["step"],
         "epoch": model.info["training"]["epoch"],
         "machine": run.config["device"],
-        "scores": scores,
-        "scored on": f"{len(list(test_a.iterdir()))} and {len(list(test_b.iterdir()))} test pictures; lower is better"
-        " for KID; the features named lite0 took part in training, so the other ruler counts",
+        "scores": {},
+        "scored on": "{} and {} test pictures; lower is better for KID; the features named lite0 took part in "
+        "training, so the other ruler counts".format(*few),
         "fails": o.fails,
         "licence": o.licence,
     }
     if o.only:
         card[f"the way to {first if stays == 'ba' else second}"] = {key: before[key] for key in OF_TRAINING}
-    for generator in model.generators.values():
-        for layer in generator.modules():
-            if isinstance(layer, torch.nn.Conv2d):
-                layer.to(torch.bfloat16)
-    model.info["scores"] = scores
-    save_model(shipped, model)
-    shipped.with_suffix(".json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(json.dumps(card, indent=1, ensure_ascii=False))
+    return card
+
+
+def measured(model: Model, o: argparse.Namespace) -> dict[str, Any]:
+    """KID by each ruler beside that of the untranslated pictures, and the structure kept."""
+    first, second = model.domains
+    test_a, test_b = o.root / "testA", o.root / "testB"
+    scores: dict[str, Any] = {}
+    for ruler in o.features:
+        found = viceversa.evaluate(model, test_a, test_b, features=ruler, lpips=o.lpips)
+        untranslated = viceversa.evaluate(fake=test_a, real=test_b, features=ruler, lpips=o.lpips)
+        scores[f"kid, {ruler}"] = {
+            **{f"to {domain}": round(found[domain]["kid"], 4) for domain in (second, first)},
+            "untranslated": round(untranslated["kid"], 4),
+        }
+    return scores | {"structure kept": {f"to {d}": round(found[d]["structure"], 4) for d in (second, first)}}
 
 
 def command(settings: dict[str, Any], recipe: str) -> str:

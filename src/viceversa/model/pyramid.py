@@ -11,8 +11,11 @@ of the small photo's colours that comes nearest to them (the guided filter, guid
 What was drawn right beside an edge, where beads and glows are, counts for little (`trusted`): a sky behind a tower gets
 as dark as it is farther off.
 Light changes over whole walls and skies, and an edge lies where the photo has one, light to dark or dark to light.
-Where nothing is, in a clear sky or a black night, they stay as they were drawn. Where much is on every side, in the
-middle of a facade or a street, they get as light as was drawn: there windows and lamps may come on (`lit`).
+Where nothing is, in a clear sky or a black night, they change only gradually: no hill is invented there. Where it gets
+darker and much is on every side, in the middle of a facade or a street, they get as light as was drawn: there windows
+and lamps may come on (`lit`). By day none has to, and nothing is drawn beside what is there. (A small copy that was
+halved but once has more to say: what was drawn where nothing is stays, a sea that was black, and light comes on where
+it gets lighter, too, as snow does.)
 
 Where spec.recolours, the small image is not drawn anew, but onto the photo in the other domain's colours
 (`Recolour`), of which a share is kept in each place: all of a wall, nothing of a sky. Light is drawn at full strength
@@ -35,13 +38,14 @@ from .recolour import Recolour
 REACH, EVEN = 3, 0.01
 """Of the guided filter: a neighbourhood's pixels to each side, of half the small image, for the photo itself and for
 each time it is halved (the more often that is, the larger is what is seen at a time); and the variance, in a range of
-2, below which a neighbourhood counts as even."""
+2, below which a neighbourhood counts as even, and has no slope."""
 EDGE, BESIDE, SIDES, LEAST = 0.003, 3, 0.1, 0.01
 """The variance of 3x3 pixels of half the small image from which on they count as an edge; how far beside it colours are
 trusted less; the variance of a neighbourhood from which on it shows both sides; and how much each counts at least."""
-BUSY, MIDST = 0.005, 2
+BUSY, MIDST, DARKER = 0.005, 2, 0.2
 """The variance of 3x3 pixels of half the small image, over the square of their light, from which on they count as busy;
-and how far around, in such pixels, all have to be so."""
+how far around, in such pixels, all have to be so; and by how much, of a range of 2, a neighbourhood has to get darker
+for all its lamps to come on."""
 HUE = 3.0
 """How many times lighter a colour gets before it gets whiter."""
 FAINT, KEPT = 0.1, 1.0
@@ -112,8 +116,8 @@ def guided(colours: Tensor, by: Tensor, levels: int) -> Tensor:
     """`colours` (B, n, h, w), made to follow the edges of `by` (B, 1 or 3, h, w; of others, their mean is taken), of a
     photo that was halved `levels` times.
 
-    The more a neighbourhood of `by` varies, the more an affine function of it replaces the colours. The coefficients
-    are found at half the size (He and Sun 2015, "Fast guided filter").
+    An affine function of `by` replaces them, another in each neighbourhood. Where that is even, their mean around does;
+    halved once, nothing does. Coefficients are found at half the size (He and Sun 2015, "Fast guided filter").
     """
     if by.shape[1] not in (1, 3):
         by = by.mean(1, keepdim=True)
@@ -133,6 +137,9 @@ def guided(colours: Tensor, by: Tensor, levels: int) -> Tensor:
     say = spread / (SIDES + spread) + LEAST
     slopes, rest = (double(around(say * x) / around(say)) for x in (slopes.flatten(1, 2), rest))
     led = (slopes.unflatten(1, (by.shape[1], -1)) * by[:, :, None]).sum(1) + rest
+    if levels > 1:
+        darker = ((of_guide.mean(1, keepdim=True) - of_few.mean(1, keepdim=True)) / DARKER).clamp(0, 1)
+        return lit(led, colours, double(busy(guide) * darker))
     variance = double(around((around(guide * guide) - around(guide).square()).mean(1, keepdim=True)))
     return torch.lerp(lit(led, colours, double(busy(guide))), colours, EVEN / (EVEN + variance))
 
