@@ -48,8 +48,8 @@ def main() -> None:
     shipped = BUNDLED / f"{o.name}.safetensors"
     if o.run == Path(o.name):
         model = load_model(shipped)
-        card: dict[str, Any] = json.loads(shipped.with_suffix(".json").read_text(encoding="utf-8"))
-        card |= {"fails": o.fails or card["fails"]}
+        card = read_card(shipped)
+        card["fails"] = o.fails or card["fails"]
     elif o.data and o.fails:
         model = load_model(resolve(o.run, o.epoch))
         card = of_run(model, shipped, o)
@@ -74,7 +74,7 @@ def of_run(model: Model, shipped: Path, o: argparse.Namespace) -> dict[str, Any]
         before = read_card(shipped)
         stays = "ba" if model.direction(o.only) == "ab" else "ab"
         model.generators[stays] = load_model(shipped).generators[stays]
-    few = (len(list((o.root / folder).iterdir())) for folder in ("testA", "testB"))
+    few, others = (len(list((o.root / folder).iterdir())) for folder in ("testA", "testB"))
     card = {
         "domains": [first, second],
         "data": o.data,
@@ -86,9 +86,9 @@ def of_run(model: Model, shipped: Path, o: argparse.Namespace) -> dict[str, Any]
         "steps": model.info["training"]["step"],
         "epoch": model.info["training"]["epoch"],
         "machine": run.config["device"],
-        "scores": {},
-        "scored on": "{} and {} test pictures; lower is better for KID; the features named lite0 took part in "
-        "training, so the other ruler counts".format(*few),
+        "scores": {},  # in this place, once they are measured
+        "scored on": f"{few} and {others} test pictures; lower is better for KID; the features named lite0 took part"
+        " in training, so the other ruler counts",
         "fails": o.fails,
         "licence": o.licence,
     }

@@ -116,8 +116,9 @@ def guided(colours: Tensor, by: Tensor, levels: int) -> Tensor:
     """`colours` (B, n, h, w), made to follow the edges of `by` (B, 1 or 3, h, w; of others, their mean is taken), of a
     photo that was halved `levels` times.
 
-    An affine function of `by` replaces them, another in each neighbourhood. Where that is even, their mean around does;
-    halved once, nothing does. Coefficients are found at half the size (He and Sun 2015, "Fast guided filter").
+    An affine function of `by` replaces them, another in each neighbourhood; where that is even, their mean around it
+    replaces them, or, of a photo that was halved but once, they stay. The coefficients are found at half the size (He
+    and Sun 2015, "Fast guided filter").
     """
     if by.shape[1] not in (1, 3):
         by = by.mean(1, keepdim=True)
