@@ -412,7 +412,7 @@ class Demo:
     out: Path = Path("runs/demo")
     """Folder for the photos, the run and the report."""
     minutes: Above0 | None = None
-    """How long to train. Default: 4."""
+    """How long to train. Default: six epochs, a minute or so."""
     device: Device = "auto"
     """auto, cpu, cuda, cuda:1, ..., mps."""
 
@@ -447,7 +447,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paint": SMALL_COPY,
     "fast": NEW_TEXTURE | {"size": 143, "crop": 128},
     "demo": {
-        "minutes": 3.5, "epochs": 1, "decay_epochs": 1, "resize": "short", "size": 92, "crop": 88, "seed": 1,
+        "epochs": 2, "decay_epochs": 4, "resize": "short", "size": 92, "crop": 88, "seed": 1,
         "generator": "pyramid", "levels": 1, "guided": True, "recolour": True, "upsample": "nearest", "width": 24,
         "blocks": 4, "discriminator_layers": 2, "discriminator_norm": False, "projected": 0.5, "identity": 0.5,
         "cycle": 3.0, "tint": 6.0, "ema": 0.995,

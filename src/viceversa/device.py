@@ -70,7 +70,8 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     if device.type == "cpu":
-        return f"cpu: {cpu_name()}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        return f"cpu: {cpu_name()}, {threads} thread{'s' * (threads != 1)}"
     return device.type
 
 
@@ -95,11 +96,18 @@ def threads_for_cores() -> int:
 @contextmanager
 def on_available_cores() -> Iterator[None]:
     """Compute with `threads_for_cores`, and leave the caller's number as it was."""
-    before, enough = torch.get_num_threads(), threads_for_cores()
-    if enough == before:
+    with on_threads(threads_for_cores()):
+        yield
+
+
+@contextmanager
+def on_threads(number: int) -> Iterator[None]:
+    """Compute with so many threads, and leave the caller's number as it was."""
+    before = torch.get_num_threads()
+    if number == before:
         yield
         return
-    torch.set_num_threads(enough)
+    torch.set_num_threads(number)
     try:
         yield
     finally:
