@@ -122,6 +122,9 @@ def test_light_comes_on_in_the_midst_of_things_and_not_along_an_edge():
     found = guided(drawn, photo, 2)
     assert found[:, :, 60:62, 41:44].mean() > 0 and found[:, :, 68:70, 45:47].mean() > 0
     assert found[:, :, 28:36].max() < -0.5
+    floodlit = drawn.where(drawn > 0, photo - 1.2 * (photo > 0))  # as light as by day, under a dark sky
+    floodlit = guided(floodlit, photo, 2)
+    assert floodlit[:, :, 60:62, 41:44].mean() > 0.5 and floodlit[:, :, 68:70, 45:47].mean() > 0.5
     share = busy(F.avg_pool2d(photo, 2))
     assert share[:, :, :18].max() < 0.05 and share[:, :, 28:, 6:-6].min() > 0.8
     by_day = guided(drawn + 1.0, photo - 0.2, 2)  # it got lighter: the same lamps do not come on

@@ -11,11 +11,11 @@ of the small photo's colours that comes nearest to them (the guided filter, guid
 What was drawn right beside an edge, where beads and glows are, counts for little (`trusted`): a sky behind a tower gets
 as dark as it is farther off.
 Light changes over whole walls and skies, and an edge lies where the photo has one, light to dark or dark to light.
-Where nothing is, in a clear sky or a black night, they change only gradually: no hill is invented there. Where it gets
-darker and much is on every side, in the middle of a facade or a street, they get as light as was drawn: there windows
-and lamps may come on (`lit`). By day none has to, and nothing is drawn beside what is there. (A small copy that was
-halved but once has more to say: what was drawn where nothing is stays, a sea that was black, and light comes on where
-it gets lighter, too, as snow does.)
+Where nothing is, in a clear sky or a black night, they change only gradually: no hill is invented there. In a picture
+that gets darker, where much is on every side, in the middle of a facade or a street, they get as light as was drawn:
+there windows and lamps may come on (`lit`). By day none has to, and nothing is drawn beside what is there. (Where the
+photo was halved but once, the small copy has more to say: what was drawn where nothing is stays, a sea that was black,
+and light comes on in a picture that gets lighter, too, as snow does.)
 
 Where spec.recolours, the small image is not drawn anew, but onto the photo in the other domain's colours
 (`Recolour`), of which a share is kept in each place: all of a wall, nothing of a sky. Light is drawn at full strength
@@ -44,8 +44,8 @@ EDGE, BESIDE, SIDES, LEAST = 0.003, 3, 0.1, 0.01
 trusted less; the variance of a neighbourhood from which on it shows both sides; and how much each counts at least."""
 BUSY, MIDST, DARKER = 0.005, 2, 0.2
 """The variance of 3x3 pixels of half the small image, over the square of their light, from which on they count as busy;
-how far around, in such pixels, all have to be so; and by how much, of a range of 2, a neighbourhood has to get darker
-for all its lamps to come on."""
+how far around, in such pixels, all have to be so; and by how much, of a range of 2, a picture has to get darker for all
+its lamps to come on."""
 HUE = 3.0
 """How many times lighter a colour gets before it gets whiter."""
 FAINT, KEPT = 0.1, 1.0
@@ -139,8 +139,8 @@ def guided(colours: Tensor, by: Tensor, levels: int) -> Tensor:
     slopes, rest = (double(around(say * x) / around(say)) for x in (slopes.flatten(1, 2), rest))
     led = (slopes.unflatten(1, (by.shape[1], -1)) * by[:, :, None]).sum(1) + rest
     if levels > 1:
-        darker = ((of_guide.mean(1, keepdim=True) - of_few.mean(1, keepdim=True)) / DARKER).clamp(0, 1)
-        return lit(led, colours, double(busy(guide) * darker))
+        darker = (guide.mean((1, 2, 3), keepdim=True) - few.mean((1, 2, 3), keepdim=True)) / DARKER
+        return lit(led, colours, double(busy(guide)) * darker.clamp(0, 1))
     variance = double(around((around(guide * guide) - around(guide).square()).mean(1, keepdim=True)))
     return torch.lerp(lit(led, colours, double(busy(guide))), colours, EVEN / (EVEN + variance))
 
