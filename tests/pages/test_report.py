@@ -217,7 +217,7 @@ def test_extra_sections(tmp_path):
     html = write_report([make_run(tmp_path / "run", epochs=1)], extra=extra).read_text(encoding="utf-8")
     assert '<th scope="row">translated</th><td class="number">22.4 dB</td>' in html
     assert "data:image/png;base64," in html and 'alt="the truth &lt;here&gt;"' in html
-    assert html.index("Before and after") < html.index("The strip that was") < html.index("Epoch by epoch")
+    assert html.index("The strip that was") < html.index("Before and after") < html.index("Epoch by epoch")
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def command_report(command: config.Report) -> int:
 def write_report(runs: Sequence[Path], out: Path | None = None, extra: Sequence[Section] = ()) -> Path:
     """Write the page and return its path: `out`, or report.html in the first run folder.
 
-    Runs may still be training. `extra` comes after the pictures. Raises BadInput for what is no run.
+    Runs may still be training. `extra` comes first. Raises BadInput for what is no run.
     """
     if not runs:
         raise BadInput("no run folder given: viceversa report RUN [RUN...]")
