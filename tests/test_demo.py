@@ -7,7 +7,9 @@ import sys
 import numpy as np
 from PIL import Image
 
-from viceversa.demo import PHOTOS, STRIP, TILES, WIDTH, photo, write_tiles
+from viceversa.config import Demo, make
+from viceversa.demo import PHOTOS, STRIP, TILES, WIDTH, learn_earth, photo, write_tiles
+from viceversa.training.runs import read_run
 
 
 def test_the_demo_shows_photos_then_learns_earth_and_reports(tmp_path):
@@ -33,6 +35,13 @@ def test_the_demo_shows_photos_then_learns_earth_and_reports(tmp_path):
     assert "transfer of colours" in page and "leuven, night" in page
     again = subprocess.run([*command, "--out", tmp_path / "demo"], capture_output=True, text=True)
     assert again.returncode == 0 and "is finished" in again.stdout
+
+
+def test_the_demo_learns_as_long_as_it_is_told(tmp_path):
+    section = learn_earth(make(Demo, out=tmp_path, minutes=0.01, device="cpu"))
+    assert [row[0] for row in section.rows] == ["viceversa", "transfer of colours", "doing nothing"]
+    run = read_run(tmp_path / "earth")
+    assert run.settings["minutes"] == 0.01 and run.step < 144
 
 
 def saturation(pixels: np.ndarray) -> float:
