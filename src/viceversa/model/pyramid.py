@@ -138,11 +138,12 @@ def guided(colours: Tensor, by: Tensor, levels: int) -> Tensor:
     say = spread / (SIDES + spread) + LEAST
     slopes, rest = (double(around(say * x) / around(say)) for x in (slopes.flatten(1, 2), rest))
     led = (slopes.unflatten(1, (by.shape[1], -1)) * by[:, :, None]).sum(1) + rest
+    midst = double(busy(guide))
     if levels > 1:
         darker = (guide.mean((1, 2, 3), keepdim=True) - few.mean((1, 2, 3), keepdim=True)) / DARKER
-        return lit(led, colours, double(busy(guide)) * darker.clamp(0, 1))
+        return lit(led, colours, midst * darker.clamp(0, 1))
     variance = double(around((around(guide * guide) - around(guide).square()).mean(1, keepdim=True)))
-    return torch.lerp(lit(led, colours, double(busy(guide))), colours, EVEN / (EVEN + variance))
+    return torch.lerp(lit(led, colours, midst), colours, EVEN / (EVEN + variance))
 
 
 def trusted(guide: Tensor) -> Tensor:
