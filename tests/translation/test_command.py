@@ -65,7 +65,8 @@ def translate(*arguments):
 
 
 def files(folder):
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+    # os.walk, since a folder may go while one looks: a process that begins tries whether it can be made.
+    return sorted(str(Path(at, name).relative_to(folder)) for at, _, names in os.walk(folder) for name in names)
 
 
 def complaint(capsys):
