@@ -1,5 +1,6 @@
 """The command line: quick help in which every flag is explained, the version, and one line for what is wrong."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 import viceversa
-from viceversa.cli import main
+from viceversa.cli import main, parse
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]], ids=" ".join)
@@ -66,3 +67,35 @@ def test_wrong_use_is_two(capsys):
         main(["train", "a", "b", "c"])
     assert stopped.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_path_with_an_equals_sign_is_no_flag(tmp_path):
+    run = tmp_path / "lr=1"
+    run.mkdir()
+    held = {"settings": {"width": 32, "epochs": 7}}
+    (run / "config.json").write_text(json.dumps(held))
+    for given in (["--out", str(run)], [f"--out={run}"]):
+        asked = parse(["train", "day", "night", *given])
+        assert (asked.width, asked.epochs, asked.out) == (32, 7, run)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data", "{day}", "{night}", "-o", "{file}/x.html"],
+        ["train", "{day}", "{night}", "--out", "{file}/run"],
+        ["import", "{file}", "-o", "{file}/m.safetensors", "--names", "a", "b"],
+        ["translate", "day2night", "{day}/0.png", "--to", "night", "-o", "{file}/x"],
+        ["export", "day2night", "--to", "night", "-o", "{file}/x.pt2"],
+    ],
+)
+def test_a_path_below_a_file_is_one_line(tmp_path, arguments, capsys):
+    (tmp_path / "file").touch()
+    for name in ("day", "night"):
+        (tmp_path / name).mkdir()
+        for n in range(3):
+            Image.new("RGB", (48, 40), (n, 9 * len(name), 0)).save(tmp_path / name / f"{n}.png")
+    places = {name: tmp_path / name for name in ("day", "night", "file")}
+    assert main([word.format(**places) for word in arguments]) in (1, 2)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("viceversa: ")]
+    assert str(tmp_path / "file") in line

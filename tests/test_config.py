@@ -87,6 +87,15 @@ def test_values_become_those_of_the_annotation():
     assert make(Evaluate, inputs=["m", "a", "b"], lpips="there").lpips == Path("there")
 
 
+def test_a_path_is_never_empty_and_home_is_one_place(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = make(Train, a="~/day", b="~nobody-of-this-name/night", out="~/runs/x")
+    assert (made.a, made.b, made.out) == (f"{tmp_path}/day", "~nobody-of-this-name/night", tmp_path / "runs" / "x")
+    for wrong in ({"a": ""}, {"a": "day", "b": ""}, {"a": "day", "out": ""}):
+        with pytest.raises(BadInput, match="must not be empty"):
+            make(Train, **wrong)
+
+
 def test_the_errors_are_public_with_the_exit_code_that_they_stand_for():
     assert issubclass(viceversa.BadInput, ValueError)
     assert issubclass(viceversa.Failed, RuntimeError) and issubclass(viceversa.Interrupted, RuntimeError)

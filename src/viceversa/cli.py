@@ -12,10 +12,10 @@ import tyro
 
 from . import __version__, config
 from .errors import BadInput, Failed, Interrupted
+from .files import DISK_FULL, OF_THIS_MACHINE
 
 PURPOSE = "Unpaired image-to-image translation, both ways, with CycleGAN."
 RAYS = ("address", "workers", "shards")
-NOT_WRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EDQUOT)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,9 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as failure:
         if failure.errno == errno.ENAMETOOLONG:
             return complain(f"{str(failure.filename)[:60]}...: this path is longer than the system takes", 2)
-        if failure.errno not in NOT_WRITABLE:
+        if failure.errno not in OF_THIS_MACHINE:
             raise
-        return complain(f"cannot write {failure.filename or ''}: {failure.strerror}", 1)
+        verb = "cannot write " if failure.errno in DISK_FULL else ""
+        return complain(f"{verb}{failure.filename}: {failure.strerror}", 1)
 
 
 def parse(arguments: list[str]) -> config.Command:
@@ -68,7 +69,7 @@ def parse(arguments: list[str]) -> config.Command:
 def named(arguments: list[str]) -> dict[str, str]:
     """The flags on a command line, with the word after each: what run or recipe they mean has the other defaults,
     also those that --help shows."""
-    words = [word for argument in arguments for word in argument.split("=", 1)]
+    words = [word for each in arguments for word in (each.split("=", 1) if each.startswith("--") else [each])]
     pairs = zip(words, words[1:], strict=False)
     return {word[2:].replace("-", "_"): after for word, after in pairs if word.startswith("--")}
 

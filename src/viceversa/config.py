@@ -123,7 +123,7 @@ class Train(Networks):
     """What the two domains are called. Default: the names of the two folders."""
 
     epochs: Whole = 100
-    """Epochs at the full learning rate. An epoch is as many steps as the larger folder has images."""
+    """Epochs at the full learning rate. In an epoch all images of the larger folder are seen once."""
     decay_epochs: Whole = 100
     """Epochs in which the learning rate then falls linearly to zero."""
     minutes: Above0 | None = None
@@ -221,9 +221,9 @@ class Translate:
     watch: bool = False
     """Keep on translating what arrives; Ctrl-C ends it."""
     seconds: Annotated[float, Within(least=0, most=3600)] | None = None
-    """How long the change takes where one photo becomes a film (-o evening.mp4; with this also .gif and .webp).
+    """How long the change takes where one photo becomes a film (-o evening.mp4; with this also .gif, .webp and .png).
     Default: 4."""
-    size: Count | None = None
+    size: Annotated[int, Within(least=1, most=65_536)] | None = None
     """Translate with the short side at this, then return to the input's size, with the input's detail. Default: its
     own size; but a pyramid, or a generator that sees, is shown photos of twice the size that it was trained on, and
     more, from farther away."""
@@ -232,7 +232,7 @@ class Translate:
     codec: str = "h264"
     """Codec of videos."""
     quality: Annotated[int, Within(least=1, most=100)] = 80
-    """Quality of videos and of JPEG and WebP images, 1 to 100."""
+    """Quality of videos and of JPEG, WebP and AVIF images, 1 to 100."""
     steady: bool = True
     """Keep videos from flickering."""
     device: Device = "auto"
@@ -321,7 +321,8 @@ class Fetch:
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """Folder to make. Default: data/NAME."""
     mirror: str | None = None
-    """Address (or file://FOLDER) under which NAME.zip lies, asked first. Default: the authors' host."""
+    """Address (or file://FOLDER) under which NAME.zip lies. Default: the authors' host. Where $VICEVERSA_MIRROR is
+    set, that is asked first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -492,7 +493,8 @@ def beneath(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     row = recipe(given.get("recipe", "paper"))
     try:
-        text = Path(given.get("out", Train.out), "config.json").read_text(encoding="utf-8")
+        run = Path(os.path.expanduser(given.get("out", Train.out)))
+        text = (run / "config.json").read_text(encoding="utf-8")
         held, kinds = dict(json.loads(text)["settings"]), get_type_hints(Train, include_extras=True)
         held = {n: checked(n, value, kinds[n]) for n, value in held.items() if n in kinds and n not in OF_THIS_TIME}
     except (OSError, ValueError, KeyError, TypeError):  # no run: settings.read_config tells of what is there instead
@@ -578,7 +580,9 @@ def file_name(value: Any, kind: type[str] | type[Path]) -> str | Path:
     """Nearly every text here is, or goes into, the name of a file."""
     if not isinstance(value, str | os.PathLike):
         raise TypeError("must be a text" if kind is str else "must be a path")
-    text = os.fsdecode(value)
+    text = os.path.expanduser(os.fsdecode(value))
+    if not text:
+        raise ValueError("must not be empty")
     longest = max(len(os.fsencode(part)) for part in text.split(os.sep))
     if longest > LONGEST_NAME:
         raise ValueError(f"a name of {longest} bytes is longer than that of a file can be ({LONGEST_NAME})")

@@ -84,13 +84,17 @@ def cpu_name() -> str:
 
 
 def threads_for_cores() -> int:
-    """As many threads as now, but no more than cores that this process may use: a container's share is less than the
-    machine."""
+    """As many threads as now, but no more than there are `available_cores`."""
+    return min(torch.get_num_threads(), available_cores())
+
+
+def available_cores() -> int:
+    """Cores that this process may use: a container's share is less than the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):  # cgroup v2: "max 100000" or "200000 100000"
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
         cores = min(cores, max(1, round(int(quota) / int(period))))
-    return min(torch.get_num_threads(), cores)
+    return cores
 
 
 @contextmanager

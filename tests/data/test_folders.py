@@ -47,7 +47,7 @@ def test_find_says_why_there_are_none(folder):
     (folder / "text").mkdir()
     (folder / "text" / "x.txt").write_text("")
     (folder / "list.txt").write_text("missing.png\n")
-    (folder / "binary.dat").write_bytes(b"\xff\xfe\x80")
+    (folder / "binary.dat").write_bytes(b"\xff\xfe\x80\0")
     for source, why in {
         "gone": "no such file or folder",
         "empty": "an empty folder",
@@ -128,6 +128,12 @@ def test_inside(folder):
     assert lies_inside(folder.parent / "link" / "run", folder) and lies_inside(folder, folder)
     assert not lies_inside(folder.parent / "run", folder) and not lies_inside(run, folder / "a.png")
     assert not lies_inside(run, folder / "deep") and not lies_inside(folder.parent / "photos2", folder)
+    # A glob without ** goes no deeper than it is written.
+    assert not lies_inside(folder / "translated", f"{folder}/*.png") and lies_inside(folder, f"{folder}/*.png")
+    assert lies_inside(folder / "runs", f"{folder}/*/*.png") and not lies_inside(run, f"{folder}/*/*.png")
+    assert not lies_inside(folder / "runs", f"{folder}/d*/*.png")
+    (folder / "b[1].png").touch()
+    assert not lies_inside(folder / "x", folder / "b[1].png")
 
 
 def test_names_in_any_bytes_and_of_any_length(tmp_path):
@@ -143,3 +149,15 @@ def test_names_in_any_bytes_and_of_any_length(tmp_path):
         find("*" * 300)
     with pytest.raises(BadInput, match="no such file"):
         find("a\0b")
+
+
+def test_a_large_file_of_another_kind_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    archive = tmp_path / "photos.zip"
+    with open(archive, "wb") as file:
+        file.write(b"PK\3\4\0\0")
+        file.truncate(10**12)  # a hole, as large as no memory
+    with pytest.raises(BadInput, match="neither an image by its ending"):
+        find(archive)
+    (tmp_path / "list.txt").write_text("a.png\tcat\n")
+    with pytest.raises(BadInput, match=r"lists .*a\.png\tcat, which is no file"):
+        find(tmp_path / "list.txt")

@@ -206,6 +206,18 @@ def test_transparency_is_kept_of_every_kind():
         assert images.read(images.encode(Picture(pixels, alpha, format=format))).alpha is None
 
 
+@pytest.mark.parametrize("dtype, tolerance", [(np.uint8, 3), (np.uint16, 3)])
+def test_colours_that_were_multiplied_by_alpha_are_as_they_were(dtype, tolerance):
+    most = np.iinfo(dtype).max
+    colours, alpha = noise(6, 7, 3, dtype), np.full((6, 7), most // 2, dtype)
+    tied = (colours.astype(np.uint64) * alpha[..., None] // most).astype(dtype)
+    data = images.encode(Picture(tied, alpha, format="TIFF"))
+    free, bound = (struct.pack("<HHIHH", 338, 3, 1, kind, 0) for kind in (2, 1))  # ExtraSamples, TIFF 6.0
+    assert data.count(free) == 1
+    picture = images.read(data.replace(free, bound))
+    assert np.abs(picture.pixels.astype(int) - colours).max() <= tolerance and np.array_equal(picture.alpha, alpha)
+
+
 def test_the_first_frame_of_several_and_a_phones_jpeg():
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime")]
     for format in ("GIF", "TIFF", "WEBP", "MPO"):
@@ -436,13 +448,14 @@ def test_srgb_profiles_change_no_bit():
 # Pages, signs, places on Earth
 
 
-def tiff_of(pages, **tags):
-    """Classic, uncompressed, little-endian, gray of 16 bit: as measuring instruments write it."""
+def tiff_of(pages, copies=0, **tags):
+    """Classic, uncompressed, little-endian, gray: as measuring instruments write it; the first are smaller `copies`."""
     out, link = bytearray(b"II*\0" + bytes(4)), 4
-    for page in pages:
+    for number, page in enumerate(pages):
         start = len(out)
         directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
-        directory.update({256: page.shape[1], 257: page.shape[0], 258: (16,), 259: 1, 262: 1, 277: 1})
+        directory.update({254: int(number < copies), 256: page.shape[1], 257: page.shape[0]})
+        directory.update({258: (8 * page.itemsize,), 259: 1, 262: 1, 277: 1})
         directory.update({273: 0, 278: page.shape[0], 279: page.nbytes})
         directory.update({int(tag.removeprefix("tag")): value for tag, value in tags.items()})
         body = directory.tobytes(start)
@@ -504,6 +517,13 @@ def test_smaller_copies_and_masks_are_no_pages():
         assert image.n_frames == 2
     (page,) = images.read_all(data)
     assert page.notes == () and page.pixels.shape == (40, 60, 3)
+
+
+def test_a_header_is_that_of_the_picture_behind_its_smaller_copy(tmp_path):
+    small, whole = noise(4, 5, 1), noise(8, 10, 1, np.uint16)
+    (tmp_path / "x.tif").write_bytes(tiff_of([small, whole], copies=1))
+    assert images.header(tmp_path / "x.tif") == images.Header(8, 10, np.uint16)
+    assert np.array_equal(images.read(tmp_path / "x.tif", channels=1).pixels, whole)
 
 
 def test_what_lies_behind_the_only_page_does_no_harm():
@@ -686,6 +706,24 @@ def test_dicom_becomes_what_was_measured(tmp_path):
     path.write_bytes(dicom_file(stored)[:-50])
     with pytest.raises(BadImage, match=r"slice\.dcm: broken"):
         images.read(path)
+
+
+def test_dicom_in_colour_of_16_bit_and_by_a_palette(tmp_path):
+    deep = noise(5, 6, 3, np.uint16)
+    read = images.read(dicom_file(deep, PhotometricInterpretation="RGB", PlanarConfiguration=0))
+    assert np.abs(read.pixels - deep / 257).max() <= 0.5
+    table = np.array([[255, 0, 9], [0, 128, 255], [7, 7, 7], [1, 2, 3]], np.uint8)
+    names = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
+    palette = {f"{name}Descriptor": [4, 0, 8] for name in names}
+    palette |= {f"{name}Data": table[:, n].tobytes() for n, name in enumerate(names)}
+    which = np.random.default_rng(0).integers(0, 4, (5, 3, 1), np.uint8)
+    path = tmp_path / "ultrasound.dcm"
+    path.write_bytes(dicom_file(which, PhotometricInterpretation="PALETTE COLOR", **palette))
+    assert np.array_equal(images.read(path).pixels, table[which[..., 0]])
+    assert images.header(path) == images.Header(5, 3, np.uint8)
+    units = np.arange(16, dtype=np.int16).reshape(4, 4, 1)
+    empty = images.read(dicom_file(units, RescaleSlope=None, RescaleIntercept=None), channels=1)
+    assert np.array_equal(empty.pixels, units.astype(int) + 32768)
 
 
 # Bad input

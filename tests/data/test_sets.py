@@ -173,7 +173,23 @@ def test_the_advice_can_be_followed(host):
     Path("data").mkdir()
     Path("data/horse2zebra.zip").write_bytes(GOOD)
     fetch_set("horse2zebra")
-    assert host.asked == [] and left() == ["data/horse2zebra"]
+    assert host.asked == [] and left() == ["data/horse2zebra", "data/horse2zebra.zip"]  # it is not ours to remove
+
+
+def test_a_broken_zip_of_the_persons_own_is_left(host, monkeypatch):
+    use(monkeypatch, host, b"a page", sha256="", size=0)
+    Path("data").mkdir()
+    Path("data/horse2zebra.zip").write_bytes(b"a page")
+    with pytest.raises(sets.Failed, match="take it away"):
+        fetch_set("horse2zebra")
+    assert left() == ["data/horse2zebra.zip"]
+
+
+def test_a_folder_without_a_name_or_below_a_file_is_one_line(host, capsys):
+    assert main(["data", "fetch", "horse2zebra", "--out", "."]) == 2
+    Path("file").touch()
+    assert main(["data", "fetch", "horse2zebra", "--out", "file/x"]) == 1
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["viceversa"] * 2
 
 
 @pytest.mark.parametrize("scheme", ["http", "file"])

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from viceversa.data import pictures as images
-from viceversa.data.folders import digest, find, find_sources
+from viceversa.data.folders import find, find_sources, names_below
 from viceversa.data.pictures import Picture
 from viceversa.data.store import Store, draw, load_test, steps_per_epoch
 from viceversa.device import free
@@ -47,7 +47,7 @@ def load(paths, **options):
 def test_two_folders_hold_out_four_evenly_spread(tmp_path):
     day, night = make(tmp_path / "day", 20), make(tmp_path / "night", 9, seed=1)
     found = find_sources(str(day), str(night))
-    assert found.names == ("day", "night") and found.held_out and found.warnings == []
+    assert found.names == ("day", "night") and found.own_tests == (False, False) and found.warnings == []
     assert [path.stem for path in found.test_a] == ["02", "07", "12", "17"]
     assert len(found.a) == 16 and len(found.b) == 5 and len(found.test_b) == 4
     assert not set(found.a) & set(found.test_a) and sorted(found.a + found.test_a) == find(day).paths
@@ -65,13 +65,13 @@ def test_root_with_train_and_test_folders(tmp_path):
     for n, name in enumerate(("trainA", "trainB", "testA", "testB")):
         make(tmp_path / name, 3, seed=n)
     found = find_sources(str(tmp_path))
-    assert found.names == ("a", "b") and not found.held_out
+    assert found.names == ("a", "b") and found.own_tests == (True, True)
     assert found.test_a == find(tmp_path / "testA").paths and len(found.a) == len(found.b) == 3
     other = make(tmp_path / "other", 2, seed=9)
     assert find_sources(str(tmp_path), test_b=str(other)).test_b == find(other).paths
     shutil.rmtree(tmp_path / "testA")
     found = find_sources(str(tmp_path))
-    assert found.held_out and len(found.a) == 2 and len(found.b) == 3
+    assert found.own_tests == (False, True) and len(found.a) == 2 and len(found.b) == 3
     shutil.rmtree(tmp_path / "trainB")
     with pytest.raises(BadInput, match="has no folder trainB; give two folders"):
         find_sources(str(tmp_path))
@@ -80,7 +80,7 @@ def test_root_with_train_and_test_folders(tmp_path):
 
 
 def test_names(tmp_path, monkeypatch):
-    for n, name in enumerate(("day", "night", "one/x", "two/x", "odd:name")):
+    for n, name in enumerate(("day", "night", "one/x", "two/x", "odd:name", os.fsdecode(b"caf\xe9"))):
         make(tmp_path / name, 2, seed=n)
     (tmp_path / "dusk.txt").write_text("day/00.png\nday/01.png\n")
     monkeypatch.chdir(tmp_path / "day")
@@ -92,9 +92,10 @@ def test_names(tmp_path, monkeypatch):
     assert names("dusk.txt", "night") == ("dusk", "night")
     assert names("one/x", "two/x") == ("a", "b")
     assert names("odd:name", "night") == ("a", "b")
+    assert names(os.fsdecode(b"caf\xe9"), "night") == ("a", "b")  # Latin-1, which no text file of a run can hold
     assert find_sources(".", "../night").names == ("day", "night")
     assert names("day", "night", ("sun", "moon")) == ("sun", "moon")
-    for wrong in (("a/b", "c"), ("", "c"), ("..", "c"), ("a", "a:"), ("-a", "b"), ("Same", "same")):
+    for wrong in (("a/b", "c"), ("", "c"), ("..", "c"), ("a", "a:"), ("-a", "b"), ("Same", "same"), ("夜" * 41, "b")):
         with pytest.raises(BadInput, match="--names"):
             names("day", "night", wrong)
 
@@ -156,21 +157,26 @@ def test_copies_are_found_without_reading_the_folders(tmp_path, monkeypatch):
     assert len(whole) == 2  # 0 and x, 1 and y
 
 
-def test_a_digest_tells_whether_pictures_are_the_same_without_reading_them(tmp_path):
-    folder = make(tmp_path / "x", 5)
-    before = digest(find(folder).paths)
-    moved = shutil.copytree(folder, tmp_path / "elsewhere" / "y")
-    assert digest(find(moved).paths) == before
-    (moved / "00.png").rename(moved / "09.png")
-    assert digest(find(moved).paths) != before
-    with open(folder / "03.png", "ab") as file:
-        file.write(b"x")
-    assert digest(find(folder).paths) != before
+def test_names_below_a_folder_are_the_same_wherever_it_lies(tmp_path):
     one, other = (tmp_path / unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
     for place in (one, other):
-        make(place, 1)
-        (place / "00.png").rename(place / f"{place.name}.png")
-    assert digest(find(one).paths) == digest(find(other).paths) and digest([]) == digest([])
+        make(place / "deep", 1)
+        (place / f"{place.name}.png").touch()
+    assert names_below(find(one).paths) == names_below(find(other).paths) == ["deep/00.png", "é.png"]
+    assert names_below([one / "deep" / "00.png"]) == ["00.png"] and names_below([]) == []
+
+
+def test_a_list_may_name_an_image_twice(tmp_path):
+    day, night = make(tmp_path / "day", 1), make(tmp_path / "night", 5, seed=1)
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{day / '00.png'}\n{day / '00.png'}\n")
+    found = find_sources(str(listed), str(night))
+    assert (
+        found.a == [day / "00.png"] * 2 and found.test_a == [day / "00.png"] and "one image only" in found.warnings[0]
+    )
+    listed.write_text("".join(f"{night / name}.png\n" for name in ("03", "01", "03", "02")))
+    found = find_sources(str(listed), str(day))
+    assert [path.stem for path in found.test_a] == ["02"] and [path.stem for path in found.a] == ["01", "03", "03"]
 
 
 def test_names_are_compared_in_one_unicode_form(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import viceversa
 from viceversa.cli import main
 from viceversa.errors import BadInput, Failed
 from viceversa.exchange.export import export
@@ -26,6 +27,7 @@ SPECS = {
     "gray pyramid": Generator(kind="pyramid", levels=1, guided=True, sees=True, width=2, blocks=1, channels_in=1),
     "recolouring pyramid": Generator(kind="pyramid", levels=2, guided=True, recolours=True, width=2, blocks=1),
     "resnet sees": Generator(width=2, blocks=1, sees=True, upsample="nearest"),
+    "deep pyramid": Generator(kind="pyramid", levels=4, guided=True, width=2, blocks=1),
 }
 
 
@@ -106,6 +108,17 @@ def test_pt2_translates_as_the_model_at_any_size(tmp_path, name):
     network = build(SPECS[name])
     assert export(model_of(network), "ab", tmp_path / "night.pt2") < 1e-3
     assert_same(open_pt2(tmp_path / "night.pt2"), network)
+
+
+@pytest.mark.parametrize("ending, opened", [("onnx", open_onnx), ("pt2", open_pt2)])
+def test_what_keeps_its_lightness_keeps_it_in_other_programs(tmp_path, ending, opened):
+    network = build(Generator(width=2, blocks=1, channels_in=1))
+    model = Model({"ab": network}, ("gray", "colour"), {"image": {"keep_lightness": True}})
+    assert export(model, "ab", tmp_path / f"colour.{ending}") < 1e-3
+    image = images(network.spec, 1, 8, 9)
+    ours = viceversa.load(model, precision="fp32", device="cpu")(image, to="colour")
+    made = opened(tmp_path / f"colour.{ending}")(image)
+    assert (made - ours).abs().max() < 1e-3 and (made - network(image)).abs().max() > 0.1
 
 
 def onnx_weights(path):

@@ -239,8 +239,19 @@ def test_an_exported_file_is_no_model(tmp_path, ending):
         ('{"format": 99}', "written by a newer viceversa (format 99): upgrade"),
         (
             '{"format": 1, "domains": ["a", "b"], "generators": {"ab": {"kind": "resnet", "wings": 2}}}',
-            "does not know (Generator.__init__() got an unexpected keyword argument 'wings'): upgrade",
+            "does not know (generator has no setting 'wings'",
         ),
+        (
+            '{"format": 1, "domains": ["a", "b"], "generators": {"ab": {"kind": "resnet", "norm": "layer"}}}',
+            "does not know (norm='layer': must be instance, instance-affine or batch): upgrade",
+        ),
+        (
+            '{"format": 1, "domains": ["a", "b"], "generators": {"ab": {"kind": "unet", "halvings": 1}}}',
+            "do not fit its description",
+        ),
+        ('{"format": 1, "domains": ["a"], "generators": {}}', "its description cannot be read"),
+        ('{"format": 1, "domains": ["a", "/tmp/b"], "generators": {}}', "cannot be parts of a file's name"),
+        ('{"format": 1, "domains": ["a", "b"], "generators": ["ab"]}', "its description cannot be read"),
         ('{"format": 1, "domains": ["a", "b"], "generators": {"ab": {"width": 2}}}', "do not fit its description"),
     ],
 )

@@ -19,7 +19,7 @@ CHOICES = {
     "adversarial": ("least-squares", "log-likelihood"), "checkpoint_activations": (False, False, True),
     "channels": ((3, 3), (3, 3), (1, 1), (1, 3), (3, 1)), "keep_lightness": (False, True),
 }  # fmt: skip
-REFUSED = "nobody to judge|needs the same channels|unet generator cannot|these networks take sides|keep-lightness"
+REFUSED = "nobody to judge|needs the same channels|unet generator cannot|these networks take sides"
 
 
 @pytest.fixture(scope="module")

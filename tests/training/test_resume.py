@@ -27,6 +27,7 @@ from viceversa.model.networks import Generator
 from viceversa.training import checkpoint
 from viceversa.training.checkpoint import Position, keep_epoch
 from viceversa.training.metrics import Metrics, read
+from viceversa.training.train import in_words
 
 SHORT = {**PYTHON, "epochs": 2, "decay_epochs": 0}
 
@@ -291,6 +292,55 @@ def test_other_photos_are_noticed_in_numbers_and_gone_on_with_when_asked(moved, 
     assert go(photos, run, epochs=4).epoch == 4  # the list is the new one now
 
 
+def test_images_of_one_name_in_several_folders_go_on(folders, tmp_path, capsys):  # noqa: F811
+    photos = [tmp_path / "day", tmp_path / "night"]
+    for source, there in zip(folders, photos, strict=True):
+        for camera in ("one", "two", "three"):
+            shutil.copytree(source, there / camera)
+    go(photos, tmp_path / "run")
+    before = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert before["images"]["a"] == 32 and len(before["kept_out"]["a"]) == 4
+    assert go(photos, tmp_path / "run", epochs=3).epoch == 3
+    after = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (after["images"], after["kept_out"]) == (before["images"], before["kept_out"])
+
+
+def test_a_list_in_any_order_goes_on(folders, tmp_path):  # noqa: F811
+    names = [*map(str, sorted(folders[0].iterdir()))]
+    (tmp_path / "list.txt").write_text("\n".join([*names[6:], *names[:6], names[0]]))
+    sources = tmp_path / "list.txt", folders[1]
+    go(sources, tmp_path / "run")
+    assert go(sources, tmp_path / "run", epochs=3).epoch == 3
+
+
+def test_the_same_images_in_another_order_are_called_so(moved):
+    photos, run = moved
+    held = set(json.loads((run / "config.json").read_text())["kept_out"]["a"])
+    last = max(path for path in photos[0].iterdir() if path.name not in held)
+    (photos[0] / "0").mkdir()
+    last.rename(photos[0] / "0" / last.name)  # now the first
+    with pytest.raises(BadInput, match="day: in another order"):
+        go(photos, run, epochs=3)
+
+
+def test_a_finished_run_is_not_taken_for_one_on_other_images(run, tmp_path):
+    with pytest.raises(BadInput, match="no such file or folder"):
+        go((tmp_path / "cats", tmp_path / "dogs"), run)
+    for n, name in enumerate(("cats", "dogs")):
+        (tmp_path / name).mkdir()
+        for shade in range(6):
+            Image.new("RGB", (48, 40), (n, shade, 0)).save(tmp_path / name / f"{shade}.png")
+    with pytest.raises(BadInput, match="or name another --out"):
+        go((tmp_path / "cats", tmp_path / "dogs"), run, names=("day", "night"))
+
+
+def test_what_has_trained_nothing_may_be_begun_otherwise(folders, run):  # noqa: F811
+    shutil.rmtree(run / "checkpoint")
+    for name in ("model.safetensors", "best.safetensors"):
+        (run / name).unlink(missing_ok=True)
+    assert go(folders, run, width=2, epochs=1).epoch == 1
+
+
 def test_tests_that_come_later_are_taken_and_said(folders, tmp_path, capsys):  # noqa: F811
     root, run = tmp_path / "root", tmp_path / "run"
     for folder, name in zip(folders, ("trainA", "trainB"), strict=True):
@@ -349,23 +399,28 @@ def test_so_many_models_are_kept_evenly_spread(tmp_path):
         keep_epoch(tmp_path, epoch, keep=10)
         kept = sorted((tmp_path / "epochs").iterdir())
         assert len(kept) <= 10 and (epoch < 2 or len(kept) >= min(epoch, 5))
-    assert [path.name for path in kept] == [f"epoch_{epoch:04}.safetensors" for epoch in range(16, 101, 16)]
+    assert [path.name for path in kept] == [f"epoch_{epoch:04}.safetensors" for epoch in (*range(16, 97, 16), 100)]
     assert kept[0].read_text() == "of epoch 16"
     keep_epoch(tmp_path, 101, keep=0)
     assert not list((tmp_path / "epochs").iterdir())
+    for epoch in range(7, 1001, 7):  # of short epochs not every end is looked at
+        keep_epoch(tmp_path, epoch, keep=10)
+    assert 5 <= len(list((tmp_path / "epochs").iterdir())) <= 10
 
 
 # A full disk
 
 
 @pytest.mark.parametrize("what", ["model.safetensors", "metrics.jsonl"])
-def test_a_full_disk_is_told_in_one_line_with_the_name_of_the_file(tmp_path, what):
+def test_a_full_disk_is_told_in_one_line_that_says_where(tmp_path, what):
     spec = Generator(width=4, blocks=1)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     metrics = Metrics(tmp_path, ("day", "night"), tensorboard=False)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limit[1]))
+    where = tmp_path / what if what == "model.safetensors" else tmp_path
+    words = rf"^cannot write {where}: \S.*; what was saved before is good$"
     try:
-        with pytest.raises(Failed, match=rf"^cannot write {tmp_path / what}: \S.*") as told:
+        with pytest.raises(Failed, match=words) as told, in_words(tmp_path):
             if what == "model.safetensors":
                 save_model(tmp_path / what, Model({"ab": spec.build()}, ("day", "night")))
             else:

@@ -1,10 +1,15 @@
-"""The learning rate is the authors' table, and the clock keeps its proportions."""
+"""The learning rate is the authors' table, the clock keeps its proportions, and a run computes as this machine can."""
 
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from viceversa.config import Train, make
+from viceversa.data.folders import Sources
+from viceversa.device import available_cores
+from viceversa.training import setup
 from viceversa.training.schedule import Schedule
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -24,8 +29,27 @@ def test_epochs_count_from_one():
 
 def test_the_clock_replaces_the_epochs_and_keeps_their_proportion():
     clock = Schedule(epochs=3, decay_epochs=1, minutes=2, start=1.0, steps_per_epoch=7)
-    assert clock.learning_rate(10**6, 60.0) == 1.0  # half of the time, three quarters are at the full rate
-    assert clock.learning_rate(0, 90.0) == pytest.approx(0.5)
+    assert clock.learning_rate(10**6, 90.0) == 1.0  # three quarters of the time are at the full rate
+    assert clock.learning_rate(0, 105.0) == pytest.approx(0.5)
     assert clock.learning_rate(0, 120.0) == pytest.approx(0.0)
     assert clock.fraction(10**9, 119.0) < 1 == clock.fraction(0, 120.0)
     assert clock.seconds_left(0, 90.0, 1.0) == 30.0
+    steady = Schedule(epochs=1, decay_epochs=0, minutes=2, start=1.0, steps_per_epoch=7)
+    assert [steady.learning_rate(0, seconds) for seconds in (0.0, 60.0, 119.0)] == [1.0, 1.0, 1.0]
+
+
+def test_a_run_computes_as_before_but_for_what_this_machine_cannot(monkeypatch):
+    s = make(Train, a="day", b="night", device="cpu")
+    how = {"device": "cpu", "compile": True, "threads": 4096, "precision": "bf16"}
+    before, said = torch.get_num_threads(), []
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: 1 / 0)  # no compiler
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    try:
+        config = {"how": how, "settings": {"precision": "auto"}}
+        sources = Sources([], [], [], [], ("day", "night"), (False, False), [])
+        found = setup.choose(s, torch.device("cpu"), sources, config, said.append)
+    finally:
+        torch.set_num_threads(before)
+    assert found == {"device": "cpu", "compile": False, "threads": available_cores(), "precision": "fp32"}
+    assert [line.split()[0] for line in said] == ["not", str(available_cores()), "fp32"]

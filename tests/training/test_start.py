@@ -80,6 +80,13 @@ def test_domains_the_other_way_round(folders, first, tmp_path):
         assert same(of(before, theirs), of(after, ours))
 
 
+def test_what_has_no_effect_is_said(folders, tmp_path, capsys):
+    viceversa.train(*folders, out=tmp_path / "run", guided=True, recolour=True, keep_lightness=True, **SMALL)
+    said = capsys.readouterr().out
+    assert "--guided --recolour: of a pyramid alone, so without effect on a resnet generator" in said
+    assert "--keep-lightness: for --channels 1 3 alone" in said
+
+
 def test_other_domains_are_said(folders, first, tmp_path, capsys):
     names = {"names": ("summer", "winter")}
     viceversa.train(*folders, out=tmp_path / "run", start=str(first), **SMALL | UNTOUCHED | names)
@@ -96,6 +103,8 @@ def test_one_direction_and_other_discriminators(folders, first, tmp_path, capsys
     layers = SMALL | UNTOUCHED | {"discriminator_layers": 1}
     viceversa.train(*folders, out=tmp_path / "b", start=str(first), **layers)
     assert "begun anew: the judge of day, the judge of night" in capsys.readouterr().out
+    viceversa.train(*folders, out=tmp_path / "c", **layers)  # wholly anew: not a part of what is of another shape
+    assert same(of(newest(tmp_path / "b"), "disc_a"), of(newest(tmp_path / "c"), "disc_a"))
 
 
 @pytest.mark.parametrize(
@@ -105,6 +114,7 @@ def test_one_direction_and_other_discriminators(folders, first, tmp_path, capsys
         ({"blocks": 2, "upsample": "nearest"}, "--blocks 1 --upsample transposed"),
         ({"channels": (1, 3), "identity": 0}, "--channels 3 3"),
         ({"generator": "unet", "size": 130, "crop": 128}, "--generator resnet"),
+        ({"generator": "pyramid", "levels": 1, "recolour": True, "guided": True}, "give --generator resnet"),
     ],
 )
 def test_other_networks_are_refused_with_the_flags_that_fit(folders, first, tmp_path, settings, advice):
@@ -123,6 +133,21 @@ def test_the_advice_can_be_followed(folders, first, tmp_path, capsys):
     assert (
         main(["train", *map(str, folders), "--out", str(tmp_path / "run"), "--start", str(first), *small, *flags]) == 0
     )
+
+
+def test_a_u_net_wants_the_crop_that_it_was_made_for(folders, tmp_path):
+    small = Generator(kind="unet", width=2, halvings=7).build()
+    save_model(tmp_path / "m.safetensors", Model({"ab": small}, ("day", "night")))
+    asked = SMALL | {
+        "generator": "unet",
+        "width": 2,
+        "size": 260,
+        "crop": 256,
+        "start": str(tmp_path / "m.safetensors"),
+    }
+    with pytest.raises(BadInput, match=r"give --crop 128$"):
+        viceversa.train(*folders, out=tmp_path / "run", **asked)
+    viceversa.train(*folders, out=tmp_path / "run", **asked | UNTOUCHED | {"crop": 128})
 
 
 def test_gray_to_colour_either_way_round(folders, tmp_path):

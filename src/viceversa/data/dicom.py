@@ -8,6 +8,8 @@ import numpy as np
 
 from ..errors import BadInput
 
+PALETTE = "PALETTE COLOR"
+
 
 def is_dicom(source: Path | bytes) -> bool:
     """By the mark after the preamble (PS3.10, 7.1)."""
@@ -20,7 +22,8 @@ def is_dicom(source: Path | bytes) -> bool:
 def header(path: Path) -> tuple[int, int, bool]:
     """Height, width, and whether it is gray."""
     file = _pydicom().dcmread(path, stop_before_pixels=True)
-    return int(file.Rows), int(file.Columns), int(file.SamplesPerPixel) == 1
+    gray = int(file.SamplesPerPixel) == 1 and file.PhotometricInterpretation != PALETTE
+    return int(file.Rows), int(file.Columns), gray
 
 
 def decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -31,10 +34,14 @@ def decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
     """
     pydicom = _pydicom()
     file = pydicom.dcmread(io.BytesIO(data))
-    stored = file.pixel_array.reshape(-1, file.Rows, file.Columns, file.SamplesPerPixel)  # colour comes as RGB
-    if stored.shape[3] == 3:
-        return stored.astype(np.uint8), ()
-    slope, intercept = float(file.get("RescaleSlope", 1)), float(file.get("RescaleIntercept", 0))
+    stored, bits, samples = file.pixel_array, file.BitsStored, file.SamplesPerPixel  # colour comes as RGB
+    if file.PhotometricInterpretation == PALETTE:
+        stored = pydicom.pixels.apply_color_lut(stored, file)[..., :3]
+        bits, samples = 8 * stored.dtype.itemsize, 3
+    stored = stored.reshape(-1, file.Rows, file.Columns, samples)
+    if samples == 3:
+        return (stored.astype(np.float64) * (255 / (2**bits - 1))).round().astype(np.uint8), ()
+    slope, intercept = float(file.get("RescaleSlope") or 1), float(file.get("RescaleIntercept") or 0)
     centre, width = _first(file.get("WindowCenter")), _first(file.get("WindowWidth"))
     if centre is not None and width is not None and width > 1:
         low, high = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2  # PS3.3, C.11.2.1.2.1

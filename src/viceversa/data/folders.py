@@ -3,7 +3,6 @@
 import filecmp
 import hashlib
 import os
-import re
 import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import BadInput
+from ..files import usable_name
 from . import pictures as images
 
 T = TypeVar("T")
 PICTURES = images.SUFFIXES
-NOT_IN_FILE_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
 TOLD = 5
 """Endings that are told apart where files are left out."""
 LOOKED_AT, PIECE, WHOLE = 2_000, 1 << 12, 1 << 30
@@ -99,9 +98,20 @@ def _by_ending(left_out: Counter[str]) -> str:
 
 
 def lies_inside(path: str | Path, source: str | Path) -> bool:
-    """Would the walk of `source`, a folder or a glob, come to `path`, were it there?"""
-    root = Path(source) if os.path.isdir(source) else _root(str(source)) if has_magic(str(source)) else None
-    return root is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+    """Would `find` of `source`, a folder or a glob, come to what is written into the folder `path`, or below it?"""
+    if os.path.isdir(source):
+        root = Path(source)
+        wanted: tuple[str, ...] = ("**",)
+    elif has_magic(str(source)) and not os.path.exists(source):
+        root = _root(str(source))
+        wanted = Path(source).parts[len(root.parts) : -1]
+    else:
+        return False
+    try:
+        below = Path(os.path.realpath(path)).relative_to(os.path.realpath(root)).parts
+    except ValueError:
+        return False
+    return "**" in wanted or (len(below) <= len(wanted) and all(map(fnmatch, below, wanted)))
 
 
 def _walk(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
@@ -159,28 +169,29 @@ def _root(pattern: str) -> Path:
 
 def _listed(file: Path, kinds: Iterable[str]) -> list[Path]:
     """Names in a list may be in any encoding, as file names are."""
+    with open(file, "rb") as opened:
+        if b"\0" in opened.read(PIECE):
+            endings = " ".join(sorted(kinds))
+            raise BadInput(f"{file}: neither an image by its ending ({endings}) nor a text file of paths")
     text = os.fsdecode(file.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     paths = [file.parent / line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
     for path in paths:
         if not os.path.isfile(path):
-            if not all(line.isprintable() for line in text.splitlines()):
-                endings = " ".join(sorted(kinds))
-                raise BadInput(f"{file}: neither an image by its ending ({endings}) nor a text file of paths")
             raise BadInput(f"{file}: lists {path}, which is no file")
     return paths
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The images of both domains, sorted, none of them opened yet."""
+    """The images of both domains, none of them opened yet: those to train on sorted, also where a list named them."""
 
     a: list[Path]
     b: list[Path]
     test_a: list[Path]
     test_b: list[Path]
     names: tuple[str, str]
-    held_out: bool
-    """Were test images taken out of `a` or `b`, for want of any of their own?"""
+    own_tests: tuple[bool, bool]
+    """Has each domain test images of its own? If not, some were taken out of `a` or `b`."""
     warnings: list[str]
 
 
@@ -207,8 +218,8 @@ def find_sources(
                 f"--out {out} lies inside {source}, where its pictures would be taken for data: name a folder outside"
             )
     both_found = find(a), find(b)
-    found_a, found_b = (found.paths for found in both_found)
-    names = _default_names(a, b) if names is None else _checked(names)
+    found_a, found_b = (sorted(found.paths) for found in both_found)
+    names = _default_names(a, b) if names is None else checked_names(names)
     both, looked_at = _shared(found_a, found_b)
     if both == looked_at and len(found_a) == len(found_b):
         raise BadInput(f"{a} and {b} hold the same images: give one folder for each domain")
@@ -225,16 +236,18 @@ def find_sources(
             warnings += filter(None, [left_out_line(tests_found)])
             if known := _shared(tests[-1], own)[0]:
                 warnings.append(f"of the test images of {name}, {known} {is_or_are(known)} trained on too")
-        elif len(own) == 1:
+            continue
+        distinct = list(dict.fromkeys(own))  # a list may name an image twice, so that it counts twice
+        if len(distinct) == 1:
             train.append(own)
-            tests.append(own)
+            tests.append(distinct)
             warnings.append(f"{name} has one image only: it is trained on and shown in the progress pictures")
         else:
-            kept = spread(own, min(hold_out, len(own) // 2))
+            kept = spread(distinct, min(hold_out, len(distinct) // 2))
             held = frozenset(kept)
             train.append([path for path in own if path not in held])
             tests.append(kept)
-    return Sources(train[0], train[1], tests[0], tests[1], names, test_a is None or test_b is None, warnings)
+    return Sources(train[0], train[1], tests[0], tests[1], names, (test_a is not None, test_b is not None), warnings)
 
 
 def is_or_are(count: int) -> str:
@@ -263,7 +276,7 @@ def _inside(root: Path, test_a: str | None, test_b: str | None) -> tuple[str, st
 def _default_names(a: str, b: str) -> tuple[str, str]:
     """Those of the folders: the last that a glob names in full, and for a text file its own name."""
     first, second = (unicodedata.normalize("NFC", _name(source)) for source in (a, b))
-    usable = all(map(_usable, (first, second))) and first.casefold() != second.casefold()
+    usable = usable_name(first) and usable_name(second) and first.casefold() != second.casefold()
     return (first, second) if usable and (first, second) != ("trainA", "trainB") else ("a", "b")
 
 
@@ -276,19 +289,15 @@ def _name(source: str) -> str:
     return path.resolve().name
 
 
-def _checked(names: tuple[str, str]) -> tuple[str, str]:
+def checked_names(names: tuple[str, str]) -> tuple[str, str]:
+    """The names of two domains, in one Unicode form. Raises BadInput for such as cannot be."""
     first, second = (unicodedata.normalize("NFC", name) for name in names)
     for name in (first, second):
-        if not _usable(name):
+        if not usable_name(name):
             raise BadInput(f"--names: {name!r} cannot be part of a file name; use letters, digits, - and _")
     if first.casefold() == second.casefold():
         raise BadInput(f"--names: both domains are called {first}; give two names")
     return first, second
-
-
-def _usable(name: str) -> bool:
-    """Can it be part of a file name on every system?"""
-    return 0 < len(name) <= 64 and name == name.strip(" .-") and not NOT_IN_FILE_NAMES.search(name)
 
 
 def _shared(first: list[Path], second: list[Path]) -> tuple[int, int]:
@@ -344,15 +353,11 @@ def _same(one: Path, other: Path) -> bool:
     return False
 
 
-def digest(paths: Sequence[Path]) -> str:
-    """Of the names, below the folder that holds them all, and sizes: whether pictures are still the same ones,
-    wherever they lie now, without reading them. In one Unicode form, which file systems may change."""
+def names_below(paths: Sequence[Path]) -> list[str]:
+    """Their names below the folder that holds them all, one/name: the same wherever that lies, and in one Unicode form,
+    which file systems may change."""
     split = [os.path.split(path) for path in paths]
     folders = {folder: os.path.abspath(folder) for folder in {folder for folder, _ in split}}
     root = os.path.commonpath(folders.values()) if folders else ""
-    total = hashlib.blake2b(digest_size=16)
-    for path, (folder, name) in zip(paths, split, strict=True):
-        below = f"{folders[folder][len(root) :]}/{name}".replace(os.sep, "/")
-        line = f"{unicodedata.normalize('NFC', below)}\0{_size(path)}\n"
-        total.update(line.encode(errors="surrogateescape"))
-    return total.hexdigest()
+    names = (f"{folders[folder][len(root) :]}{os.sep}{name}" for folder, name in split)
+    return [unicodedata.normalize("NFC", name.replace(os.sep, "/").lstrip("/")) for name in names]

@@ -131,6 +131,8 @@ def header(path: Path) -> Header:
     with _telling(path):
         try:
             with _opened(path) as image:
+                if image.format == "TIFF" and _is_copy(image):  # what is read is a later one
+                    image.seek(_pages(image, path.read_bytes())[0])
                 return Header(image.height, image.width, np.uint16 if sixteen.is_16_bit(image) else np.uint8)
         except UnidentifiedImageError:
             if not dicom.is_dicom(path):
@@ -358,9 +360,14 @@ def _pages(image: Image.Image, data: bytes) -> list[int]:
                     if isinstance(error, EOFError) or len(pages) < 2:
                         break  # the end, or behind the only picture something that is none
                     raise
-                if not int(again.tag_v2.get(NEW_SUBFILE_TYPE, 0)) & 0b101:  # type: ignore[attr-defined]
+                if not _is_copy(again):
                     pages.append(number)
     return pages or [0]
+
+
+def _is_copy(image: Image.Image) -> bool:
+    """Is this page of a TIFF a smaller copy, or a mask, of another?"""
+    return bool(int(image.tag_v2.get(NEW_SUBFILE_TYPE, 0)) & 0b101)  # type: ignore[attr-defined]
 
 
 def _decode(image: Image.Image, data: bytes, page: int) -> Picture:
@@ -404,6 +411,10 @@ def decode_8(image: Image.Image) -> Decoded:
 def _decode_16(image: Image.Image, data: bytes, page: int) -> Decoded:
     stored = sixteen.decode(image, data, page)
     has_alpha = stored.shape[2] in (2, 4)
+    if has_alpha and sixteen.is_multiplied(image):
+        alpha = stored[..., -1:].astype(np.uint32)
+        colours = (stored[..., :-1].astype(np.uint32) * 65535 + alpha // 2) // alpha.clip(1)
+        stored = np.concatenate([colours.clip(max=65535).astype(np.uint16), stored[..., -1:]], axis=2)
     pixels, icc = profiles.to_srgb_16(stored[..., : stored.shape[2] - has_alpha], image.info.get("icc_profile"))
     return pixels, stored[..., -1] if has_alpha and image.mode != "RGBX" else None, icc
 

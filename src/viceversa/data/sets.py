@@ -124,8 +124,8 @@ def show() -> None:
 def fetch_set(name: str, out: Path | None = None, mirror: str | None = None) -> Path:
     """The folder of a public set: downloaded, checked, unpacked; whole or absent.
 
-    A zip that lies beside the folder already (OUT.zip) is used. Raises BadInput for an unknown name, a folder
-    that holds something else, a set that is not passed on, and Failed where no host gives it.
+    A zip that lies beside the folder already (OUT.zip) is used, and left where it is. Raises BadInput for an unknown
+    name, a folder that holds something else, a set that is not passed on, and Failed where no host gives it.
     """
     public = SETS.get(name)
     if public is None:
@@ -134,7 +134,10 @@ def fetch_set(name: str, out: Path | None = None, mirror: str | None = None) -> 
         folder = "; a folder of that name is ./fetch" if Path("fetch").is_dir() else ""
         raise BadInput(f"no public set {name!r}: {hint}{folder}")
     out = Path("data") / name if out is None else out
+    if not out.name:
+        raise BadInput(f"--out {out}: name a folder to make")
     archive = out.with_name(f"{out.name}.zip")
+    given = archive.exists()
     if out.exists():
         if not any((out / folder).is_dir() for folder in FOLDERS):
             raise BadInput(f"{out} exists and is not {name} (no trainA in it): give another --out")
@@ -142,13 +145,13 @@ def fetch_set(name: str, out: Path | None = None, mirror: str | None = None) -> 
         return out
     a, b = public.names
     print(f"{name}: {a} <-> {b}. Terms: {public.terms}.")
-    if public.withdrawn and not mirror and not archive.exists():
+    if public.withdrawn and not mirror and not given:
         raise BadInput(f"{name}: {public.withdrawn}; or put a copy at {archive}")
     if not public.sha256:
         print("No checksum of it is known: what arrives is taken as it is, if it is a whole zip.")
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_name(f"{archive.name}.partial")
-    there = archive.stat().st_size if archive.exists() else partial.stat().st_size if partial.exists() else 0
+    there = archive.stat().st_size if given else partial.stat().st_size if partial.exists() else 0
     need_room(out, 2 * public.size - there)  # the zip, and as much again unpacked: photos hardly compress
     first = f"{mirror.rstrip('/')}/{name}.zip" if mirror else f"{HOST}/{name}.zip"
     others = (f"{HOST}/{name}.zip",) * bool(mirror) + public.mirrors
@@ -156,8 +159,9 @@ def fetch_set(name: str, out: Path | None = None, mirror: str | None = None) -> 
         retrieve(Download(first, public.sha256, others), archive)
     except Failed as failed:
         raise Failed(f"{failed}. Run it again to go on; or --mirror URL; or put {name}.zip at {archive}") from None
-    counts = unpack(archive, out)
-    archive.unlink()
+    counts = unpack(archive, out, given)
+    if not given:
+        archive.unlink()
     print(f"{out}: {', '.join(f'{count:,} in {folder}' for folder, count in counts.items())}")
     if any(public.images) and tuple(counts.get(folder, 0) for folder in FOLDERS) != public.images:
         print(f"{name} was known with {', '.join(map(str, public.images))}: this is another edition of it")
@@ -168,11 +172,11 @@ def fetch_set(name: str, out: Path | None = None, mirror: str | None = None) -> 
     return out
 
 
-def unpack(archive: Path, out: Path) -> Counter[str]:
+def unpack(archive: Path, out: Path, given: bool = False) -> Counter[str]:
     """The pictures in a zip, into `out`, whole or not at all; how many in each folder.
 
-    Nothing else is taken out, and nothing is written beside `out`, whatever paths the zip names. Raises Failed,
-    and removes the zip, where it is broken or holds no pictures.
+    Nothing else is taken out, and nothing is written beside `out`, whatever paths the zip names. Raises Failed where
+    it is broken or holds no pictures, and removes it, if it was not `given`.
     """
     fresh = out.with_name(f".{out.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
@@ -194,6 +198,8 @@ def unpack(archive: Path, out: Path) -> Counter[str]:
         fresh.replace(out)
         return counts
     except (zipfile.BadZipFile, zlib.error, FileExistsError, EOFError, NotImplementedError, RuntimeError) as error:
+        if given:
+            raise Failed(f"{archive} is no whole zip of pictures ({error}): take it away, or mend it") from None
         archive.unlink()
         raise Failed(f"{archive} is no whole zip of pictures ({error}), removed: fetch it again") from None
     finally:

@@ -40,6 +40,11 @@ def is_signed(image: Image.Image) -> bool:
     return 2 in _tags(image).get(SAMPLE_FORMAT, ())
 
 
+def is_multiplied(image: Image.Image) -> bool:
+    """Are a TIFF's colours multiplied by its alpha already? Of 8 bit, Pillow divides them again."""
+    return 1 in _tags(image).get(EXTRA_SAMPLES, ())
+
+
 def is_deeper(image: Image.Image, data: bytes) -> bool:
     """Does a file that Pillow reads in 8 bit hold more? Of formats that hold the number near their beginning."""
     if image.format == "TIFF":

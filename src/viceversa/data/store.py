@@ -192,11 +192,11 @@ def _decode(
         picture = images.read(path, channels)
         image = images.on_white(picture)
         image = _resized(image, _shape(image.shape[0], image.shape[1], size, resize))
+        height, width = image.shape[:2]
+        if height * width != areas[n] or image.itemsize > np.dtype(dtype).itemsize:
+            raise BadImage(f"{path}: changed while it was read")
         if image.dtype != dtype:  # 8 bit, where others have 16
             image = image.astype(np.uint16) * np.uint16(257)
-        height, width = image.shape[:2]
-        if height * width != areas[n]:
-            raise BadImage(f"{path}: changed while it was read")
         rows = image.reshape(-1, channels)
         pixels[starts[n] : starts[n + 1]] = torch.from_numpy(rows.view(np.int16) if dtype == np.uint16 else rows)
         return (starts[n], height, width), notes_of(picture)
@@ -219,23 +219,28 @@ def _shared(
     told: tuple[Kept, tuple[int, ...], torch.dtype] | None = None
 
     def new(shape: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, str]:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(file, "w+b") as opened:
-            return _mapped(opened, shape, dtype, folder), ""
-
-    with distributed.agreed():
-        if first:
-            pixels, _, kept = decode(new)
-            told = kept, tuple(pixels.shape), pixels.dtype
-    kept, shape, dtype = distributed.everyone(told)[peers[0]]
-    with distributed.agreed():
         try:
-            mapped = np.memmap(file, NUMPY[dtype], "c", shape=shape)
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(file, "w+b") as opened:
+                return _mapped(opened, shape, dtype, folder), ""
         except OSError as error:
-            raise BadInput(f"{file}: process {distributed.rank()} does not see it ({error.strerror}), though it runs "
-                           "on the same machine: give --out a folder that all see") from None  # fmt: skip
-    if first:
-        file.unlink()
+            raise BadInput(f"{folder}: no images can be kept there ({error.strerror}): give another --out") from None
+
+    try:
+        with distributed.agreed():
+            if first:
+                pixels, _, kept = decode(new)
+                told = kept, tuple(pixels.shape), pixels.dtype
+        kept, shape, dtype = distributed.everyone(told)[peers[0]]
+        with distributed.agreed():
+            try:
+                mapped = np.memmap(file, NUMPY[dtype], "c", shape=shape)
+            except OSError as error:
+                raise BadInput(f"{file}: process {distributed.rank()} does not see it ({error.strerror}), though it "
+                               "runs on the same machine: give --out a folder that all see") from None  # fmt: skip
+    finally:
+        if first:
+            file.unlink(missing_ok=True)
     return torch.from_numpy(mapped), f"in a file that {len(peers)} processes share", kept
 
 

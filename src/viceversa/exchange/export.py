@@ -40,6 +40,7 @@ from ..files import replacing
 from ..model.file import Model, load_model, resolve
 from ..model.frozen import Frozen, looked_at
 from ..model.networks import Generator
+from ..translation.translator import with_lightness
 
 Translate = Callable[[Tensor], Tensor]
 LIMIT, HALF_LIMIT = 1e-3, 3e-2
@@ -76,8 +77,8 @@ def export(model: Model, direction: str, out: Path, half: bool = False) -> float
     write, read = (write_onnx, read_onnx) if out.suffix == ".onnx" else (write_pt2, read_pt2)
     with replacing(out) as temporary:
         with quiet(), any_size(), torch.no_grad():
-            write(Whole(model.generators[direction], half).eval(), spec, facts, temporary)
-        difference = largest_difference(Whole(model.generators[direction]).eval(), spec, read(temporary))
+            write(Whole(model, direction, half).eval(), spec, facts, temporary)
+        difference = largest_difference(Whole(model, direction).eval(), spec, read(temporary))
         limit = HALF_LIMIT if half else LIMIT
         if not difference <= limit:  # NaN, too
             raise Failed(f"{out} differs from the model by {difference:.1e}, more than {limit:.0e}: not kept")
@@ -85,20 +86,23 @@ def export(model: Model, direction: str, out: Path, half: bool = False) -> float
 
 
 class Whole(nn.Module):
-    """All that turns a float32 image into its translation: the generator, and the frozen network if it sees."""
+    """All that turns a float32 image into its translation: the generator, the frozen network if it sees, and the
+    lightness that a picture keeps."""
 
-    def __init__(self, generator: nn.Module, half: bool = False):
+    def __init__(self, model: Model, direction: str, half: bool = False):
         super().__init__()
         self.dtype = torch.float16 if half else torch.float32
-        self.generator = copy.deepcopy(generator).cpu().requires_grad_(False).to(self.dtype)
-        spec: Generator = generator.spec  # type: ignore[assignment]
+        self.generator = copy.deepcopy(model.generators[direction]).cpu().requires_grad_(False).to(self.dtype)
+        spec = model.spec(direction)
+        self.keeps_lightness = model.keeps_lightness(direction)
         self.frozen = Frozen().to(self.dtype) if spec.sees else None
         self.carries = spec.kind == "pyramid"
         """Detail goes past the network, in float32."""
 
     def forward(self, image: Tensor) -> Tensor:
         seen = () if self.frozen is None else (self.frozen.seen(looked_at(image).to(self.dtype)),)
-        return self.generator(image if self.carries else image.to(self.dtype), *seen).float()  # type: ignore[no-any-return]
+        made: Tensor = self.generator(image if self.carries else image.to(self.dtype), *seen).float()
+        return with_lightness(made, image) if self.keeps_lightness else made
 
 
 def describe_file(model: Model, direction: str, half: bool) -> dict[str, str]:
@@ -163,9 +167,9 @@ def dynamic_shapes(spec: Generator) -> tuple[dict[int, Any]]:
 
 
 def largest_difference(network: nn.Module, spec: Generator, translate: Translate) -> float:
-    """Over images of noise at three sizes, of which the first is a U-Net's smallest; NaN when either gives NaN."""
+    """Over images of noise at three sizes, of which the first may be the smallest; NaN when either gives NaN."""
     random = torch.Generator().manual_seed(0)
-    side = max(64, spec.multiple)
+    side = max(64, spec.smallest)
     differences = []
     for batch, height, width in ((1, side, side), (1, side, 2 * side), (2, 2 * side, side)):
         image = torch.rand(batch, spec.channels_in, height, width, generator=random) * 2 - 1

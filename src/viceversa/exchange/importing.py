@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..config import Import
+from ..data.folders import checked_names
 from ..errors import BadInput
 from ..model.file import Model, read_weights, save_model
 from ..model.networks import Generator, Norm, ResnetGenerator, UnetGenerator, describe
@@ -57,8 +58,7 @@ def import_weights(files: list[Path], names: tuple[str, str]) -> Model:
     """
     if len(files) not in (1, 2):
         raise BadInput(f"{len(files)} files: give the generator from {names[0]} to {names[1]}, then the one back")
-    if names[0] == names[1]:
-        raise BadInput(f"--names {names[0]} {names[1]}: two domains need two names")
+    names = checked_names(names)
     generators: dict[str, Network] = {}
     notes: list[str] = []
     for direction, file in zip(("ab", "ba"), files, strict=False):

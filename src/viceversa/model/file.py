@@ -5,12 +5,14 @@ And where one is: what a person calls a model -> the file that holds it.
 
 import difflib
 import json
+import os
 import re
 import unicodedata
 import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -18,8 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ..errors import BadInput, Failed
-from ..files import replacing
+from ..config import make
+from ..errors import BadInput
+from ..files import replacing, usable_name
 from .losses import wide
 from .networks import Generator
 
@@ -61,6 +64,11 @@ class Model:
         hint = f"did you mean {near[0]}?" if near else f"this model takes {' or '.join(f'--to {n}' for n in targets)}"
         raise BadInput(f"--to {to}: {hint} (its domains are {self.domains[0]} and {self.domains[1]})")
 
+    def keeps_lightness(self, direction: str) -> bool:
+        """Does it colour gray pictures, and was it taught to leave lightness as it is?"""
+        spec, told = self.spec(direction), self.info.get("image", {})
+        return bool(told.get("keep_lightness")) and (spec.channels_in, spec.channels_out) == (1, 3)
+
     def spec(self, direction: str) -> Generator:
         """What the generator of a direction is."""
         return self.generators[direction].spec  # type: ignore[return-value]
@@ -77,8 +85,7 @@ def write_tensors(
 ) -> None:
     """Write tensors, whole or not at all, of which some are the generators of `model`; a checkpoint has others, too.
 
-    `named`: what the names of a direction's weights begin with, where it is not the direction. Raises Failed that
-    names the file.
+    `named`: what the names of a direction's weights begin with, where it is not the direction.
     """
     head = {
         "format": FORMAT,
@@ -90,11 +97,8 @@ def write_tensors(
     }
     # safetensors takes neither channels-last nor shared memory.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    try:
-        with replacing(path) as temporary:
-            save_file(plain, temporary, {"viceversa": json.dumps(head, sort_keys=True)})
-    except (OSError, SafetensorError) as error:
-        raise Failed(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
+    with replacing(path) as temporary:
+        save_file(plain, temporary, {"viceversa": json.dumps(head, sort_keys=True)})
 
 
 def load_model(path: Path) -> Model:
@@ -110,7 +114,11 @@ def load_model(path: Path) -> Model:
             head = json.loads(metadata["viceversa"])
             if head["format"] > FORMAT:
                 raise BadInput(f"{path} was written by a newer viceversa (format {head['format']}): upgrade to read it")
-            begins = {direction: head.get("named", {}).get(direction, direction) for direction in head["generators"]}
+            first, second = map(str, head["domains"])
+            if first == second or not (usable_name(first) and usable_name(second)):
+                raise ValueError(f"its domains {first!r} and {second!r} cannot be parts of a file's name")
+            specs = {direction: dict(spec) for direction, spec in head["generators"].items()}
+            begins = {direction: head.get("named", {}).get(direction, direction) for direction in specs}
             tensors = {
                 direction: {
                     name.removeprefix(f"{begin}."): file.get_tensor(name)
@@ -130,20 +138,20 @@ def load_model(path: Path) -> Model:
             f"{path} is no model, or was cut short ({error}); authors' .pth files: viceversa import"
         ) from None
     generators: dict[str, nn.Module] = {}
-    for direction, spec in head["generators"].items():
+    for direction, spec in specs.items():
         try:
             with torch.device("meta"):
-                network = Generator(**spec).build()
+                network = make(Generator, **spec).build()
             # Models that ship are in bf16.
             weights = {n: wide(v) if v.dtype.itemsize == 2 else v for n, v in tensors[direction].items()}
             network.load_state_dict(weights, assign=True)
-        except TypeError as error:  # a field of the future
+        except (BadInput, TypeError) as error:  # a field or a kind of the future
             raise BadInput(f"{path} holds a generator that this viceversa does not know ({error}): upgrade") from None
-        except RuntimeError as error:
-            raise BadInput(f"{path}: its weights do not fit its description: {error}") from None
+        except (RuntimeError, AssertionError) as error:
+            raise BadInput(f"{path}: its weights do not fit its description: {shorten(str(error), 200)}") from None
         generators[direction] = network.eval().requires_grad_(False)
-    info = {k: v for k, v in head.items() if k not in ("format", "domains", "generators", "value_range", "named")}
-    return Model(generators, (head["domains"][0], head["domains"][1]), info)
+    info = {k: v for k, v in head.items() if k not in ("generators", "named") and isinstance(v, dict)}
+    return Model(generators, (first, second), info)
 
 
 def read_weights(file: Path) -> Any:
@@ -179,11 +187,11 @@ def resolve(model: str | Path, epoch: int | None = None) -> Path:
 
     Raises BadInput, in one line, when there is no such thing; names that come near are suggested.
     """
-    if epoch is not None and not Path(model).expanduser().is_dir():
+    path, known = Path(os.path.expanduser(model)), bundled()
+    if epoch is not None and not path.is_dir():
         raise BadInput(f"--epoch {epoch} chooses a model of a run folder, which {str(model)!r} is not")
     if str(model).startswith("hf://"):
         return from_hub(str(model))
-    path, known = Path(model).expanduser(), bundled()
     if path.is_dir():
         try:
             return in_run(path, epoch)

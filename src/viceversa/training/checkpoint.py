@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -20,14 +20,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .. import distributed
-from ..errors import BadInput, Failed
+from ..errors import BadInput
 from ..files import remove_leftovers, replacing, write_text
 from ..model.cyclegan import CycleGAN, Optimizers
 from ..model.file import MODEL, Model, by_epoch, epoch_path, write_tensors
 
 FORMAT = 1
 KEPT = 2
-GOOD = "what was saved before is good"
 
 
 @dataclass(kw_only=True)
@@ -74,27 +73,15 @@ def save(run: Path, model: CycleGAN, optimizers: Optimizers, at: Position, shown
     if distributed.rank() != 0:
         return 0
     path = checkpoint_path(run, at.step)
-    with writing(path):
-        averages = {way: f"average_{way}" for way in shown.generators} if model.ema else {}
-        moments = {f"{prefix}{name}": x for prefix, o, p in trained(optimizers) for name, x in o.state[p].items()}
-        write_tensors(path, model.state_dict() | histories | moments, shown, averages)
-        mark(run, at)
+    averages = {way: f"average_{way}" for way in shown.generators} if model.ema else {}
+    moments = {f"{prefix}{name}": x for prefix, o, p in trained(optimizers) for name, x in o.state[p].items()}
+    write_tensors(path, model.state_dict() | histories | moments, shown, averages)
+    mark(run, at)
     for old in found(run)[:-KEPT]:
         for one in (old.with_suffix(".json"), old):
             with suppress(OSError):
                 one.unlink()
     return path.stat().st_size
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """A full disk in one line that names the file (TensorBoard's writer tells later what its thread met)."""
-    try:
-        yield
-    except OSError as error:
-        raise Failed(f"cannot write {error.filename or path}: {error.strerror}; {GOOD}") from None
-    except Failed as failure:
-        raise Failed(f"{failure}; {GOOD}") from None
 
 
 def shortest(history: Tensor) -> Tensor:
@@ -202,17 +189,20 @@ def restore(model: CycleGAN, optimizers: Optimizers, tensors: dict[str, Tensor])
 def keep_epoch(run: Path, epoch: int, keep: int) -> None:
     """Keep RUN/model.safetensors as that of its epoch, RUN/epochs/epoch_0040.safetensors, `keep` at most.
 
-    As the run goes on, every second is given up, then every second of these, so that they stay evenly spread.
+    The newest of each stretch of so many epochs; as the run goes on stretches become twice as long, so that they
+    stay evenly spread, also where the ends of some epochs are passed over.
     """
     every = 1
-    while keep and epoch // every > keep:
+    while keep and -(-epoch // every) > keep:
         every *= 2
-    if keep and epoch % every == 0:
+    if keep:
         with replacing(epoch_path(run, epoch)) as temporary:
             try:
                 os.link(run / MODEL, temporary)  # takes no room
             except OSError:
                 shutil.copyfile(run / MODEL, temporary)
-    for number, path in by_epoch(run / "epochs", "safetensors"):
-        if not keep or number % every:
+    kept = by_epoch(run / "epochs", "safetensors")
+    newest = {-(-number // every): number for number, _ in kept}
+    for number, path in kept:
+        if not keep or number != newest[-(-number // every)]:
             path.unlink(missing_ok=True)

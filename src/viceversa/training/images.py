@@ -11,7 +11,7 @@ import torch
 
 from .. import distributed
 from ..config import Train
-from ..data.folders import Sources, find_sources, spread
+from ..data.folders import Sources, find_sources, names_below, spread
 from ..data.statistics import COLOURFUL, in_colour
 from ..data.store import Store
 from ..errors import BadInput
@@ -25,33 +25,30 @@ def find_images(s: Train, config: dict[str, Any] | None) -> tuple[Sources, dict[
     """The images of both domains; the names, by domain, of what is kept out of training to serve as tests; and
     words about what is new. Raises BadInput, also where --out is among them.
 
-    What was kept out once stays out, also when other images are there now, or tests have come of their own.
+    What was kept out once stays out, also when other images are there now, or tests have come of their own. It is known
+    by its name below the folder that holds all of its domain (in older runs by its file's name alone).
     """
     sources = find_sources(s.a, s.b, s.test_a, s.test_b, s.names, out=s.out)
     kept, said = {}, []
     for side, name in zip("ab", sources.names, strict=True):
         train, tests = list(getattr(sources, side)), list(getattr(sources, f"test_{side}"))
         before = set((config or {}).get("kept_out", {}).get(side, ()))
-        own = tests_given(s, side)
-        everything = train if own else sorted({*train, *tests})
-        out = [path for path in everything if path.name in before]
+        own = sources.own_tests[side == "b"]
+        everything = train if own else sorted([*train, *tests])
+        known_as = dict(zip(everything, names_below(everything), strict=True))
+        out = [path for path in everything if known_as[path] in before or path.name in before]
         if own and before:
             said.append(
                 f"{words(len(tests), 'test image')} of {name} came later and are used from here on; the {len(out)} "
                 "that were kept out of training stay out of it"
             )
         if out and len(out) < len(everything):
-            train, tests = [path for path in everything if path not in out], tests if own else out
+            held = frozenset(out)
+            train, tests = [path for path in everything if path not in held], tests if own else out
             new: dict[str, Any] = {side: train, f"test_{side}": tests}
             sources = replace(sources, **new)
-        kept[side] = sorted(before) if own else [path.name for path in tests]
+        kept[side] = sorted(before) if own else [known_as[path] for path in tests]
     return sources, kept, said
-
-
-def tests_given(s: Train, side: str) -> bool:
-    """Has a domain test images of its own: --test-a, or testA in the one folder that was given?"""
-    in_root = s.b is None and (Path(s.a) / f"test{side.upper()}").is_dir()
-    return getattr(s, f"test_{side}") is not None or in_root
 
 
 def listing(sources: Sources) -> dict[str, list[Size]]:
@@ -80,11 +77,12 @@ def compare_images(s: Train, now: dict[str, list[Size]], names: tuple[str, str])
     for side, name in zip("ab", names, strict=True):
         if then[side] != now[side]:
             new, missing = Counter(now[side]) - Counter(then[side]), Counter(then[side]) - Counter(now[side])
-            differ.append(f"{name}: {new.total()} new or changed, {missing.total()} missing")
+            what = f"{new.total()} new or changed, {missing.total()} missing" if new or missing else "in another order"
+            differ.append(f"{name}: {what}")
     if differ and s.images != "changed":
         raise BadInput(
-            f"the images are not those that {s.out} began with ({'; '.join(differ)}): put them back, or go on with "
-            "them by --images changed"
+            f"the images are not those that {s.out} began with ({'; '.join(differ)}): put them back, go on with these "
+            "by --images changed, or name another --out"
         )
     return all(then[kind] == now[kind] for kind in ("test_a", "test_b"))
 

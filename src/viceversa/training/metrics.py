@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..files import write_text
-from .checkpoint import Position, writing
+from .checkpoint import Position
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -79,8 +79,7 @@ class Metrics:
         """A sentence of the watch."""
         self.write(step, epoch, seconds, warning=text)
         if self.board:
-            with writing(self.folder):
-                self.board.add_text("warning", text, step)
+            self.board.add_text("warning", text, step)
 
     def pictures(self, step: int, grids: Mapping[str, np.ndarray]) -> None:
         """The grids of `progress.Shown`, for TensorBoard only, as JPEG: a tenth of the bytes of PNG."""
@@ -96,25 +95,21 @@ class Metrics:
             value = Summary.Value(tag=f"progress/{self.tag(direction)}", image=image)
             writer = self.board.file_writer
             assert writer is not None  # until close
-            with writing(self.folder):
-                writer.add_summary(Summary(value=[value]), step)
+            writer.add_summary(Summary(value=[value]), step)
 
     def close(self) -> None:
-        with writing(self.path):
-            self.file.close()
-            if self.board:
-                self.board.close()
+        self.file.close()
+        if self.board:
+            self.board.close()
 
     def write(self, step: int, epoch: int, seconds: float, **what: Any) -> None:
-        with writing(self.path):
-            self.file.write(line({"step": step, "epoch": epoch, "seconds": seconds, **what}))
+        self.file.write(line({"step": step, "epoch": epoch, "seconds": seconds, **what}))
         self.lines += 1
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if self.board:
-            with writing(self.folder):
-                for tag, value in values.items():
-                    self.board.add_scalar(tag, value, step)
+            for tag, value in values.items():
+                self.board.add_scalar(tag, value, step)
 
     def tag(self, key: str) -> str:
         """A key in the person's names: cycle/a -> cycle/day, adversarial/ab -> adversarial/day2night."""

@@ -44,10 +44,14 @@ class Schedule:
         return (self.total * self.steps_per_epoch - step) * seconds_a_step
 
     def learning_rate(self, step: int, seconds: float) -> float:
-        """For the next step, after `step` steps and `seconds` of training: the authors' formula, epochs from 1."""
-        whole_epochs = step // self.steps_per_epoch
-        epoch = 1 + (self.total * self.fraction(step, seconds) if self.minutes is not None else whole_epochs)
-        return self.start * (1 - max(0.0, epoch - self.epochs) / (self.decay_epochs + 1))
+        """For the next step, after `step` steps and `seconds` of training: by the authors' formula, in which the
+        first epoch to come after so many at the full rate has less already; by the clock, gradually from there on.
+        """
+        if self.minutes is not None:
+            past = self.total * self.fraction(step, seconds) - self.epochs
+            return self.start * (1 - max(0.0, past) / max(1, self.decay_epochs))
+        epoch = 1 + step // self.steps_per_epoch
+        return self.start * (1 - max(0, epoch - self.epochs) / (self.decay_epochs + 1))
 
 
 def schedule_of(s: Train, counts: tuple[int, int], batch: int) -> Schedule:

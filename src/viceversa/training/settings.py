@@ -3,6 +3,7 @@
 import json
 import platform
 import secrets
+import unicodedata
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,17 @@ def check(s: Train) -> None:
         raise BadInput("--sees: the unet generator cannot; use --no-sees, or --generator resnet or pyramid")
 
 
+def without_effect(s: Train) -> list[str]:
+    """Words for what is asked, by a recipe perhaps, of generators that have no such thing."""
+    said = []
+    if s.generator != "pyramid" and (s.guided or s.recolour):
+        flags = " ".join(flag(name) for name in ("guided", "recolour") if getattr(s, name))
+        said.append(f"{flags}: of a pyramid alone, so without effect on a {s.generator} generator")
+    if s.keep_lightness and s.channels[0] == s.channels[1]:
+        said.append("--keep-lightness: for --channels 1 3 alone, so without effect")
+    return said
+
+
 def generators(s: Train) -> tuple[Generator, Generator]:
     """What ab and ba are. A U-Net halves as often as the crop allows, 8 times at most (U-Net 256, U-Net 128)."""
     halvings = 8 if s.crop % 256 == 0 else 7
@@ -90,12 +102,14 @@ def read_config(run: Path) -> dict[str, Any] | None:
     try:
         config: dict[str, Any] = json.loads((run / "config.json").read_text(encoding="utf-8"))
         config["settings"]["epochs"], config["seed"], config["how"]["threads"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if run.exists() and any(not p.name.startswith(".") for p in run.iterdir()):
             raise BadInput(
                 f"--out {run} is no run folder (it has no config.json) and not empty: name another"
             ) from None
         return None
+    except OSError as error:
+        raise BadInput(f"--out {run}: its config.json cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
         raise BadInput(f"--out {run}: its config.json is not one of viceversa train: name another folder") from None
     return config
@@ -110,10 +124,11 @@ def merged(asked: Train, config: dict[str, Any] | None) -> tuple[Train, dict[str
         return replace(asked, seed=secrets.randbelow(2**31) if asked.seed is None else asked.seed), {}
     held = plain(Train(a=asked.a)) | config["settings"]  # older runs know fewer
     held |= {"seed": config["seed"], "names": config["domains"]}  # drawn or found, where they were not given
+    first, second = asked.names or config["domains"]
     s = replace(
         asked,
         seed=config["seed"] if asked.seed is None else asked.seed,
-        names=asked.names or (config["domains"][0], config["domains"][1]),
+        names=(unicodedata.normalize("NFC", first), unicodedata.normalize("NFC", second)),
     )
     changed = {n: (held[n], value) for n, value in plain(s).items() if n not in FREE and held[n] != value}
     refused = [n for n, (old, new) in changed.items() if n not in TOLD or (n in STAYING and not (old and new))]
@@ -173,7 +188,7 @@ def plain(s: Train) -> dict[str, Any]:
     values = json.loads(json.dumps(asdict(s), default=str))
     for name in FOLDERS:
         if values[name] is not None:
-            values[name] = str(Path(values[name]).expanduser().absolute())
+            values[name] = str(Path(values[name]).absolute())
     return dict(values)
 
 
@@ -194,7 +209,6 @@ def write_config(
         "images": {
             "a": len(stores[0].paths), "b": len(stores[1].paths), "test_a": len(tests["a"]), "test_b": len(tests["b"]),
         },
-        "held_out": tests if sources.held_out else None,
         "kept_out": kept,
         "skipped": [*stores[0].skipped, *stores[1].skipped],
         "changes": changes,

@@ -15,6 +15,7 @@ from ..data.store import Draws, Store, steps_per_epoch
 from ..device import (
     Graphed,
     Threaded,
+    available_cores,
     choose_dtype,
     compile_parts,
     threads_for_cores,
@@ -45,26 +46,30 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 def choose(s: Train, device: torch.device, sources: Sources, config: dict[str, Any] | None, say: Say) -> dict[str, Any]:
     """How this run computes: number format, compilation, threads. A resumed run computes as it did before, to
-    the last bit, unless it is on another kind of device or --precision is another.
+    the last bit, unless it is on another kind of device, --precision is another, or this machine cannot.
     """
     tune(device)
     how = None if config is None or config["how"]["device"] != device.type else dict(config["how"])
     if how is None:
-        compiled = False
         seconds = None if s.minutes is None else 60 * s.minutes
         if device.type == "cpu" and seconds is None and (days := work(s, sources) / CPU_A_DAY) > 1:
             say(
                 f"this takes some {days:.0f} days on a CPU; --recipe photo --minutes 30 (or paint, for styles) gives "
                 "pictures in half an hour"
             )
-        if worth_compiling(device, seconds=seconds, operations=work(s, sources)):
-            reason = why_not_compile(device)
-            compiled = reason is None
-            if reason:
-                say(f"not compiled, so slower than it could be: {reason}")
+        compiled = worth_compiling(device, seconds=seconds, operations=work(s, sources))
         how = {"device": device.type, "compile": compiled, "threads": threads_for_cores()}
+    if how["compile"] and (reason := why_not_compile(device)):
+        say(f"not compiled, so slower than it could be: {reason}")
+        how["compile"] = False
+    if how["threads"] > available_cores():
+        say(f"{words(available_cores(), 'thread')} instead of {how['threads']}: this machine has no more cores")
+        how["threads"] = available_cores()
     torch.set_num_threads(how["threads"])
-    if "precision" not in how or (config is not None and config["settings"]["precision"] != s.precision):
+    lacks = s.precision == "auto" and how.get("precision") == "bf16" and choose_dtype("auto", device) != torch.bfloat16
+    if lacks:
+        say("fp32 instead of bf16, which this chip has not")
+    if "precision" not in how or lacks or (config is not None and config["settings"]["precision"] != s.precision):
         how["precision"] = "bf16" if choose_dtype(s.precision, device) == torch.bfloat16 else "fp32"
     return dict(distributed.from_first(how))
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from ..terminal import Say
 from . import checkpoint
 from .settings import as_flag, generators
 
-FLAGS = {"kind": "generator"}
+FLAGS = {"kind": "generator", "recolours": "recolour"}
 """What a setting of `Train` is called, where a generator's own word for it is another."""
 WITHOUT_FLAG = ("norm", "antialias", "halvings")
 """What a generator can be, but no setting asks for: it comes from others' files, or from the crop."""
@@ -43,27 +44,29 @@ def read_start(s: Train, names: tuple[str, str]) -> Start | None:
     """
     if s.start is None:
         return None
-    checkpoints = checkpoint.found(Path(s.start).expanduser())
+    checkpoints = checkpoint.found(Path(s.start))
     file = checkpoints[-1] if checkpoints else resolve(s.start)
     model = load_model(file)
     turned = model.domains == names[::-1]
-    ours = dict(zip(("ba", "ab") if turned else ("ab", "ba"), generators(s), strict=True))
     kinds = {replace(model.spec(way), channels_in=1, channels_out=1) for way in model.generators}
     if len(kinds) > 1:  # each way is of a run of its own
         raise BadInput(f"--start {s.start}: its two ways are different networks, a run's are alike; name another model")
     for way in model.generators:
-        theirs, wanted = asdict(model.spec(way)), asdict(ours[way])
-        other = {name: value for name, value in theirs.items() if value != wanted[name]}
-        if s.generator != "unet":
-            other.pop("halvings", None)
+        theirs = asdict(model.spec(way))
+        ours = generators(replace(s, generator=theirs["kind"]))[(way == "ba") != turned]  # had --generator been right
+        wanted = asdict(ours) | {"kind": s.generator}
+        idle = ("blocks", "upsample") if theirs["kind"] == "unet" else ("halvings",)
+        other = {name: value for name, value in theirs.items() if value != wanted[name] and name not in idle}
+        crop = other.pop("halvings") if other.get("halvings") in (7, 8) else None  # which follow from it
         if foreign := [f"{name} {other[name]}" for name in WITHOUT_FLAG if name in other]:
             raise BadInput(f"--start {s.start}: its generators have {', '.join(foreign)}, which no setting asks for")
-        if other:
+        if other or crop:
             flags = [as_flag(FLAGS.get(name, name), value) for name, value in other.items() if "channels" not in name]
             if len(flags) < len(other):
                 into, out = theirs["channels_in"], theirs["channels_out"]
                 swapped = (way == "ab") == turned
                 flags.append(f"--channels {out} {into}" if swapped else f"--channels {into} {out}")
+            flags += [f"--crop {2**crop}"] if crop else []
             raise BadInput(f"--start {s.start}: it has other generators than this run; give {' '.join(flags)}")
     return Start(file, model.domains, turned, load_file(file))
 
@@ -75,20 +78,25 @@ def begin(start: Start, model: CycleGAN, names: tuple[str, str], say: Say) -> No
         say(f"{start.domains[0]} and {start.domains[1]} of {start.file} are taken for {a} and {b}")
     words = {"ab": f"{a} -> {b}", "ba": f"{b} -> {a}", "disc_a": f"the judge of {a}", "disc_b": f"the judge of {b}"}
     words |= {f"proj_{side}": f"{words[f'disc_{side}']} by frozen features" for side in "ab"}
-    taken, left = [], []
+    taken: list[str] = []
+    left: list[str] = []
     for name, exchanged in NETWORKS.items():
         if (network := getattr(model, name, None)) is None:
             continue
         held = exchanged if start.turned else name
         # A model file holds what is shown: the mean of weights where there was one. It serves for both.
         state = weights(start.tensors, held) or weights(start.tensors, held.removeprefix("average_"))
-        try:
+        fits = shapes(state) == shapes(network.state_dict())  # else it is not there, or of another kind
+        if fits:
             network.load_state_dict(state)
-            taken += [words[name]] if name in words else []
-        except RuntimeError:  # it is not there, or of another shape
-            left += [words[name]] if name in words else []
+        if name in words:
+            (taken if fits else left).append(words[name])
     say(f"weights of {start.file}: {', '.join(taken)}")
     say(f"begun anew: {', '.join([*left, 'optimizers, earlier fakes, the schedule'])}")
+
+
+def shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
 
 
 def weights(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

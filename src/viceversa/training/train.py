@@ -21,6 +21,7 @@ from ..data.statistics import describe_store
 from ..data.store import draw, load_test
 from ..device import as_it_was, autocast, choose_device, compile_parts, describe, is_out_of_memory, uncompiled
 from ..errors import Failed, Interrupted
+from ..files import DISK_FULL
 from ..model.cyclegan import CycleGAN, adam, set_learning_rate
 from ..model.file import BEST, MODEL, Model, save_model
 from ..model.networks import describe as describe_network
@@ -78,7 +79,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
     """Prepare, then train to the end, or until Ctrl-C, SIGTERM or SIGHUP: all is saved then."""
     with ExitStack() as stack:
         stack.enter_context(as_it_was())
-        stack.enter_context(in_words())
+        stack.enter_context(in_words(asked.out))
 
         # What is asked, what the folder holds, on what. What is wrong is said before anything is written.
         with distributed.agreed():
@@ -87,14 +88,15 @@ def run(asked: Train, quiet: bool = False) -> Run:
             say: terminal.Say = (lambda text: None) if silent else terminal.say
             settings.check(asked)
             stack.enter_context(alone_in(asked.out, say))
-            config, saved = settings.read_config(asked.out), checkpoint.load(asked.out)
+            begun, saved = settings.read_config(asked.out), checkpoint.load(asked.out)
+            config = begun if saved else None  # where nothing was trained yet, all may change
             s, changed = settings.merged(asked, config)
+            sources, kept_out, said = find_images(s, config)
+            images = listing(sources)
+            same_tests = saved is None or compare_images(s, images, sources.names)
             if saved and (why := finished(s, saved.position)):
                 say(why)
                 return read_run(s.out)
-            sources, kept_out, said = find_images(s, config)
-            images = listing(sources)
-            same_tests = compare_images(s, images, sources.names)
             weights = None if saved else read_start(s, sources.names)
         same_everywhere(images)
         s, names = settings.everybodys(s), sources.names
@@ -132,7 +134,8 @@ def run(asked: Train, quiet: bool = False) -> Run:
         for line in (
             *sources.warnings,
             *said,
-            *settings.own_settings(s, config),
+            *settings.own_settings(s, begun),
+            *settings.without_effect(s),
             *settings.in_words(changed),
             *colour_words(s, sources, known),
         ):
@@ -224,8 +227,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
                         warn(display, metrics, at, number, watch.pictures(number, shown.pairs))
                         if scorer and (number % s.score_every == 0 or done):
                             score(scorer, model, s.out, names, as_now, at, number, metrics, display)
-                        with checkpoint.writing(s.out / MODEL):
-                            save_model(s.out / MODEL, as_now(number))
+                        save_model(s.out / MODEL, as_now(number))
                         checkpoint.keep_epoch(s.out, number, s.keep)
                     at.best, at.worse = distributed.from_first((at.best, at.worse))
                     if s.patience and at.worse >= s.patience:
@@ -253,8 +255,7 @@ def score(
     better = at.best is None or found["mean"] < at.best
     at.best, at.worse = (found["mean"], 0) if better else (at.best, at.worse + 1)
     if better:
-        with checkpoint.writing(out / BEST):
-            save_model(out / BEST, as_now(epoch, found))
+        save_model(out / BEST, as_now(epoch, found))
     metrics.score(at.step, epoch, at.seconds, found["kind"], found["features"], found["a"], found["b"])
     display.say(
         f"epoch {epoch}: {found['kind']} ({found['features']}) {found['b']:.4f} to {names[1]}, {found['a']:.4f} to "
@@ -329,13 +330,19 @@ class Sums:
 
 
 @contextmanager
-def in_words() -> Iterator[None]:
-    """Out of memory, or a lost process, in one line that says what helps; and the process group is left."""
+def in_words(out: Path) -> Iterator[None]:
+    """A full disk (TensorBoard's writer tells later what its thread met), out of memory, or a lost process, in one line
+    that says what helps; and the process group is left."""
     group_was_there = distributed.is_running()
     try:
         yield
     except (Failed, Interrupted):
         raise
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        file = error.filename or out
+        raise Failed(f"cannot write {file}: {error.strerror}; what was saved before is good") from None
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise Failed(OUT_OF_MEMORY) from None

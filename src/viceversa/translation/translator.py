@@ -4,7 +4,8 @@ import copy
 import math
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from ..data import pictures as images
 from ..data.sixteen import to_8_bit
 from ..device import choose_device, choose_dtype, free, is_out_of_memory, on_available_cores
-from ..errors import BadInput
+from ..errors import BadInput, Failed
 from ..model.file import Model, load_model, resolve, save_model
 from ..model.frozen import Seeing, shared
 from ..model.networks import Generator, InstanceNorm
@@ -35,6 +36,21 @@ CUT = 0.45
 darkening by a third 0.03, other photographs 0.8."""
 FREE_SHARE = 0.75
 """The part of the free memory that the network may take where nothing else was said."""
+
+LARGEST_SIZE = 65_536
+"""Short side in pixels that may be asked for."""
+OUT_OF_MEMORY = "out of memory: close what else uses it, or use --size, or a smaller one"
+
+
+@contextmanager
+def telling_of_memory() -> Iterator[None]:
+    """Out of memory beside the network, where pictures are held in full, becomes Failed."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise Failed(OUT_OF_MEMORY) from None
 
 
 class Direction(Protocol):
@@ -184,6 +200,7 @@ class Translator:
         """Write the model file."""
         save_model(Path(path), self.model)
 
+    @telling_of_memory()
     def __call__(self, image: Any, to: str | None = None, *, size: int | None = None, strength: float = 1.0) -> Any:
         """Translate `image` to the domain `to`, which may be left out where the model has one direction only.
 
@@ -192,7 +209,7 @@ class Translator:
         Images are translated at their own size, photos much larger than a pyramid or a generator that sees was trained
         on by way of their halves (`How.near`); or, with `size`, with the short side at that, and brought back to their
         own size with their own detail (see `detail.with_detail`). `strength`: how much of the way, from 0, the image
-        as it is, to 1, linearly in its levels. Raises BadInput.
+        as it is, to 1, linearly in its levels. Raises BadInput; and Failed where memory runs out beside the network.
         """
         direction = self.model.direction(to)
         how = self.how(direction, size, strength)
@@ -221,6 +238,7 @@ class Translator:
         if steady and network.spec.sees:
             network = FilmNetwork(network)
 
+        @telling_of_memory()
         @torch.inference_mode()
         def translate(frame: np.ndarray) -> np.ndarray:
             if gray:
@@ -260,10 +278,9 @@ class Translator:
     def how(self, direction: str, size: int | None, strength: float) -> "How":
         """What the model file says of this direction, and what is asked for."""
         spec, trained = self.model.spec(direction), self.model.info.get("image", {})
-        colours = bool(trained.get("keep_lightness")) and (spec.channels_in, spec.channels_out) == (1, 3)
         whole = (spec.kind == "pyramid" or spec.sees) and trained.get("resize") in ("short", "square")
         near = trained.get("size") if whole else None
-        return How(colours, size, strength, near)
+        return How(self.model.keeps_lightness(direction), size, strength, near)
 
     def network(self, direction: str, dtype: torch.dtype) -> Network:
         """The generator of a direction, ready for use; made when it is first asked for."""
@@ -298,8 +315,8 @@ class How:
     things are as large then as they were in training, whatever the camera."""
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise BadInput(f"--size {self.size}: give the short side in pixels, such as 256")
+        if self.size is not None and not 1 <= self.size <= LARGEST_SIZE:
+            raise BadInput(f"--size {self.size}: give the short side in pixels, such as 256, {LARGEST_SIZE:,} at most")
         if not 0 <= self.strength <= 1:
             raise BadInput(f"--strength {self.strength}: choose from 0, the input, to 1, the full translation")
 
