@@ -119,7 +119,7 @@ def test_model(folders: Folders, ruler: str, tmp_path: Path, capsys: pytest.Capt
 def test_what_to_compare_with_stands_beside(folders: Folders, ruler: str, tmp_path: Path) -> None:
     """Rows of the inputs themselves, and of other pictures of the target."""
     found = evaluate(model_file(tmp_path / "model.safetensors"), *folders, features=ruler, device="cpu")
-    prepared = [Images("", sorted(folder.iterdir()), Preparation(36, 32, "square")) for folder in folders]
+    prepared = [Images("", sorted(folder.iterdir()), Preparation(32, "square")) for folder in folders]
     x, y = (load_features(ruler)(image for _, image in images.each()) for images in prepared)
     night = found["night"]
     assert night["untranslated"]["kid"] == pytest.approx(kid(x, y), rel=1e-9)
@@ -204,6 +204,15 @@ def test_pairs(tmp_path: Path, ruler: str, capsys: pytest.CaptureFixture[str]) -
     assert paired["ssim"] == pytest.approx(np.mean([row["ssim"] for row in paired["images"].values()]))
     assert evaluate(fake=fake, real=real, features=ruler)["paired"]["psnr"] == math.inf
     assert "PSNR" in str(evaluate(fake=fake, real=real, features=ruler))
+
+
+def test_pairs_of_a_list_of_paths(tmp_path: Path, ruler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Absolute ones and relative ones."""
+    monkeypatch.chdir(tmp_path)
+    fake, real = pictures(tmp_path / "fake", 3, DAY), pictures(tmp_path / "real", 3, DAY, seed=3)
+    Path("list.txt").write_text(f"{fake / '000.png'}\nfake/001.png\n{fake / '002.png'}\n")
+    found = evaluate(fake="list.txt", real=real, features=ruler)
+    assert list(found["paired"]["images"]) == ["000", "001", "002"]
 
 
 def test_pairs_of_a_model(tmp_path: Path, ruler: str) -> None:

@@ -139,7 +139,7 @@ def test_features_of_a_reference_are_kept(
     moved = [path.rename(path.with_name(f"moved_{path.name}")) for path in day]
     np.testing.assert_array_equal(reference(features, Images("day", moved)), first)
     assert len(read) == 6  # what the files hold counts, not their names
-    reference(features, Images("day", moved, Preparation(32, 32, "square")))
+    reference(features, Images("day", moved, Preparation(32, "square")))
     reference(features, Images("night", night))
     assert len(read) == 6 + 6 + 7
     pictures(folders[0], 1, NIGHT, prefix="moved_")  # one image now holds something else
@@ -161,4 +161,4 @@ def test_images_are_loaded_as_they_were_in_training(tmp_path: Path) -> None:
     (path,) = pictures(tmp_path, 1, DAY, side=50).iterdir()
     assert Images("", [path]).load(path).shape == (50, 50, 3)
     assert Images("", [path], channels=1).load(path).shape == (50, 50, 1)
-    assert Images("", [path], Preparation(36, 32, "square")).load(path).shape == (32, 32, 3)
+    assert Images("", [path], Preparation(32, "square")).load(path).shape == (32, 32, 3)

@@ -1,5 +1,7 @@
 """Sets of pictures in which everything is known: what is a copy of what, and what is wrong."""
 
+import base64
+import io
 import os
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from PIL import Image, ImageFilter
 
 from viceversa.cli import main
 from viceversa.pages import inspect
-from viceversa.pages.advice import advise, facts, page
+from viceversa.pages.advice import advise, facts, page, small
 from viceversa.pages.inspect import (
     colour_distance,
     distances,
@@ -135,6 +137,45 @@ def test_flat_pictures_are_not_taken_for_copies(root):
     assert found.copies == []
     (advice,) = (a for a in advise(facts(found)) if "nearly one colour" in a.text)
     assert "4 of 34 images of b" in advice.text and advice.names[0] == "trainB/black0.png"
+
+
+def test_flat_pictures_are_no_scenes_and_their_copies_are_named(root):
+    """Black nights: most of a set, and the same in training and in test."""
+    for n in range(20):
+        black = Image.new("RGB", (64, 64), (n % 4, n // 4, 0))
+        black.save(root / "trainB" / f"black{n:02d}.png")
+        if n < 2:
+            black.save(root / "testB" / f"dark{n}.png")
+    for n in range(4):
+        Image.new("RGB", (64, 64), (n, n, n)).save(root / "trainA" / f"flat{n}.png")
+    scene(101, dark=True).save(root / "testB" / "seen.png")
+    for n in range(103, 130):
+        (root / "trainB" / f"{n:04d}.png").unlink()
+    found = examine(str(root))
+    known = next(k for k in found.known if k.domain == "b")
+    assert (known.exact, known.near, known.scenes) == (3, 3, 3)
+    advice = advise(facts(found))
+    assert not any("same places again" in each.text for each in advice)  # 3 scenes in 3 pictures
+    (taken,) = (each for each in advice if "to the pixel" in each.text)
+    assert taken.text.startswith("3 of 11 test images of b are in training too")
+    assert sorted(taken.names) == [
+        "testB/dark0.png = trainB/black00.png",
+        "testB/dark1.png = trainB/black01.png",
+        "testB/seen.png = trainB/0101.png",
+    ]
+    for n in range(100, 103):
+        (root / "trainB" / f"{n:04d}.png").unlink()
+    assert not any("0 scenes" in text for text in said(examine(str(root))))  # flat ones only
+
+
+def test_contact_sheets_show_what_is_trained_on(root):
+    """White, where a cut-out is transparent."""
+    path = root / "trainA" / "cut.png"
+    cut = Image.new("RGBA", (64, 64), (255, 0, 0, 0))
+    cut.save(path)
+    shown = small(examine(str(root)), path)["src"]
+    with Image.open(io.BytesIO(base64.b64decode(shown.partition(",")[2]))) as image:
+        assert np.asarray(image.convert("RGB")).min() > 250
 
 
 def test_sizes_and_kinds(tmp_path):

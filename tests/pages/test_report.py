@@ -201,6 +201,19 @@ def test_page_stays_within_its_size(tmp_path, monkeypatch):
     assert {1, 4, 9} <= set(epochs) and 3 < len(epochs) < 9  # first, best and newest stay
 
 
+def test_the_slider_has_first_best_and_newest_where_all_kept_epochs_are_too_many(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "run", epochs=9, size=64)
+    page = write_report([run])
+    images = page.stat().st_size - len(text_of(page))
+    (run / "epochs").mkdir()
+    for epoch in range(1, 10):
+        (run / "epochs" / f"epoch_{epoch:04d}.safetensors").write_bytes(b"a model")
+    monkeypatch.setattr("viceversa.pages.report.IMAGE_BYTES", int(0.7 * images))
+    text = write_report([run]).read_text(encoding="utf-8")
+    epochs = {int(n) for n in re.findall(r'"epoch": (\d+), "kept"', text)}
+    assert {1, 4, 9} <= epochs and len(epochs) < 9
+
+
 def test_extra_sections(tmp_path):
     file = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(file, "PNG")

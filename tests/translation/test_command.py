@@ -21,7 +21,7 @@ from viceversa.data import statistics
 from viceversa.data.pictures import Picture
 from viceversa.model.file import Model, save_model
 from viceversa.model.networks import Generator, initialise
-from viceversa.translation import pipeline
+from viceversa.translation import clips, command, pipeline
 from viceversa.translation.pipeline import Job, Work, batches
 from viceversa.translation.translator import load
 
@@ -58,6 +58,12 @@ def make(path, height=20, width=30, channels=3, seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(noise(height, width, channels, seed=seed)).save(path)
     return path
+
+
+def moving(path, count=3):
+    frames = [Image.fromarray(noise(32, 48, 3, seed=n)) for n in range(count)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+    return Path(path)
 
 
 def translate(*arguments):
@@ -206,6 +212,11 @@ BAD = {
     "a film of a photo and back": (["MODEL", "in/a.png", "--to", "day", "-o", "x.mp4", "--round-trip"], "is a video"),
     "seconds of an image": (["MODEL", "in/a.png", "--to", "day", "-o", "x.jpg", "--seconds", "2"], "--seconds 2"),
     "seconds of a folder": (["MODEL", "in", "--to", "day", "-o", "out", "--seconds", "2"], "is for one photo"),
+    "a film of standard input": (["MODEL", "-", "--to", "day", "-o", "x.gif", "--seconds", "1"], "needs a named photo"),
+    "a film of no name": (["MODEL", "-", "--to", "day", "-o", "x.mp4"], "needs a named photo"),
+    "seconds of a film": (["MODEL", "moving.gif", "--to", "day", "-o", "x.gif", "--seconds", "1"], "is for a photo"),
+    "a film and a format": (["MODEL", "moving.gif", "--to", "day", "-o", "x.gif", "--format", "png"], "is a video"),
+    "an enormous size": (["MODEL", "in/a.png", "--to", "day", "--size", "1000000000"], "size"),
     "labels of other names": (["MODEL", "in", "--to", "day", "--with-labels", "--format", "jpg"], "leave it out"),
     "watch to a file": (["MODEL", "in", "--to", "day", "-o", "out.png", "--watch"], "name a folder"),
     "strength": (["MODEL", "in", "--to", "day", "--strength", "1.5"], "--strength 1.5"),
@@ -230,6 +241,7 @@ def test_bad_input_is_one_line_before_anything_is_written(model, name, capsys):
     for path in ("in/a.png", "in2/a.png", "in2/a.jpg"):
         make(path)
     Path("empty").mkdir()
+    moving("moving.gif")
     one_way = save_generators(Path("one-way.safetensors"), "ab")
     before = files(".")
     given = [{"MODEL": model, "ONE WAY": one_way}.get(argument, argument) for argument in arguments]
@@ -314,15 +326,58 @@ def test_interrupted_at_random_and_started_again_it_gives_the_same_files(model):
 
 
 def test_videos_and_animations_are_handed_on(model, capsys):
-    frames = [Image.fromarray(noise(32, 48, 3, seed=n)) for n in range(3)]
-    Path("in").mkdir()
-    frames[0].save("in/moving.gif", save_all=True, append_images=frames[1:], duration=100)
-    frames[0].save("in/still.gif")
     make("in/photo.png")
+    moving("in/moving.gif")
+    Image.fromarray(noise(32, 48, 3)).save("in/still.gif")
     assert translate(model, "in", "--to", "night", "-o", "out") == 0
     assert files("out") == ["moving.gif", "photo.png", "still.gif"]
     with Image.open("out/moving.gif") as after:
         assert after.n_frames == 3 and after.size == (48, 32)
+
+
+def test_a_format_that_a_video_does_not_heed_is_said(model, capsys):
+    make("in/a.jpg")
+    moving("in/b.gif")
+    assert translate(model, "in", "--to", "night", "-o", "out", "--format", "png") == 0
+    assert "--format png is for images, and not heeded for 1 video" in told(capsys)
+    assert files("out") == ["a.png", "b.gif"]
+
+
+def test_a_comparison_that_comes_later_leaves_what_is_there(model):
+    make("in/a.png")
+    moving("in/b.gif")
+    assert translate(model, "in", "--to", "night", "-o", "out") == 0
+    for name in ("a.png", "b.gif"):
+        Path("out", name).write_bytes(b"mine")
+    assert translate(model, "in", "--to", "night", "-o", "out", "--compare") == 0
+    assert files("out") == ["a.compare.png", "a.png", "b.compare.gif", "b.gif"]
+    assert Path("out/a.png").read_bytes() == Path("out/b.gif").read_bytes() == b"mine"
+    assert translate(model, "in", "--to", "night", "-o", "out", "--compare", "--overwrite") == 0
+    assert Image.open("out/a.png").size == (30, 20) and Image.open("out/b.gif").n_frames == 3
+
+
+def test_an_interrupted_film_is_said_to_begin_anew(model, capsys, monkeypatch):
+    def interrupted(*arguments, **how):
+        raise KeyboardInterrupt
+
+    make("in/a.png")
+    moving("in/b.gif")
+    monkeypatch.setattr(command, "translate_film", interrupted)
+    assert translate(model, "in", "--to", "night", "-o", "out") == 130
+    assert "1 of 2 done; the same command goes on from there, but films begin anew; " in complaint(capsys)
+    monkeypatch.setattr(command, "translate_pictures", interrupted)
+    assert translate(model, "in/a.png", "--to", "night", "-o", "other") == 130
+    assert "films" not in complaint(capsys)
+
+
+def test_out_of_memory_is_no_fault_of_ours(model, capsys, monkeypatch):
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    make("a.png")
+    monkeypatch.setattr(pipeline, "side_by_side", full)
+    assert translate(model, "a.png", "--to", "night", "-o", "out", "--compare") == 2
+    assert "a.png: out of memory: close what else uses it, or use --size" in complaint(capsys)
 
 
 def test_pictures_of_one_size_go_together():
@@ -337,6 +392,8 @@ def test_pictures_of_one_size_go_together():
     assert sizes(10**6) == [3, 2, 1, 1, 1, 1]
     assert sizes(200) == [2, 1, 1, 1, 1, 1, 1, 1]
     assert sizes(1) == [1] * 9
+    fetched = []
+    assert len(next(batches((fetched.append(w) or w for w in works), 200))) == 2 and len(fetched) <= 3
     assert [w for batch in batches(works, 10**6) for w in batch] == works
 
 
@@ -591,3 +648,30 @@ def test_what_arrives_is_translated_until_ctrl_c(model):
     assert process.returncode == 0 and "Traceback" not in said, said
     assert said.count("broken.png") == 1  # and of the last it may not have been told that it was done
     assert any(f"no longer watching; {done} translated to out" in said for done in (4, 5))
+
+
+def test_while_one_watches_only_what_clashes_is_left_out(model, capsys, monkeypatch):
+    """And what is finished is not opened again at each look."""
+    looks, opened = [], []
+    is_animated = Image.open
+    monkeypatch.setattr(clips.Image, "open", lambda path, *a, **k: opened.append(path) or is_animated(path, *a, **k))
+
+    def look(seconds):
+        looks.append(len(opened))
+        if len(looks) == 3:
+            make("in/a.bmp")
+            moving("in/b.gif")
+        if len(looks) == 6:
+            make("in/c.png")
+        if len(looks) == 10:
+            raise KeyboardInterrupt
+
+    make("in/a.jpg")
+    monkeypatch.setattr(command.time, "sleep", look)
+    assert translate(model, "in", "--to", "night", "-o", "out", "--watch", "--round-trip", "--format", "png") == 0
+    said = told(capsys)
+    assert files("out") == ["a.png", "a.round-trip.png", "c.png", "c.round-trip.png"]
+    assert said.count("left out: in/a.bmp and in/a.jpg would both be written to out/a.png") == 1
+    assert said.count("left out: --round-trip is for images, and in/b.gif is a video") == 1
+    assert looks[-1] == looks[-2]
+    assert translate(model, "-", "--to", "night", "-o", "out", "--watch") == 2  # which no time mends

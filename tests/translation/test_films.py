@@ -18,7 +18,7 @@ from viceversa.errors import BadInput
 from viceversa.model import networks
 from viceversa.model.file import Model
 from viceversa.translation.clips import ANIMATIONS, CODECS, is_film, result_name
-from viceversa.translation.films import translate_film
+from viceversa.translation.films import show_change, translate_film
 from viceversa.translation.translator import Translator
 
 RATE = 25
@@ -110,6 +110,17 @@ def write_sine(container: Any, audio: Any, seconds: Fraction) -> None:
         for ready in resample.resample(frame):
             container.mux(audio.encode(ready))
     container.mux(audio.encode(None))
+
+
+def sound_first(path: Path) -> Path:
+    """A film whose stream 0 is its sound."""
+    with av.open(film(path.with_stem("other"))) as there, av.open(path, "w") as container:
+        streams = {stream.index: container.add_stream_from_template(stream) for stream in reversed(there.streams)}
+        for packet in there.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                container.mux(packet)
+    return path
 
 
 def shown(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
@@ -281,6 +292,66 @@ def test_before_and_after_side_by_side(tmp_path: Path) -> None:
     assert packets(tmp_path / "out.compare.mp4") == packets(tmp_path / "out.mp4")
 
 
+@pytest.mark.parametrize(
+    ("make", "name", "ending"),
+    [(sound_first, "in.mp4", "mp4"), (film, "in.ts", "mp4"), (film, "in.mkv", "webm"), (film, "in.mp4", "avi")],
+)
+def test_the_film_of_both_sounds_as_the_film(
+    tmp_path: Path, make: Callable[[Path], Path], name: str, ending: str
+) -> None:
+    """Also where its streams are in another order, its sound is of a broadcast, or is encoded again."""
+    translate(make(tmp_path / name), tmp_path / f"out.{ending}", compare=True)
+    one, other = packets(tmp_path / f"out.{ending}"), packets(tmp_path / f"out.compare.{ending}")
+    assert one == other and len(one) > 50
+    sound = heard(tmp_path / f"out.compare.{ending}")
+    assert np.abs(np.fft.rfft(sound[4800:28800])).argmax() == 220
+
+
+@pytest.mark.parametrize(
+    ("codec", "rate", "layout", "ending", "says"),
+    [("ac3", 48000, "5.1(side)", "webm", "became opus, since"),
+     ("flac", 48000, "4.0", "webm", "became opus, stereo instead of 4.0, since"),
+     ("wavpack", 192000, "stereo", "mp4", "became aac, 48000 instead of 192000 Hz, since"),
+     ("pcm_s16le", 48000, "stereo", "mp4", "")],
+)  # fmt: skip
+def test_sound_that_an_encoder_does_not_know_is_brought_to_what_it_does(
+    tmp_path: Path, codec: str, rate: int, layout: str, ending: str, says: str
+) -> None:
+    with av.open(tmp_path / "in.mkv", "w") as container:
+        video: Any = container.add_stream("ffv1", rate=RATE)
+        video.height, video.width, video.pix_fmt = 48, 64, "bgr0"
+        audio: Any = container.add_stream(codec, rate=rate, layout=layout)
+        audio.codec_context.open()
+        for index in range(10):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture(index), format="rgb24")))
+        kind, step = audio.codec_context.format.name, audio.codec_context.frame_size or 4096
+        length = rate * 2 // 5 // step * step
+        for start in range(0, length, step):
+            sound = av.AudioFrame(kind, layout, step)
+            sound.sample_rate, sound.pts, sound.time_base = rate, start, Fraction(1, rate)
+            container.mux(audio.encode(sound))
+        for stream in (video, audio):
+            container.mux(stream.encode(None))
+    notes = translate(tmp_path / "in.mkv", tmp_path / f"out.{ending}", compare=True)
+    assert says in "".join(notes) and len(notes) == bool(says)
+    with av.open(tmp_path / f"out.compare.{ending}") as container:
+        assert len([0 for frame in container.decode(video=0)]) == 10
+        container.seek(0)
+        assert abs(sum(frame.samples for frame in container.decode(audio=0)) - length * 48000 / rate) < 4096
+
+
+def test_damaged_sound_is_left_out_and_said(tmp_path: Path) -> None:
+    data = bytearray(film(tmp_path / "in.mkv", frames=50).read_bytes())
+    with av.open(tmp_path / "in.mkv") as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+    for at, size in places[20:23]:
+        data[at + 8 : at + size] = b"\xff" * (size - 8)
+    (tmp_path / "in.mkv").write_bytes(data)
+    damage, _ = translate(tmp_path / "in.mkv", tmp_path / "out.webm")
+    assert "damaged packets" in damage and len(shown(tmp_path / "out.webm")[0]) == 50
+    assert np.abs(np.fft.rfft(heard(tmp_path / "out.webm")[48000:72000])).argmax() == 220
+
+
 def gif(path: Path, **options: Any) -> Path:
     pictures = [Image.fromarray(picture(4 * index)) for index in range(5)]
     if options.pop("clear", False):
@@ -328,6 +399,34 @@ def test_between_films_and_animations(tmp_path: Path) -> None:
     assert off(np.asarray(frames[0])[..., :3], picture(0)[..., ::-1]) < 12
     translate(tmp_path / "out.gif", tmp_path / "back.mp4")
     assert abs(seconds(tmp_path / "back.mp4") - 1) < 1e-6
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp", "png"])
+def test_animations_that_are_cut_off_anywhere_are_told(tmp_path: Path, ending: str) -> None:
+    """Whatever Pillow raises."""
+    data = gif(tmp_path / f"whole.{ending}", duration=50).read_bytes()
+    for length in range(0, len(data) - 1, len(data) // 40):
+        (tmp_path / f"in.{ending}").write_bytes(data[:length])
+        try:
+            translate(tmp_path / f"in.{ending}", tmp_path / f"out.{ending}")
+        except BadInput as told:
+            assert f"in.{ending}" in str(told) and "\n" not in str(told)
+
+
+def test_an_animation_becomes_a_film_as_quick_as_it_is(tmp_path: Path) -> None:
+    """Its rate is that of all frames; AVI, which counts frames, counts by the shortest."""
+    pictures = [Image.fromarray(picture(index)) for index in range(11)]
+    save = pictures[0].save
+    save(tmp_path / "even.webp", save_all=True, append_images=pictures[1:], duration=40)
+    save(tmp_path / "thirds.png", save_all=True, append_images=pictures[1:], duration=100 / 3)
+    save(tmp_path / "mixed.gif", save_all=True, append_images=pictures[1:], duration=[200] + [40] * 10)
+    for name, ending, lasts in (("even.webp", "avi", 0.44), ("even.webp", "mp4", 0.44), ("thirds.png", "mp4", 11 / 30),
+                                ("thirds.png", "avi", 11 / 30), ("mixed.gif", "avi", 0.6)):  # fmt: skip
+        translate(tmp_path / name, tmp_path / f"out.{ending}")
+        assert abs(seconds(tmp_path / f"out.{ending}") - lasts) < 0.002, name
+        assert len(shown(tmp_path / f"out.{ending}")[0]) >= 11
+    with av.open(tmp_path / "out.mp4") as container:
+        assert abs(container.streams.video[0].average_rate - 30) < 0.1
 
 
 def test_what_is_a_video(tmp_path: Path) -> None:
@@ -402,9 +501,30 @@ def cut_off_gif(path: Path) -> Path:
     return path
 
 
+def unknown_codec(path: Path) -> Path:
+    write_film(path, [picture(0)])
+    path.write_bytes(path.read_bytes().replace(b"V_FFV1", b"V_XYZ1"))
+    return path
+
+
+def cut_anywhere(path: Path) -> Path:
+    gif(path, duration=50)
+    path.write_bytes(path.read_bytes()[:-40])
+    return path
+
+
+def enormous_gif(path: Path) -> Path:
+    data = bytearray(gif(path, duration=50).read_bytes())
+    data[6:10] = b"\xff" * 4
+    path.write_bytes(data)
+    return path
+
+
 @pytest.mark.parametrize(
     ("make", "name", "says"),
-    [(empty_film, "in.mkv", "no frames"), (only_sound, "in.mp4", "no video"), (no_film, "in.mp4", "not a video"),
+    [(unknown_codec, "in.mkv", "nothing here decodes its video"), (cut_anywhere, "in.gif", "broken"),
+     (enormous_gif, "in.gif", "broken"), (empty_film, "in.mkv", "no frames"),
+     (only_sound, "in.mp4", "no video"), (no_film, "in.mp4", "not a video"),
      (cut_off, "in.mp4", "broken"), (cut_off_gif, "in.gif", "broken"), (lambda path: path, "in.mp4", "No such file"),
      (lambda path: path, "in.gif", "in.gif")],
 )  # fmt: skip
@@ -533,6 +653,53 @@ def test_a_model_of_one_channel(tmp_path: Path, channels: tuple[int, int], stead
     made = shown(tmp_path / "out.mkv")[0][0]
     assert made.shape == (48, 64, 3) and ((made == made[..., :1]).all() == (channels[1] == 1))
     assert (shown(tmp_path / "out.compare.mkv")[0][0][:, 64:] == made).all()
+
+
+def test_what_lies_hidden_in_a_film_is_upon_white(tmp_path: Path) -> None:
+    clear = np.zeros((48, 64, 4), np.uint8)
+    clear[..., :3] = picture(0)
+    clear[:, ::2, 3] = 255
+    with av.open(tmp_path / "in.mkv", "w") as container:
+        video: Any = container.add_stream("ffv1", rate=RATE)
+        video.height, video.width, video.pix_fmt = 48, 64, "bgra"
+        for _ in range(3):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(clear, format="rgba")))
+        container.mux(video.encode(None))
+    (note,) = translate(tmp_path / "in.mkv", tmp_path / "out.mkv", codec="ffv1")
+    made = shown(tmp_path / "out.mkv")[0][0]
+    assert (made[:, ::2] == picture(0)[:, ::2, ::-1]).all() and (made[:, 1::2] == 255).all()
+    assert "what is transparent became white" in note
+    translate(tmp_path / "in.mkv", tmp_path / "out.webp", quality=100)
+    assert (np.asarray(played(tmp_path / "out.webp")[0][0])[..., 3] == clear[..., 3]).all()
+
+
+def test_a_model_of_gray_is_shown_a_photo_upon_white(tmp_path: Path) -> None:
+    seen: list[np.ndarray] = []
+
+    class Seeing(Translator):
+        def __call__(self, image: Any, to: str | None = None, **how: Any) -> Any:
+            seen.append(image)
+            return image
+
+    Image.new("RGBA", (64, 48), (60, 60, 60, 0)).save(tmp_path / "cut.png")
+    generator = networks.Generator(width=2, blocks=1, channels_in=1, channels_out=1).build()
+    translator = Seeing(Model({"ab": generator}, ("day", "night"), {}), device="cpu")
+    show_change(translator, tmp_path / "cut.png", tmp_path / "out.mkv", seconds=0.1)
+    assert seen[0].shape == (48, 64, 1) and (seen[0] == 255).all()
+
+
+def test_a_film_is_not_overwritten_on_the_way_to_its_own_translation(tmp_path: Path) -> None:
+    before = film(tmp_path / "q.partial.mp4", frames=3).read_bytes()
+    with pytest.raises(BadInput, match="would be overwritten on the way to"):
+        translate(tmp_path / "q.partial.mp4", tmp_path / "q.mp4")
+    assert (tmp_path / "q.partial.mp4").read_bytes() == before and not (tmp_path / "q.mp4").exists()
+
+
+def test_a_comparison_that_comes_later_leaves_the_film(tmp_path: Path) -> None:
+    film(tmp_path / "in.mp4", frames=3)
+    (tmp_path / "out.mp4").write_bytes(b"mine")
+    translate(tmp_path / "in.mp4", tmp_path / "out.mp4", compare=True, keep=True)
+    assert (tmp_path / "out.mp4").read_bytes() == b"mine" and len(shown(tmp_path / "out.compare.mp4")[0]) == 3
 
 
 def test_the_same_as_picture_by_picture(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import viceversa
 from viceversa.data import pictures as images
-from viceversa.errors import BadInput
+from viceversa.errors import BadInput, Failed
 from viceversa.model.file import Model, load_model, save_model
 from viceversa.model.frozen import shared
 from viceversa.model.networks import Generator, ResnetGenerator, initialise
@@ -270,6 +270,20 @@ def test_out_of_memory_it_is_tried_once_more_with_half_of_it(monkeypatch):
         load(given, device="cpu", precision="fp32", memory=whole // 4)(pixels, "night")
     with pytest.raises(BadInput, match=r"out of memory at an image of 400x300: .*--memory"):
         load(given, device="cpu", precision="fp32", memory=4 * whole)(pixels, "night")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+def test_out_of_memory_beside_the_network_is_failed(translator, monkeypatch, error):
+    """Where the picture is brought to --size and back, in full."""
+
+    def resize(*arguments):
+        raise error
+
+    monkeypatch.setattr("viceversa.translation.translator.resize", resize)
+    with pytest.raises(Failed, match="out of memory: close what else uses it, or use --size"):
+        translator(noise(30, 40, 3), "night", size=20)
+    with pytest.raises(Failed, match="out of memory"):
+        translator.frames("night", size=20)(noise(30, 40, 3))
 
 
 @pytest.mark.parametrize("kind", ["resnet", "pyramid"])

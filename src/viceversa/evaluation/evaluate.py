@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ..config import Evaluate, make
 from ..data.fetch import cache_folder, sha256
-from ..data.folders import find, left_out_line
+from ..data.folders import find, left_out_line, names_below
 from ..data.pictures import BadImage, on_white, read, to_tensor
 from ..data.sixteen import to_8_bit
 from ..data.store import as_tested
@@ -97,7 +97,6 @@ def command_evaluate(choices: Evaluate) -> int:
 class Preparation:
     """How test images are brought to size: as in training, from a model file's `info["image"]`."""
 
-    size: int
     crop: int
     resize: Literal["square", "short", "none"]
 
@@ -105,7 +104,7 @@ class Preparation:
         return f"{self.resize} {self.crop}"
 
 
-CUT = Preparation(size=256, crop=256, resize="square")
+CUT = Preparation(crop=256, resize="square")
 """Of the published horse to zebra protocol (CUT): all test images at 256 x 256, no flip."""
 
 
@@ -237,7 +236,7 @@ def named_models(given: Sequence[Any], choices: Evaluate) -> dict[str, Translato
 def preparation(model: Model) -> Preparation | None:
     """As the model's own test images were brought to size while it was trained; None where it does not say."""
     image = model.info.get("image")
-    return Preparation(image["size"], image["crop"], image["resize"]) if image else None
+    return Preparation(image["crop"], image["resize"]) if image else None
 
 
 def find_images(folder: Source) -> tuple[Images, list[str]]:
@@ -272,8 +271,7 @@ def find_pairs(a: Images, b: Images, asked: bool) -> Pairs:
 
 def names(paths: Sequence[Path]) -> list[str]:
     """Each image's path below the folder that holds them all, without its ending."""
-    root = os.path.commonpath([path.parent for path in paths])
-    return [path.relative_to(root).with_suffix("").as_posix() for path in paths]
+    return [os.path.splitext(name)[0] for name in names_below(paths)]
 
 
 # Comparisons
@@ -331,9 +329,8 @@ def compare_translations(
             fake = translated(model, there, image, str(path))
             x, y = to_tensor(image), to_tensor(fake)
             row: Numbers = structure_kept(x, y, model.device)
-            if (other := next(others, None)) is not None:
-                at_size = F.interpolate(to_tensor(other), x.shape[2:], mode="area")
-                elsewhere.append(structure_kept(x, at_size, model.device))
+            other = F.interpolate(to_tensor(next(others)), x.shape[2:], mode="area")
+            elsewhere.append(structure_kept(x, other, model.device))
             if back is not None:
                 again = precisely(model, back, y)
                 row["l1"] = float((again - x).abs().mean() / 2)  # in units of 0 to 1

@@ -228,11 +228,10 @@ def facts(found: Findings) -> Iterator[tuple[Scope, dict[str, Any]]]:
             "flat": counted["flat"], "flat_files": [found.short(look.path) for look in folder.looks if look.flat],
         }  # fmt: skip
     for known in found.known:
-        twice = [(t, r) for t, r, _ in known.pairs if t.content == r.content]
         yield "test", {
             "domain": known.domain, "total": known.total, "exact": known.exact, "near": known.near,
             "nearly": known.near - known.exact, "scenes": known.scenes,
-            "exact_files": [found.short(t.path, r.path) for t, r in twice],
+            "exact_files": [found.short(t.path, r.path) for t, r in known.twice],
             "known_files": [found.short(t.path, r.path) for t, r, _ in known.pairs],
         }  # fmt: skip
     yield "set", about_both(found) | {"across_files": named(c for c in found.copies if len(c.domains) > 1)}
@@ -242,7 +241,7 @@ def about_both(found: Findings) -> dict[str, Any]:
     a, b = found.training
     few, many = sorted((a, b), key=lambda folder: len(folder.looks))
     soft, sharp = sorted((a, b), key=lambda folder: folder.median("short"))
-    narrow = [f for f in (a, b) if len(f.looks) >= 3 * max(found.scenes[f.domain], 1)]
+    narrow = [f for f in (a, b) if sum(not look.flat for look in f.looks) >= 3 * found.scenes[f.domain] > 0]
     squeezed = [f for f in (a, b) if not 1 / WIDE < f.median("aspect") < WIDE]
     tested = {known.domain for known in found.known}
     untested = [f.domain for f in (a, b) if f.domain not in tested]
@@ -369,7 +368,7 @@ def known_rows(found: Findings, known: Known) -> dict[str, Any]:
 
 
 def small(found: Findings, path: Path) -> dict[str, Any]:
-    image = as_image(images.read(path, 3).pixels)
+    image = as_image(images.on_white(images.read(path, 3)))
     image.thumbnail((200, 200), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, "WEBP", quality=80)

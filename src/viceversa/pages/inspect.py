@@ -189,9 +189,14 @@ class Known:
     scenes: int
     """Of a scene that is trained on."""
     near: int
-    exact: int
+    twice: list[tuple[Look, Look]]
+    """Test picture, and the one in training that is the same to the pixel."""
     pairs: list[tuple[Look, Look, int]]
-    """Test picture, the nearest one in training, and the bits in which they differ; the nearest first."""
+    """Test picture, the nearest one in training, and the bits in which they differ; the nearest first. No flat ones."""
+
+    @property
+    def exact(self) -> int:
+        return len(self.twice)
 
 
 @dataclass(frozen=True)
@@ -316,16 +321,17 @@ def count_scenes(looks: Sequence[Look], step: Callable[[int], None]) -> int:
 
 
 def find_known(test: Folder, train: Folder) -> Known:
-    contents = {look.content for look in train.looks}
-    exact = sum(look.content in contents for look in test.looks)
+    contents = {look.content: look for look in train.looks}
+    twice = [(look, contents[look.content]) for look in test.looks if look.content in contents]
+    flat = sum(look.flat for look, _ in twice)
     some, others = ([look for look in folder.looks if not look.flat] for folder in (test, train))
     if not some or not others:
-        return Known(test.domain, len(test.looks), exact, exact, exact, [])
+        return Known(test.domain, len(test.looks), flat, flat, twice, [])
     at, bits = nearest(prints(some), prints(others))
     order = np.argsort(bits, kind="stable")
     pairs = [(some[n], others[at[n]], int(bits[n])) for n in order if bits[n] <= SCENE]
     near = sum(apart <= NEAR for _, _, apart in pairs)
-    return Known(test.domain, len(test.looks), max(len(pairs), exact), max(near, exact), exact, pairs)
+    return Known(test.domain, len(test.looks), len(pairs) + flat, near + flat, twice, pairs)
 
 
 # Fingerprints

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +181,8 @@ def player(run: Run, room: int) -> dict[str, Any] | None:
     kept = {
         int(file.stem[6:]) for file in (run.folder / "epochs").glob("epoch_*.safetensors") if file.stem[6:].isdigit()
     }
-    keep = {run.stills[0][0], run.stills[-1][0]} | ({run.best["epoch"]} if run.best else set())
-    stills = thinned(run.stills, room, keep | kept & {epoch for epoch, _ in run.stills})
+    telling = {run.stills[0][0], run.stills[-1][0]} | ({run.best["epoch"]} if run.best else set())
+    stills = thinned(run.stills, room, [telling | kept, telling])
     return {
         "frames": [{"epoch": e, "kept": e in kept, "src": data_uri(file.read_bytes())} for e, file in stills],
         "boxes": progress.boxes(stills[-1][1]),
@@ -189,13 +190,14 @@ def player(run: Run, room: int) -> dict[str, Any] | None:
     }
 
 
-def thinned(stills: Sequence[tuple[int, Path]], room: int, keep: set[int]) -> list[tuple[int, Path]]:
-    """Every still, or every second, every third..., and those of the epochs in `keep`: so that they fit.
+def thinned(stills: Sequence[tuple[int, Path]], room: int, keeps: Sequence[set[int]]) -> list[tuple[int, Path]]:
+    """Every still, or every second, every third..., and those of the epochs of the first of `keeps`, else of the next:
+    so that they fit.
 
     `room` is in characters of base64. The newest is there whatever the room.
     """
     sizes = {epoch: file.stat().st_size * 4 / 3 for epoch, file in stills}
-    for each in range(1, len(stills) + 1):
+    for keep, each in product(keeps, range(1, len(stills) + 1)):
         picked = [still for n, still in enumerate(stills) if n % each == 0 or still[0] in keep]
         if sum(sizes[epoch] for epoch, _ in picked) <= room:
             return picked

@@ -7,9 +7,10 @@ import os
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +23,7 @@ from PIL import Image, ImageSequence
 
 from ..data import pictures as images
 from ..errors import BadInput, Failed
+from ..terminal import words
 
 FILMS = frozenset(
     f".{ending}"
@@ -46,6 +48,8 @@ SHORTEST = Fraction(20, 1000)
 """Of a GIF's frames: browsers show those that are shorter for a tenth of a second."""
 LONGEST_NAME = 255
 """Bytes of a file's name that file systems take."""
+UNNAMED_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+"""Loudspeakers that so many channels of sound are for where nothing is said, as in FFmpeg."""
 os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder tells its life story on standard error else
 
 
@@ -75,6 +79,8 @@ class Clip:
     """Frames a second, on average."""
     clock: Fraction = Fraction(1, 1000)
     """Seconds of which all times are multiples."""
+    shortest: Fraction | None = None
+    """Seconds for which an animation shows its shortest frame."""
     aspect: Fraction = Fraction(1)
     """Width of a pixel divided by its height; known to be that of upright frames once the first is read."""
     sounds: list[Any] = field(default_factory=list)
@@ -94,7 +100,17 @@ def is_film(path: Path) -> bool:
     if suffix not in ANIMATIONS:
         return suffix in FILMS
     try:
-        with images.own_limits(), Image.open(path, formats=[ANIMATIONS[suffix]]) as image:
+        status = path.stat()
+    except (OSError, ValueError):
+        return False
+    return moves(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(1 << 16)  # --watch asks each second
+def moves(path: Path, size: int, changed: int) -> bool:
+    """Does a picture hold several? `size` and `changed` tell whether it is still the same file."""
+    try:
+        with images.own_limits(), Image.open(path, formats=[ANIMATIONS[path.suffix.lower()]]) as image:
             return bool(getattr(image, "is_animated", False))
     except Exception:  # so broken that Pillow stumbles: read as a picture, it is told of
         return False
@@ -123,6 +139,8 @@ def read_film(source: Path) -> Iterator[Clip]:
         if not container.streams.video:
             raise BadInput(f"{source}: holds no video stream")
         video = container.streams.best("video") or container.streams.video[0]
+        if video.codec_context is None:
+            raise BadInput(f"{source}: nothing here decodes its video")
         video.thread_type = "AUTO"
         rate = video.average_rate or video.guessed_rate or Fraction(25)
         seconds = video.duration * video.time_base if video.duration else (container.duration or 0) / 10**6
@@ -136,6 +154,8 @@ def read_film(source: Path) -> Iterator[Clip]:
             sounds=[sound for sound in container.streams.audio if sound.codec_context is not None],
             metadata={key: text for key, text in container.metadata.items() if key not in OF_THE_FILE},
         )
+        if silent := len(container.streams.audio) - len(clip.sounds):
+            clip.notes.append(f"{source}: {words(silent, 'stream')} of sound, which nothing here decodes, left out")
         if video.codec_context.color_trc in HDR:
             clip.notes.append(f"{source}: is HDR; its values are taken as they are, which looks paler")
         clip.frames = decode_film(source, container, video, clip)
@@ -168,7 +188,7 @@ def decode_film(source: Path, container: Any, video: Any, clip: Clip) -> Iterato
                 start = end if frame.pts is None else frame.pts * frame.time_base - origin
                 length = Fraction(frame.duration * clip.clock if frame.duration else 1 / clip.rate)
                 end = start + length
-                yield Frame(upright(to_rgb(frame, *size), matrix), start, length)
+                yield on_white(upright(to_rgb(frame, *size), matrix), start, length)
     except (av.error.FFmpegError, OSError) as wrong:
         raise Failed(f"{source}: broken after {float(end):.1f} s ({said(wrong)})") from None
 
@@ -182,12 +202,22 @@ def moved(packet: Any, seconds: Fraction) -> av.Packet:
 
 
 def to_rgb(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
-    """(H, W, 3) uint8 by the matrix that the frame names; where it names none, as players: BT.709 from 720 lines."""
+    """(H, W, 3) uint8, or with alpha (H, W, 4), by the matrix that the frame names; where it names none, as players:
+    BT.709 from 720 lines."""
     named = frame.colorspace != UNNAMED
     guess = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
+    kind = "rgba" if any(part.is_alpha for part in frame.format.components) else "rgb24"
     return frame.reformat(
-        width, height, "rgb24", src_colorspace=None if named else guess, interpolation=Interpolation.BICUBIC
+        width, height, kind, src_colorspace=None if named else guess, interpolation=Interpolation.BICUBIC
     ).to_ndarray()
+
+
+def on_white(pixels: np.ndarray, start: Fraction, length: Fraction) -> Frame:
+    """The frame of (H, W, 3 or 4) uint8: what is transparent upon white."""
+    if pixels.shape[2] == 3 or pixels[..., 3].min() == 255:
+        return Frame(np.ascontiguousarray(pixels[..., :3]), start, length)
+    picture = images.Picture(pixels[..., :3], pixels[..., 3])
+    return Frame(images.on_white(picture), start, length, picture.alpha)
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
@@ -212,34 +242,43 @@ def upright(pixels: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.
 
 @contextmanager
 def read_animation(source: Path) -> Iterator[Clip]:
-    with images.own_limits():
+    with images.own_limits(), ExitStack() as stack:
         try:
-            image = Image.open(source, formats=sorted(set(ANIMATIONS.values())))
-        except (OSError, Image.DecompressionBombError):
-            raise BadInput(f"{source}: not an animation that can be read, or a broken one") from None
-        with image:
+            image = stack.enter_context(Image.open(source, formats=sorted(set(ANIMATIONS.values()))))
             # Of a PNG, the first picture may be for those who do not know that it moves.
             first = int(bool(getattr(image, "default_image", False)))
-            total = getattr(image, "n_frames", 1) - first
-            image.seek(first)
-            rate = 1000 / Fraction(image.info.get("duration") or UNSAID)
-            loop = image.info.get("loop")
-            yield Clip(frames=decode_animation(source, image, first), source=source, total=total, rate=rate, loop=loop)
+            lengths = [length for _, length in played(image, first)]
+            rate = (len(lengths) / sum(lengths, Fraction(0))).limit_denominator(1001) or Fraction(1, 1001)
+        except Exception as wrong:  # Pillow raises nearly anything when a file is broken
+            why = f"{type(wrong).__name__}: {wrong}".rstrip(": ").replace("\n", " ")
+            raise BadInput(f"{source}: not an animation that can be read, or a broken one ({why})") from None
+        yield Clip(
+            frames=decode_animation(source, image, first),
+            source=source,
+            total=len(lengths),
+            rate=rate,
+            shortest=min(lengths),
+            loop=image.info.get("loop"),
+        )
+
+
+def played(image: Image.Image, first: int) -> Iterator[tuple[Image.Image, Fraction]]:
+    """The pictures of an animation in turn, and the seconds for which each is shown."""
+    for picture in islice(ImageSequence.Iterator(image), first, None):
+        picture.load()  # before that, a WebP does not know its length
+        yield picture, Fraction(picture.info.get("duration") or UNSAID).limit_denominator(1001) / 1000
 
 
 def decode_animation(source: Path, image: Image.Image, first: int) -> Iterator[Frame]:
-    """The frames as they are shown, what is transparent upon white."""
+    """The frames as they are shown."""
     start = Fraction(0)
     try:
-        for picture in islice(ImageSequence.Iterator(image), first, None):
-            shown = picture.convert("RGBA")
-            length = Fraction(picture.info.get("duration") or UNSAID) / 1000
-            white = Image.new("RGBA", shown.size, "white")
-            pixels = np.asarray(Image.alpha_composite(white, shown).convert("RGB"))
-            alpha = np.asarray(shown.getchannel("A"))
-            yield Frame(pixels, start, length, alpha if alpha.min() < 255 else None)
+        for picture, length in played(image, first):
+            yield on_white(np.asarray(picture.convert("RGBA")), start, length)
             start += length
-    except (OSError, EOFError, SyntaxError) as wrong:
+    except MemoryError:
+        raise
+    except Exception as wrong:  # it was whole when it was opened
         raise Failed(f"{source}: broken after {float(start):.1f} s ({wrong})") from None
 
 
@@ -262,10 +301,14 @@ class Writer(ABC):
     NAME.partial.mp4, which plays. `notes`: what a person should know of the result, a line each.
     """
 
-    def __init__(self, target: Path):
+    def __init__(self, target: Path, clip: Clip):
         self.target, self.partial = target, target.with_name(f"{target.stem}.partial{target.suffix}")
         if len(os.fsencode(self.partial.name)) > LONGEST_NAME:
             self.partial = target.with_name(f"{secrets.token_hex(4)}.partial{target.suffix}")
+        if clip.source is not None and os.path.realpath(self.partial) == os.path.realpath(clip.source):
+            raise BadInput(f"{clip.source} would be overwritten on the way to {target}: name another --out")
+        self.sounds: dict[int, Sound] = {}
+        """By the number of the source's stream; an animation is silent."""
         self.frames = 0
         self.notes: list[str] = []
 
@@ -289,9 +332,17 @@ class Writer(ABC):
     def finish(self) -> None:
         """Complete the file."""
 
-    @abstractmethod
-    def sound(self, packet: Any) -> None:
-        """Take a packet of the source's sound."""
+    def unpacked(self, packet: Any) -> list[Any]:
+        """What of a packet of the source's sound any writer takes by `add_sound`: a packet changes as it is read."""
+        with telling(self.partial):
+            sound = self.sounds.get(packet.stream.index)
+            return [] if sound is None else sound.unpacked(packet)
+
+    def add_sound(self, index: int, parts: list[Any]) -> None:
+        """Take what `unpacked` found in a packet of that stream."""
+        with telling(self.partial):
+            for part in parts:
+                self.sounds[index].write(part)
 
 
 def open_writer(target: Path, clip: Clip, size: tuple[int, int], codec: str, quality: int) -> Writer:
@@ -312,7 +363,7 @@ class AnimationWriter(Writer):
     """A GIF, WebP, PNG or AVIF, which is encoded at the end."""
 
     def __init__(self, target: Path, clip: Clip, quality: int):
-        super().__init__(target)
+        super().__init__(target, clip)
         self.clip, self.quality = clip, quality
         self.kind = ANIMATIONS[target.suffix.lower()]
         self.pictures: list[Image.Image] = []
@@ -331,9 +382,6 @@ class AnimationWriter(Writer):
         self.starts.append(frame.start)
         self.pictures.append(picture)
         self.frames += 1
-
-    def sound(self, packet: Any) -> None:
-        """Animations are silent."""
 
     def finish(self) -> None:
         if not self.pictures:
@@ -409,7 +457,7 @@ class FilmWriter(Writer):
     """A film. MP4 and MOV are written in fragments of a second, and made plain files at the end."""
 
     def __init__(self, target: Path, clip: Clip, size: tuple[int, int], codec: str, quality: int):
-        super().__init__(target)
+        super().__init__(target, clip)
         name = choose_codec(codec, target)
         self.codec = CODECS[name]
         kind = CONTAINERS[target.suffix.lower()]
@@ -418,7 +466,8 @@ class FilmWriter(Writer):
         try:
             self.container: Any = av.open(self.partial, "w", format=kind, options=options)
             self.container.metadata.update(clip.metadata)
-            self.clock = 1 / clip.rate if kind == "avi" else clip.clock  # AVI counts frames, not time
+            frame = clip.shortest or 1 / clip.rate
+            self.clock = frame if kind == "avi" else clip.clock  # AVI counts frames, not time
             self.video = self.add_video(name, clip, size, quality)
             self.sounds = {sound.index: Sound(self.container, sound) for sound in clip.sounds}
             self.container.start_encoding()
@@ -431,7 +480,7 @@ class FilmWriter(Writer):
             self.notes.append(f"{target}: {width}x{height} became {wide}x{high}, since {name} wants even sides; "
                               "--codec vp9 and av1 keep the size")  # fmt: skip
         self.notes += [
-            f"{target}: {sound.was} sound became {sound.codec}, since {target.suffix} cannot hold it"
+            f"{target}: {sound.was} sound became {sound.became}, since {target.suffix} cannot hold it"
             for sound in self.sounds.values()
             if not sound.copied
         ]
@@ -454,6 +503,9 @@ class FilmWriter(Writer):
 
     def write(self, frame: Frame) -> None:
         """Gray becomes RGB; where a codec wants even sides, the last row and column stand twice; RGB to BT.709."""
+        clear = f"{self.target}: what is transparent became white"
+        if frame.alpha is not None and clear not in self.notes:
+            self.notes.append(clear)
         height, width = frame.pixels.shape[:2]
         pixels = images.to_channels(frame.pixels, 3)
         pixels = np.pad(pixels, ((0, self.video.height - height), (0, self.video.width - width), (0, 0)), "edge")
@@ -472,12 +524,6 @@ class FilmWriter(Writer):
             self.container.mux(self.video.encode(picture))
         self.frames += 1
 
-    def sound(self, packet: Any) -> None:
-        if self.container.format.name == "avi" and packet.dts < 0:
-            return  # an encoder's run-up, before the film; AVI counts from 0 and would delay the picture for it
-        with telling(self.partial):
-            self.sounds[packet.stream.index].write(packet)
-
     def finish(self) -> None:
         self.container.mux(self.video.encode(None))
         for sound in self.sounds.values():
@@ -492,32 +538,50 @@ class Sound:
         self.container = container
         self.was = source.codec_context.codec.canonical_name
         self.copied = self.was in container.supported_codecs
+        self.damaged = 0
         if self.copied:
             self.stream = container.add_stream_from_template(source)
+            name_layout(self.stream.codec_context)
             bare = self.was == "aac" and not source.codec_context.extradata  # from a broadcast stream
-            self.repack = BitStreamFilterContext("aac_adtstoasc", source) if bare else None
+            self.unpack = BitStreamFilterContext("aac_adtstoasc", source).filter if bare else lambda packet: [packet]
         else:
-            self.codec = "opus" if container.format.name == "webm" else "aac"
-            rate = 48_000 if self.codec == "opus" else source.rate  # all that Opus knows
-            self.stream = container.add_stream(
-                "libopus" if self.codec == "opus" else "aac", rate=rate, layout=source.layout.name
-            )
-            self.stream.codec_context.open()
-            context = self.stream.codec_context
-            self.resampler = av.AudioResampler(
-                context.format.name, context.layout.name, context.rate, context.frame_size or None
-            )
+            self.unpack = av.Packet.decode
+            self.encode_again(source)
         if source.language:
             self.stream.metadata["language"] = source.language
 
-    def write(self, packet: av.Packet) -> None:
+    def encode_again(self, source: Any) -> None:
+        """Make the encoder ready: rate and loudspeakers as they were, where it knows them."""
+        codec, encoder = ("opus", "libopus") if self.container.format.name == "webm" else ("aac", "aac")
+        known: Any = av.Codec(encoder, "w")
+        rates = [48_000] if codec == "opus" else known.audio_rates  # all that Opus is played at
+        rate = source.rate if source.rate in rates else 48_000
+        name_layout(source.codec_context)
+        own = source.layout.name
+        layout = next(name for name in (own, own.replace("(side)", ""), "stereo") if takes(encoder, rate, name))
+        self.became = codec + f", {rate} instead of {source.rate} Hz" * (rate != source.rate)
+        self.became += f", stereo instead of {own}" * (layout == "stereo" != own)
+        self.stream = self.container.add_stream(encoder, rate=rate, layout=layout)
+        context = self.stream.codec_context
+        context.open()
+        self.resampler = av.AudioResampler(context.format.name, layout, rate, context.frame_size or None)
+
+    def unpacked(self, packet: Any) -> list[Any]:
+        """The packet as it is written, or the frames in it; damaged ones are left out and counted."""
+        if self.container.format.name == "avi" and packet.dts < 0:
+            return []  # an encoder's run-up, before the film; AVI counts from 0 and would delay the picture for it
+        try:
+            return self.unpack(packet)
+        except av.error.InvalidDataError:
+            self.damaged += 1
+            return []
+
+    def write(self, part: Any) -> None:
         if self.copied:
-            for ready in self.repack.filter(packet) if self.repack else [packet]:
-                ready.stream = self.stream
-                self.container.mux(ready)
+            part.stream = self.stream
+            self.container.mux(part)
         else:
-            for frame in packet.decode():
-                self.encode(frame)
+            self.encode(part)
 
     def finish(self) -> None:
         if not self.copied:
@@ -527,3 +591,20 @@ class Sound:
     def encode(self, frame: Any) -> None:
         for part in self.resampler.resample(frame):
             self.container.mux(self.stream.encode(part))
+
+
+def name_layout(context: Any) -> None:
+    """Of PCM in some containers only the number of channels is known, which other containers do not take."""
+    if context.layout.name == f"{context.channels} channels":
+        context.layout = UNNAMED_LAYOUTS.get(context.channels, context.layout)
+
+
+def takes(encoder: str, rate: int, layout: str) -> bool:
+    """Does an encoder of sound know this layout of loudspeakers?"""
+    context: Any = av.CodecContext.create(encoder, "w")
+    context.sample_rate, context.layout, context.format = rate, layout, context.codec.audio_formats[0]
+    try:
+        context.open()
+    except av.error.FFmpegError:
+        return False
+    return True

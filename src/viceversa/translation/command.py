@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,15 +61,17 @@ def command_translate(t: Translate) -> int:
         return watch(t, translator)
     for line in lines:
         say(line)
-    todo = [job for job in planned if t.overwrite or not job.is_done()]
+    todo = [replace(job, keep=not t.overwrite) for job in planned if t.overwrite or not job.is_done()]
     finished: list[Work] = []
     try:
         for work in translate(t, translator, todo):
             finished.append(work)
     except (KeyboardInterrupt, SystemExit) as stop:  # SIGTERM comes as SystemExit (terminal.ending_on_sigterm)
         number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
-        done = f"interrupted: {len(finished)} of {len(todo)} done"
-        raise Interrupted(number, f"{done}; the same command goes on from there") from None
+        done = f"interrupted: {len(finished)} of {len(todo)} done; the same command goes on from there"
+        if any(job.kind in ("film", "change") for job in {*todo} - {work.job for work in finished}):
+            done += ", but films begin anew; what was done of one is NAME.partial.mp4"
+        raise Interrupted(number, done) from None
     report(t, len(planned) - len(todo), finished)
     return 0
 
@@ -84,10 +87,7 @@ def watch(t: Translate, translator: Translator) -> int:
     done = 0
     with suppress(KeyboardInterrupt, SystemExit), ending_on_sigterm():
         while True:
-            try:
-                jobs, lines = plan(t)
-            except BadInput as nothing:  # there yet, it may be
-                jobs, lines = [], [str(nothing)]
+            jobs, lines = plan(t)
             for line in lines:
                 if line not in told:
                     say(line)
@@ -99,7 +99,7 @@ def watch(t: Translate, translator: Translator) -> int:
             if ready:
                 tried |= {job.source: now[job.source] for job in ready}
                 finished = []
-                for work in translate(t, translator, ready):
+                for work in translate(t, translator, [replace(job, keep=True) for job in ready]):
                     finished.append(work)
                     done += work.error is None
                 tell(t, 0, finished)
@@ -122,6 +122,8 @@ def check_wishes(t: Translate) -> None:
         raise BadInput("nothing to translate: give images, folders, quoted globs, videos, or - for standard input")
     if t.with_labels and t.format is not None:
         raise BadInput(f"--format {t.format} would change the names that labels go by: leave it out with --with-labels")
+    if t.seconds is not None and not is_file(t.out):
+        raise BadInput(f"--seconds {t.seconds:g} is for one photo and its film: name it, such as -o evening.mp4")
     if t.watch and is_file(t.out):
         raise BadInput(f"--watch: name a folder to write to, not {t.out}")
 
@@ -133,7 +135,7 @@ def is_file(out: Path) -> bool:
 
 def plan(t: Translate) -> tuple[list[Job], list[str]]:
     """The jobs of a command, in order, and what is to be said of them. Raises BadInput for inputs and outputs that
-    cannot be."""
+    cannot be; who watches is told of them, and goes on with the others."""
     lines: list[str] = []
     found = [each for given in t.inputs for each in find(given, t, lines)]
     to_file = is_file(t.out)
@@ -143,7 +145,12 @@ def plan(t: Translate) -> tuple[list[Job], list[str]]:
         raise BadInput(f"--out {t.out}: {len(found)} inputs cannot go to one place; name a folder")
     else:
         jobs = [to_one(t, found[0][0])]
-    jobs = check(jobs)
+    jobs, impossible = check(jobs)
+    if impossible and not t.watch:
+        raise BadInput(next(iter(impossible.values())))
+    lines += [f"left out: {why}" for why in impossible.values()]
+    if t.format is not None and (films := sum(job.kind == "film" for job in jobs)):
+        lines.append(f"--format {t.format} is for images, and not heeded for {words(films, 'video')}")
     if not to_file and t.format is None:
         endings = Counter((job.source.suffix.lower(), job.target.suffix) for job in jobs if job.kind != "copy")
         lines += [
@@ -151,7 +158,7 @@ def plan(t: Translate) -> tuple[list[Job], list[str]]:
             for (old, new), count in sorted(endings.items())
             if new.lower() != old
         ]
-    if t.out != STDIO:
+    if t.out != STDIO and not t.watch:  # which has tried it
         try_out(t.out.parent if to_file else t.out)
     return jobs, lines
 
@@ -160,14 +167,20 @@ def find(given: str, t: Translate, lines: list[str]) -> Iterator[tuple[Path, Pat
     """The files that an input means, where each belongs in the output folder - the tree below it is kept -, and
     whether it is a label, to be copied."""
     if given == str(STDIO):
-        if t.out.suffix.lower() not in SUFFIXES and t.out != STDIO:
+        if not is_file(t.out):
             raise BadInput("- (standard input) has no name to keep: give --out FILE, or --out - for standard output")
         yield STDIO, Path("stdin"), False
         return
     if t.out != STDIO and folders.lies_inside(t.out, given):
         raise BadInput(f"--out {t.out} is inside the input folder {given}, where it would be read the next time: "
                        "name a folder outside")  # fmt: skip
-    found = folders.find(given, READ)
+    try:
+        found = folders.find(given, READ)
+    except BadInput as nothing:  # there yet, it may be
+        if not t.watch:
+            raise
+        lines.append(str(nothing))
+        return
     labels = t.with_labels and os.path.isdir(given)
     if not labels and (line := folders.left_out_line(found)):
         lines.append(line)
@@ -191,8 +204,13 @@ def to_one(t: Translate, source: Path) -> Job:
     asked = SUFFIXES.get(ending)
     change = asked is None or (ending in clips.ANIMATIONS and t.seconds is not None)
     if film or (change and ending in clips.WRITTEN):
-        if t.round_trip:
-            raise BadInput(f"--round-trip is for images, and {source if film else t.out} is a video: leave it out")
+        if source == STDIO:
+            raise BadInput(f"--out {t.out}: a film of the change needs a named photo, not standard input")
+        for_images = ["--round-trip"] * t.round_trip + ["--format"] * (t.format is not None)
+        if for_images:
+            raise BadInput(f"{for_images[0]} is for images, and {source if film else t.out} is a video: leave it out")
+        if film and t.seconds is not None:
+            raise BadInput(f"--seconds {t.seconds:g} is for a photo, and {source} is a video: leave it out")
         if ending not in clips.WRITTEN:
             raise BadInput(
                 f"--out {t.out}: {source} is a video; videos are written as {' '.join(sorted(clips.WRITTEN))}"
@@ -211,12 +229,9 @@ def to_folder(t: Translate, source: Path, relative: Path, label: bool = False) -
     """The job of one of many inputs: its result has its name and its place in the tree."""
     if label:
         return Job(source, t.out / relative, "copy")
-    if t.seconds is not None:
-        raise BadInput(f"--seconds {t.seconds:g} is for one photo and its film: name it, such as -o evening.mp4")
     if clips.is_film(source):
-        if t.round_trip:
-            raise BadInput(f"--round-trip is for images, and {source} is a video: translate it apart")
-        return Job(source, t.out / relative.with_name(clips.result_name(source)), "film", compare=t.compare)
+        target = t.out / relative.with_name(clips.result_name(source))
+        return Job(source, target, "film", None, t.compare, t.round_trip)
     format = FORMATS.get(t.format or "")
     ending = relative.suffix.lower()
     if format is not None and SUFFIXES.get(ending) != format:
@@ -227,19 +242,23 @@ def to_folder(t: Translate, source: Path, relative: Path, label: bool = False) -
     return Job(source, t.out / relative, "picture", format, t.compare, t.round_trip)
 
 
-def check(jobs: list[Job]) -> list[Job]:
-    """Each job once. Raises BadInput where results would land on each other, or on an input."""
+def check(jobs: list[Job]) -> tuple[list[Job], dict[Job, str]]:
+    """Each job once; and those that cannot be, since their results would land on each other, or on an input, or since
+    a video has no way back, with the reason."""
     writers: dict[Path, Job] = {}
+    wrong: dict[Job, str] = {}
     sources = {os.path.realpath(job.source) for job in jobs if job.source != STDIO}
     for job in jobs:
+        if job.kind == "film" and job.round_trip:
+            wrong[job] = f"--round-trip is for images, and {job.source} is a video: translate it apart"
         for target in job.targets if job.target != STDIO else ():
             other = writers.setdefault(target, job)
             if other.target != job.target or os.path.realpath(other.source) != os.path.realpath(job.source):
-                raise BadInput(f"{other.source} and {job.source} would both be written to {target}: "
-                               "translate them one after the other, with another --out each")  # fmt: skip
+                both = f"{other.source} and {job.source} would both be written to {target}"
+                wrong.setdefault(job, f"{both}: translate them one after the other, with another --out each")
             if os.path.realpath(target) in sources:
-                raise BadInput(f"{target} is an input, and would be overwritten: name another --out")
-    return list({job.target: job for job in jobs}.values())
+                wrong.setdefault(job, f"{target} is an input, and would be overwritten: name another --out")
+    return list({job.target: job for job in jobs if job not in wrong}.values()), wrong
 
 
 def try_out(folder: Path) -> None:
@@ -284,7 +303,8 @@ def copy(work: Work) -> Work:
 def do_film(t: Translate, translator: Translator, update: Update, work: Work) -> Work:
     source, target = work.job.source, work.job.target
     options: dict[str, Any] = {"to": t.to, "size": t.size, "strength": t.strength, "codec": t.codec,
-                               "quality": t.quality, "compare": t.compare, "on_progress": update}  # fmt: skip
+                               "quality": t.quality, "compare": t.compare, "keep": work.job.keep,
+                               "on_progress": update}  # fmt: skip
     if work.job.kind == "film":
         notes = translate_film(translator, source, target, steady=t.steady, **options)
     else:

@@ -40,20 +40,22 @@ def translate_film(
     size: int | None = None,
     strength: float = 1.0,
     compare: bool = False,
+    keep: bool = False,
     on_progress: Update | None = None,
 ) -> list[str]:
     """Translate a film or an animation into what the ending of `target` says. An existing target is replaced.
 
     The times of the frames, the orientation and the sound are kept. `compare` also writes before and after
-    side by side, as NAME.compare.mp4. `on_progress(done, total)` is called after each frame; the total is None
-    where the file does not say. Returns what a person should know of the result, a line each.
+    side by side, as NAME.compare.mp4; with `keep`, that of the two which is there already is left.
+    `on_progress(done, total)` is called after each frame; the total is None where the file does not say. Returns
+    what a person should know of the result, a line each.
 
     Raises BadInput before anything is written and Failed from then on. What was done until then, or until an
     interruption, is NAME.partial.mp4, and plays.
     """
     translate = translator.frames(to, size=size, steady=steady, strength=strength)
     with clips.read(source) as clip:
-        notes = write_film(clip, translate, target, codec, quality, compare, on_progress)
+        notes = write_film(clip, translate, target, codec, quality, compare, keep, on_progress)
     damage = [f"{clip.damaged} damaged packets of {source} were left out"] if clip.damaged else []
     return clip.notes + damage + notes
 
@@ -70,6 +72,7 @@ def show_change(
     size: int | None = None,
     strength: float = 1.0,
     compare: bool = False,
+    keep: bool = False,
     on_progress: Update | None = None,
 ) -> list[str]:
     """A film of how a photo changes: it stands still for a moment, changes in so many seconds, and stands still.
@@ -78,9 +81,8 @@ def show_change(
     as for `translate_film`.
     """
     direction = translator.model.direction(to)
-    picture = images.read(source, 3)
-    before = images.on_white(picture)
-    given = before if translator.channels(direction) == 3 else images.read(source, 1).pixels
+    before = images.on_white(images.read(source, 3))
+    given = images.to_channels(before, translator.channels(direction))
     after = np.broadcast_to(translator(given, to, size=size, strength=strength), before.shape)
     moving = target.suffix.lower() in clips.ANIMATIONS
     first, last = (shrunk(pixels, LARGEST_ANIMATION if moving else LARGEST_FILM) for pixels in (before, after))
@@ -90,13 +92,13 @@ def show_change(
     parts = iter(part * part * (3 - 2 * part))
     length = Fraction(1, rate)
     frames = (Frame(first, n * length, length) for n in range(still + change + end))
-    clip = Clip(frames=frames, total=still + change + end, rate=Fraction(rate), clock=length)
+    clip = Clip(frames=frames, source=source, total=still + change + end, rate=Fraction(rate), clock=length)
     levels, way = first.astype(np.float32), last.astype(np.float32) - first
 
     def mixed(_: np.ndarray) -> np.ndarray:
         return np.asarray((levels + np.float32(next(parts)) * way).round().astype(np.uint8))
 
-    notes = write_film(clip, mixed, target, codec, quality, compare, on_progress)
+    notes = write_film(clip, mixed, target, codec, quality, compare, keep, on_progress)
     (height, width), (high, wide) = before.shape[:2], first.shape[:2]
     return notes + ([f"{target}: {width}x{height} became {wide}x{high}"] if (high, wide) != (height, width) else [])
 
@@ -109,13 +111,20 @@ def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def write_film(
-    clip: Clip, translate: Way, target: Path, codec: str, quality: int, compare: bool, on_progress: Update | None
-) -> list[str]:
+    clip: Clip, translate: Way, target: Path, codec: str, quality: int, compare: bool, keep: bool,
+    on_progress: Update | None,
+) -> list[str]:  # fmt: skip
     """Translate and write the frames of a clip, and its sound; returns the writer's notes."""
     if target.suffix.lower() not in clips.WRITTEN:
         raise BadInput(f"{target}: videos are written as {' '.join(sorted(clips.WRITTEN))}")
     if not 1 <= quality <= 100:
         raise BadInput(f"--quality {quality}: choose from 1 to 100")
+    outputs: list[tuple[Path, Callable[[Pair], Frame]]] = [(target, lambda pair: pair[1])]
+    if compare:
+        outputs.append((beside(target, "compare"), both))
+    outputs = [(path, view) for path, view in outputs if not (keep and path.exists())]
+    if not outputs:
+        return [f"{target} was there already"]
     with ExitStack() as stack:
         end: Any = object()
         decoded = stack.enter_context(closing(ordered(lambda _: next(clip.frames, end), repeat(None), workers=1)))
@@ -128,9 +137,6 @@ def write_film(
             begun.append(next(pairs, None))
             if begun[-1] is None:
                 raise BadInput(f"{clip.source}: {'no frame can be decoded' if clip.damaged else 'holds no frames'}")
-        outputs: list[tuple[Path, Callable[[Pair], Frame]]] = [(target, lambda pair: pair[1])]
-        if compare:
-            outputs.append((beside(target, "compare"), both))
         writers = []
         for path, view in outputs:
             shape = view(begun[-1]).pixels.shape[:2]
@@ -141,6 +147,7 @@ def write_film(
             done += is_frame
             if is_frame and on_progress is not None:
                 on_progress(done, clip.total)
+    clip.damaged += sum(sound.damaged for sound in writers[0][0].sounds.values())
     return writers[0][0].notes
 
 
@@ -156,9 +163,11 @@ def both(pair: Pair) -> Frame:
 
 def write_item(writers: list[tuple[clips.Writer, Callable[[Pair], Frame]]], item: Any) -> bool:
     """Write a frame (True) or a packet of sound (False)."""
-    for writer, view in writers:
-        if isinstance(item, tuple):
+    if isinstance(item, tuple):
+        for writer, view in writers:
             writer.write(view(item))
-        else:
-            writer.sound(item)
-    return isinstance(item, tuple)
+        return True
+    index, parts = item.stream.index, writers[0][0].unpacked(item)
+    for writer, _ in writers:
+        writer.add_sound(index, parts)
+    return False

@@ -70,7 +70,7 @@ class QuickNorm(InstanceNorm):
 class RunningNorm(QuickNorm):
     """The same for the frames of one film: by the running mean of their statistics, so that they do not flicker.
 
-    One frame at a time, (1, C, H, W); `weight`, a scalar, is what the newest counts: 1 forgets the others.
+    One frame at a time, (1, C, H, W); `weight_of_new`, a scalar, is what the newest counts: 1 forgets the others.
     """
 
     def __init__(self, norm: InstanceNorm):

@@ -4,14 +4,14 @@ The network is not compiled: with the quick norms of `norms` that wins 5 to 8% o
 compiling eat up in anything but a night's work.
 """
 
-import errno
+import math
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Literal
 
@@ -22,11 +22,12 @@ from ..config import Translate
 from ..data import pictures as images
 from ..data import statistics
 from ..data.pictures import Picture
-from ..device import threads_for_cores
+from ..device import is_out_of_memory, threads_for_cores
 from ..errors import BadInput, Failed
+from ..files import DISK_FULL
 from ..model.file import Model
 from ..threads import ordered
-from .translator import Network, Translator
+from .translator import OUT_OF_MEMORY, Network, Translator
 
 STDIO = Path("-")
 """Standard input as a source, standard output as a target."""
@@ -38,7 +39,6 @@ SMALL = 1 << 18
 """Pixels up to which a CPU translates a picture with one core, and others with the other cores. As quick on a quiet
 machine as all cores on one picture after the other, and several times as quick on a busy one, where cores that
 share a picture wait for each other; decoders and encoders alone keep this one busy."""
-DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,18 @@ class Job:
     """Pillow's name, where another than the source's was asked for."""
     compare: bool = False
     round_trip: bool = False
-
-    @property
-    def compared(self) -> Path:
-        return beside(self.target, "compare")
-
-    @property
-    def returned(self) -> Path:
-        return beside(self.target, "round-trip")
+    keep: bool = False
+    """Leave what of it is there already."""
 
     @property
     def targets(self) -> list[Path]:
         """All that is written. A job is done when all of it is there."""
-        return [self.target, *[self.compared] * self.compare, *[self.returned] * self.round_trip]
+        others = ["compare"] * self.compare + ["round-trip"] * self.round_trip
+        return [self.target, *(beside(self.target, what) for what in others)]
+
+    def writes(self, path: Path) -> bool:
+        """Is this one of its targets to be written?"""
+        return path == STDIO or not (self.keep and os.path.exists(path))
 
     def is_done(self) -> bool:
         return self.target != STDIO and all(map(os.path.exists, self.targets))
@@ -149,9 +148,12 @@ def guarded(function: Callable[[Work], Work], work: Work) -> Work:
 
 def failed(work: Work, error: Exception) -> Work:
     """What nobody has foreseen is told as what it is: our fault."""
-    reason = str(error) or type(error).__name__
-    if not isinstance(error, BadInput | Failed | OSError | MemoryError):
-        lines = str(error).strip().splitlines() or [""]
+    lines = str(error).strip().splitlines() or [""]
+    if isinstance(error, BadInput | Failed | OSError):
+        reason = str(error) or type(error).__name__
+    elif is_out_of_memory(error):
+        reason = OUT_OF_MEMORY
+    else:
         reason = f"a fault of viceversa, please report it ({type(error).__name__}: {lines[0]})"
     return Work(work.job, error=reason if str(work.job.source) in reason else f"{work.job.source}: {reason}")
 
@@ -174,21 +176,10 @@ def read_one(work: Work, channels: int, unlike: Callable[[np.ndarray], str]) -> 
 
 def batches(works: Iterable[Work], pixels: int) -> Iterator[list[Work]]:
     """Neighbours of one size and depth together, up to so many pixels; stacks and what has failed, alone."""
-    batch: list[Work] = []
-    for work in works:
-        if batch and not (alike(batch[0], work) and (len(batch) + 1) * area(work) <= pixels):
+    for pages, group in groupby(works, lambda work: [(page.pixels.shape, page.pixels.dtype) for page in work.pages]):
+        together = max(1, pixels // math.prod(pages[0][0][:2])) if len(pages) == 1 else 1
+        while batch := list(islice(group, together)):
             yield batch
-            batch = []
-        batch.append(work)
-    if batch:
-        yield batch
-
-
-def alike(one: Work, other: Work) -> bool:
-    if len(one.pages) != 1 or len(other.pages) != 1:
-        return False
-    a, b = one.pages[0].pixels, other.pages[0].pixels
-    return a.shape == b.shape and a.dtype == b.dtype
 
 
 def area(work: Work) -> int:
@@ -208,13 +199,14 @@ def translate_batch(batch: list[Work], there: Way, back: Way) -> list[Work]:
     try:
         translated = list(there(np.stack(pages))) if len(batch) > 1 else list(map(there, pages))
         returned = list(map(back, translated)) if batch[0].job.round_trip else translated
+        if len(batch) == 1:
+            return [results(batch[0], translated, returned)]
+        return [results(work, [after], [again]) for work, after, again in zip(batch, translated, returned, strict=True)]
     except Exception as error:
         if len(batch) == 1:
             return [failed(batch[0], error)]
-        return [result for work in batch for result in translate_batch([work], there, back)]
-    if len(batch) == 1:
-        return [results(batch[0], translated, returned)]
-    return [results(work, [after], [again]) for work, after, again in zip(batch, translated, returned, strict=True)]
+    # Out here nothing holds what the attempt had got.
+    return [result for work in batch for result in translate_batch([work], there, back)]
 
 
 def results(work: Work, translated: list[np.ndarray], returned: list[np.ndarray]) -> Work:
@@ -233,10 +225,10 @@ def results(work: Work, translated: list[np.ndarray], returned: list[np.ndarray]
     outputs = [(job.target, written(translated))]
     if job.compare:
         before = (page.pixels for page in work.pages)
-        outputs.append((job.compared, written(map(side_by_side, before, translated), twice=True)))
+        outputs.append((beside(job.target, "compare"), written(map(side_by_side, before, translated), twice=True)))
     if job.round_trip:
-        outputs.append((job.returned, written(returned)))
-    return replace(work, pages=(), results=tuple(outputs))
+        outputs.append((beside(job.target, "round-trip"), written(returned)))
+    return replace(work, pages=(), results=tuple(output for output in outputs if job.writes(output[0])))
 
 
 def side_by_side(before: np.ndarray, after: np.ndarray) -> np.ndarray:

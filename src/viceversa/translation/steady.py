@@ -62,7 +62,7 @@ def noise(difference: Tensor) -> Tensor:
     x = F.pad(difference, (1, 1, 1, 1), "replicate")
     x = (x[:, :, :-2] + x[:, :, 2:]).sub_(x[:, :, 1:-1], alpha=2)
     x = (x[..., :-2] + x[..., 2:]).sub_(x[..., 1:-1], alpha=2)
-    return (tiles(x.square_()).mean(1) / 36).median().clamp(max=LOUDEST**2)
+    return (means(x.square_()).mean(1) / 36).median().clamp(max=LOUDEST**2)
 
 
 def change(difference: Tensor, variance: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def change(difference: Tensor, variance: Tensor) -> Tensor:
     height, width = difference.shape[2:]
     most = torch.zeros_like(difference[:, :1])
     for side, floor in zip(SCALES, FLOORS, strict=True):
-        local = around(tiles(difference, side))
+        local = around(means(difference, side))
         expected = variance / (3 * side) ** 2 + floor**2
         found = local.square().mean(1, keepdim=True) / expected
         most = torch.maximum(most, enlarge(found, side, height, width))
@@ -93,7 +93,7 @@ def shift(difference: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     down = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
     pairs = ((right, right), (right, down), (down, down), (right, difference), (down, difference))
     product = torch.empty_like(difference)
-    xx, xy, yy, xd, yd = (tiles(torch.mul(x, y, out=product)).sum(1, keepdim=True) for x, y in pairs)
+    xx, xy, yy, xd, yd = (means(torch.mul(x, y, out=product)).sum(1, keepdim=True) for x, y in pairs)
     xx, yy = xx + (2 * FLOORS[-1]) ** 2, yy + (2 * FLOORS[-1]) ** 2  # a flat tile explains nothing
     explained = (xd**2 * yy - 2 * xd * yd * xy + yd**2 * xx) / (xx * yy - xy**2)
     expected = 2 * (variance + (3 * FLOORS[0]) ** 2) / TILE**2
@@ -115,7 +115,7 @@ def shrink(still: Tensor, margin: int = MARGIN) -> Tensor:
     return 1 - enlarge(moved, side, height, width)
 
 
-def tiles(image: Tensor, side: int = TILE) -> Tensor:
+def means(image: Tensor, side: int = TILE) -> Tensor:
     """Means of squares of `side` pixels. (B, C, H, W) -> (B, C, H / side, W / side), rounded up."""
     return image if side == 1 else F.avg_pool2d(image, side, ceil_mode=True, count_include_pad=False)
 
