@@ -223,7 +223,7 @@ def fuzz(given):
             headers = {"Content-Type": kind} if kind else {}
             status, _, body = server.ask("POST", path + server.query, data, headers)
             counts[status] += 1
-            if status >= 500 and status not in (503, 507):
+            if status >= 500 and status not in (503, 504, 507):
                 Path(f"/tmp/fuzz-{number}").write_bytes(data)
                 print(f"upload {number} ({kind}): {status} {body[:100]!r}")
         shown = ", ".join(f"{megabytes:.0f}" for megabytes in (*memory, server.memory))

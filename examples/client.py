@@ -87,11 +87,16 @@ def query(fields: dict[str, str]) -> str:
     return "?" + urllib.parse.urlencode(given) if given else ""
 
 
+def quoted(name: str) -> str:
+    """As browsers do: a server takes the rest as it stands."""
+    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+
+
 def form(files: dict[str, list[Path]]) -> tuple[bytes, str]:
     """multipart/form-data (RFC 7578): the body and its content type."""
     edge = uuid.uuid4().hex
     parts = [
-        f'--{edge}\r\nContent-Disposition: form-data; name="{name}"; filename="{urllib.parse.quote(path.name)}"\r\n'
+        f'--{edge}\r\nContent-Disposition: form-data; name="{name}"; filename="{quoted(path.name)}"\r\n'
         "Content-Type: application/octet-stream\r\n\r\n".encode()
         + path.read_bytes()
         + b"\r\n"
@@ -123,7 +128,7 @@ def main() -> None:
         out, data = source.with_suffix(f".{given.to or 'translated'}{ending}"), client.translate(source, **fields)
     elif given.files:
         name, data = client.job(given.files, **fields)
-        out = Path(name)
+        out = Path(Path(name).name)
     else:
         parser.error("name a file, or --models")
     out = given.out or out

@@ -3,6 +3,8 @@
 import io
 import json
 import tarfile
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -63,11 +65,81 @@ def test_addresses_come_through_a_path_whole(monkeypatch):
     assert Place.of("plain").is_local and not place.is_local
 
 
-def test_an_output_inside_the_input_is_refused():
+def test_an_output_inside_the_input_is_refused(tmp_path):
+    (tmp_path / "in").mkdir()
     for given, out in (("in", "in/night"), ("s3://b/day?region=x", "s3://b/day/night?region=x"), ("in", "in")):
         with pytest.raises(BadInput, match="inside the input"):
-            engine.check_places([Place.of(given)], Place.of(out))
-    engine.check_places([Place.of("s3://b/day?region=x")], Place.of("s3://b/day2?region=x"))
+            engine.check_places([given], Place.of(out))
+    engine.check_places(["s3://b/day?region=x"], Place.of("s3://b/day2?region=x"))
+    with pytest.raises(BadInput, match="no address"):
+        Place.of("s3://[b/day")
+
+
+def planned(given, done=None, **more):
+    t = asked(**more)
+    engine.check_places([given], Place.of(t.out))
+    return engine.plan(t, [storage.find_images(given)], done or {})
+
+
+def read(given, rows, **more):
+    """The works of a plan, by what they are called in the manifest."""
+    reading = engine.Read(asked(**more), lambda work: work, [storage.find_images(given)[0]])
+    table = pa.Table.from_pylist([dict(zip(engine.ROWS.names, row, strict=True)) for row in rows], engine.ROWS)
+    return [(input, work) for block in reading(table) for input, work in zip(*block.values(), strict=True)]
+
+
+def test_one_photo_and_a_list_go_anywhere_but_over_an_input(tmp_path):
+    for name in ("in/a/1.png", "in/b/2.png", "in/b/1.png"):
+        Place.of(tmp_path).write(name, picture())
+    (tmp_path / "list.txt").write_text("in/a/1.png\nin/b/2.png\nin/a/1.png\n")
+    assert planned("in/a/1.png", out="in/a/night") == ([(0, "1.png", [])], 0)
+    rows, _ = planned("list.txt")
+    assert [str(work.job.target) for _, work in read("list.txt", rows)] == ["1.png", "2.png"]
+    inputs = [input for input, _ in read("list.txt", rows)]
+    assert inputs == [f"{tmp_path}/in/a/1.png", f"{tmp_path}/in/b/2.png"]
+    assert planned("list.txt", dict(zip(inputs, ({"1.png"}, {"2.png"}), strict=True))) == ([], 2)
+    (tmp_path / "link").symlink_to("in")
+    for given, out in (("in/a/1.png", "in/a"), ("list.txt", "in/b"), ("in/a/1.png", "link/a")):
+        with pytest.raises(BadInput, match="is an input, and would be overwritten"):
+            planned(given, out=out)
+    (tmp_path / "list.txt").write_text("in/a/1.png\nin/b/1.png\n")
+    with pytest.raises(BadInput, match="would have the same names"):
+        planned("list.txt")
+
+
+def tar_of(path, *names):
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(picture())
+            tar.addfile(member, io.BytesIO(picture()))
+
+
+def test_what_was_done_under_another_name_is_done_again(tmp_path):
+    Place.of(tmp_path).write("in/sub/a.png", picture())
+    tar_of(tmp_path / "in" / "sub" / "x.tar", "1.png")
+    done = {f"{tmp_path}/in/sub/a.png": {"sub/a.png"}, f"{tmp_path}/in/sub/x.tar#1.png": {"sub/x/1.png"}}
+    assert planned("in", done) == ([(0, "sub/x.tar", ["sub/x/1.png"])], 2)
+    assert planned("in/sub", done) == ([(0, "a.png", []), (0, "x.tar", [])], 0)
+
+
+def test_images_of_a_container_that_are_called_alike_are_all_done_and_done_once(tmp_path):
+    tar_of(tmp_path / "in" / "X.TAR", "1.jpg", "1.png", "a#b.png", "1-2.png")
+    table = pa.table({"name": ["cat", "dog", "cat", "cat"], "image": [picture()] * 4})
+    storage.parquet.write_table(table, tmp_path / "in" / "y.parquet")
+    rows, _ = planned("in", format="webp")
+    works = read("in", rows, format="webp")
+    targets = ["X/1.webp", "X/1-2.webp", "X/a#b.webp", "X/1-2-2.webp"]
+    targets += ["y/cat.webp", "y/dog.webp", "y/cat-2.webp", "y/cat-3.webp"]
+    assert [str(work.job.target) for _, work in works] == targets
+    done = {}
+    for input, work in works:
+        if work.job.target.name != "cat-2.webp":
+            done.setdefault(input, set()).add(str(work.job.target))
+    rows, there = planned("in", done, format="webp")
+    assert there == 7
+    assert [str(work.job.target) for _, work in read("in", rows, format="webp")] == ["y/cat-2.webp"]
 
 
 def test_only_the_rest_is_done_and_a_failure_is_tried_again(tmp_path):
@@ -137,8 +209,10 @@ def test_other_files_of_a_tar_and_images_as_hugging_face_keeps_them(tmp_path):
     storage.parquet.write_table(table, tmp_path / "x.parquet")
     assert [name for name, _ in storage.held(place, "x.parquet")] == ["1.png", "00000001"]
     storage.parquet.write_table(pa.table({"label": [1]}), tmp_path / "y.parquet")
+    storage.parquet.write_table(pa.table({"image": ["http://a/1.png"]}), tmp_path / "w.parquet")
     (tmp_path / "z.tar").write_bytes(b"no tar" * 200)
-    for broken, why in (("y.parquet", "no column of images"), ("z.tar", "broken")):
+    for broken, why in (("y.parquet", "no column of images"), ("w.parquet", "column image holds str, not bytes"),
+                        ("z.tar", "broken")):  # fmt: skip
         with pytest.raises(BadInput, match=why):
             list(storage.held(place, broken))
 
@@ -152,7 +226,7 @@ def test_stages_read_containers_and_files_and_names_cannot_leave_the_output(tmp_
             member = tarfile.TarInfo(name)
             member.size = len(picture())
             tar.addfile(member, io.BytesIO(picture()))
-    rows = {"base": [0, 0, 0], "name": ["a.png", "empty.png", "x.tar"], "done": [[], [], ["done.png"]]}
+    rows = {"base": [0, 0, 0], "name": ["a.png", "empty.png", "x.tar"], "done": [[], [], ["x/done.png"]]}
     read = engine.Read(asked(), lambda work: work, [place])
     (block,) = read(pa.table(rows, schema=engine.ROWS))
     assert [str(work.job.target) for work in block["work"]] == ["a.png", "empty.png", "x/evil.png"]
@@ -184,3 +258,56 @@ def test_from_python_training_on_a_cluster_is_said_to_be_a_command(tmp_path):
 
     with pytest.raises(BadInput, match="viceversa train"):
         viceversa.train("day", "night", out=tmp_path / "run", engine="ray")
+
+
+@pytest.fixture
+def deployed(tmp_path, monkeypatch):
+    """What is asked of Ray Serve, which is not there: `deployed.end` is what waiting ends with."""
+    from test_command import save_generators
+
+    save_generators(tmp_path / "m.safetensors", "ab", "ba")
+    told = SimpleNamespace(calls=[], end=KeyboardInterrupt(), models=())
+
+    def deployment(given, most):
+        told.models = given.models
+        return "application"
+
+    def ended():
+        raise told.end
+
+    monkeypatch.setattr(engine, "cluster", lambda address: nullcontext())
+    monkeypatch.setattr(engine, "everywhere", lambda shared: told.calls.append(("seen", shared)))
+    monkeypatch.setattr(engine, "deployment", deployment)
+    monkeypatch.setattr(engine, "gpus_for", lambda device: 0)
+    monkeypatch.setattr(engine.signal, "pause", ended)
+    for name in ("start", "run", "delete", "shutdown"):
+        monkeypatch.setattr(f"ray.serve.{name}", lambda *a, called=name, **b: told.calls.append((called, *a)))
+    return told
+
+
+def test_the_end_of_a_deployment_leaves_others_alone_and_models_are_found_from_other_folders(deployed, tmp_path):
+    assert main(["serve", "m.safetensors", "--engine", "ray"]) == 0
+    path = str(tmp_path / "m.safetensors")
+    assert deployed.models == (path,)
+    assert deployed.calls == [("seen", path), ("start",), ("run", "application"), ("delete", "viceversa")]
+
+
+@pytest.mark.parametrize("failing", ["start", "run"])
+def test_a_deployment_that_fails_is_one_line(deployed, monkeypatch, capsys, failing):
+    def fail(*a, **b):
+        raise RuntimeError("it failed:\nTraceback ...\nOSError: address already in use")
+
+    monkeypatch.setattr(f"ray.serve.{failing}", fail)
+    assert main(["serve", "m.safetensors", "--engine", "ray"]) == 1
+    said = capsys.readouterr().err
+    assert "address already in use" in said and "Traceback" not in said and said.count("\n") == 1
+    assert (("delete", "viceversa") in deployed.calls) == (failing == "run")
+
+
+def test_ctrl_c_while_deploying_leaves_nothing_running(deployed, monkeypatch):
+    def interrupted(*a, **b):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ray.serve.run", interrupted)
+    assert main(["serve", "m.safetensors", "--engine", "ray"]) == 0
+    assert deployed.calls[-1] == ("delete", "viceversa")

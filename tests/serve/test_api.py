@@ -1,5 +1,6 @@
 """The API as programs meet it: answers, refusals, jobs, limits, and what is left behind."""
 
+import asyncio
 import base64
 import hashlib
 import http.client
@@ -12,12 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from tempfile import mkdtemp
 from urllib.parse import urlsplit
 
 import av
@@ -30,8 +33,12 @@ import viceversa
 from viceversa import cli
 from viceversa.config import Serve
 from viceversa.model.file import save_model
-from viceversa.serve.jobs import own_folder
+from viceversa.serve import app
+from viceversa.serve.guard import Guard
+from viceversa.serve.guard import Request as Upload
+from viceversa.serve.jobs import Job, Jobs, look_at, own_folder
 from viceversa.serve.queue import Queue, Work
+from viceversa.serve.refusal import Refusal
 from viceversa.serve.served import find
 
 ROOT = Path(__file__).parents[2]
@@ -44,10 +51,10 @@ def picture(width=64, height=48, format="PNG", seed=0, **options):
     return out.getvalue()
 
 
-def animation(frames=3):
+def animation(frames=3, format="GIF"):
     images = [Image.open(io.BytesIO(picture(32, 32, seed=n))) for n in range(frames)]
     out = io.BytesIO()
-    images[0].save(out, "GIF", save_all=True, append_images=images[1:], duration=100)
+    images[0].save(out, format, save_all=True, append_images=images[1:], duration=100)
     return out.getvalue()
 
 
@@ -153,6 +160,7 @@ REFUSED = {
     "empty": ("?to=night", b"", "image/png", 400, "empty"),
     "cut short": ("?to=night", picture()[:2000], "image/png", 400, "broken"),
     "animated": ("?to=night", animation(), "image/gif", 415, "/v1/jobs"),
+    "pages": ("?to=night", animation(format="TIFF"), "image/tiff", 415, "pages and animated PNG are not taken"),
     "a film": ("?to=night", b"\0\0\0\x20ftypisom" + bytes(99), "video/mp4", 415, "/v1/jobs"),
     "32 bits": ("?to=night", "F", "image/tiff", 400, "32 bits"),
     "an icon": ("?to=night", "ICO", "image/png", 415, "not a picture"),
@@ -162,11 +170,13 @@ REFUSED = {
     "no such model": ("?model=day2nihgt&to=night", picture(), "image/png", 404, "did you mean day2night"),
     "no such direction": ("?to=nigth", picture(), "image/png", 422, "did you mean night"),
     "not this way": ("?model=oneway&to=day", picture(), "image/png", 422, "to=night"),
-    "no direction": ("", picture(), "image/png", 422, "to=night or to=day"),
+    "no direction": ("", picture(), "image/png", 422, "to=day or to=night"),
     "no way back": ("?model=oneway&to=night&back=true", picture(), "image/png", 422, "one direction"),
     "no such format": ("?to=night&format=jpgg", picture(), "image/png", 422, "did you mean jpg"),
     "no such parameter": ("?too=night", picture(), "image/png", 422, "did you mean to"),
     "size 0": ("?to=night&size=0", picture(), "image/png", 422, "16 to 8192"),
+    "size with noughts": ("?to=night&size=0000169999999", picture(), "image/png", 422, "16 to 8192"),
+    "a size that makes too many": ("?to=night&size=8192", picture(1600, 16), "image/png", 413, "6,711 million at size"),
     "size of words": ("?to=night&size=½", picture(), "image/png", 422, "16 to 8192"),
     "wrong content type": ("?to=night", b"{}", "application/json", 415, "curl -F"),
     "as curl sends bare data": ("?to=night", picture(), "application/x-www-form-urlencoded", 415, "Content-Type"),
@@ -301,6 +311,128 @@ def test_an_animation(server):
         assert image.format == "GIF" and image.n_frames == 3
 
 
+def test_a_film_that_its_size_makes_too_large(server, tmp_path):
+    begun = server.json("/v1/jobs?to=night&size=8192", film(tmp_path / "walk.mp4"), Content_Type="video/mp4")
+    job = server.finished(begun)
+    assert job["state"] == "failed" and "larger than 1 megapixels a frame at size=8192" in job["error"]
+
+
+def test_names_of_results(server, tmp_path):
+    """What has no ending gets one, what is long is cut before it, and what is called alike is numbered."""
+    alone = server.json("/v1/jobs?to=night", picture(format="JPEG"), Content_Type="image/jpeg")
+    body, kind = form([(f"{'long ' * 30}.jpg", picture(format="JPEG")), ("a.jpg", picture()), ("b.1", picture()),
+                       ("a.png", picture(seed=1))])  # fmt: skip
+    several = server.json("/v1/jobs?to=night", body, **kind)
+    names = []
+    for begun in (alone, several):
+        job = server.finished(begun)
+        assert job["state"] == "done" and job["failed"] == []
+        names += zipfile.ZipFile(io.BytesIO(server.ask(job["result"]).body)).namelist()
+    assert names == ["picture.jpg", f"{('long ' * 30)[:146].strip()}.jpg", "a.png", "b.1.png", "a-2.png"]
+    body, kind = form([("夜" * 90 + ".mp4", film(tmp_path / "walk.mp4"))])
+    job = server.finished(server.json("/v1/jobs?to=night", body, **kind))
+    assert job["state"] == "done" and job["name"] == "夜" * 48 + ".night.mp4", job
+    assert server.ask(job["result"]).status == 200
+
+
+@pytest.fixture
+def jobs(models, tmp_path):
+    """Without a server."""
+    translator = viceversa.load(models.first)
+    queue = Queue([translator])
+    jobs = Jobs(tmp_path, queue, 1e9, 1)
+    jobs.served = find(Serve(models=(str(models.first),)))["day2night"]
+    yield jobs
+    jobs.close()
+    queue.close()
+
+
+def begun(jobs, data, to="night", **fields):
+    job = Job(Path(mkdtemp(dir=jobs.folder)), jobs.served, to, [], **fields)
+    (job.folder / "in").mkdir()
+    job.files.append(("file", job.folder / "in" / "0000"))
+    job.files[0][1].write_bytes(data)
+    jobs.all[job.id] = job
+    return job
+
+
+def test_no_name_of_a_domain_reaches_the_file_system(jobs, tmp_path):
+    domain = str(tmp_path / "evil")
+    model = replace(jobs.served.translator.model, domains=("day", domain))
+    jobs.served = replace(jobs.served, translator=viceversa.Translator(model))
+    job = begun(jobs, picture(), domain)
+    jobs.run(job)
+    assert job.state == "done" and job.result.parent == job.folder / "out", job.error
+    assert job.name == f"{domain}.zip" and not (tmp_path / "evil.zip").exists()
+
+
+def test_results_that_are_kept_lock_nobody_out(jobs):
+    done = [begun(jobs, b"") for _ in range(64)]
+    for number, job in enumerate(done):
+        job.state, job.ended, job.fetched = "done", time.monotonic() - number, number in (5, 9)
+    jobs.check_room()
+    assert set(done) - set(jobs.all.values()) == {done[9]} and not done[9].folder.exists()
+    jobs.all["new"] = begun(jobs, b"")
+    jobs.check_room()
+    assert done[5] not in jobs.all.values() and done[63] not in jobs.all.values() and done[62] in jobs.all.values()
+
+
+def test_a_job_that_is_cancelled_after_its_last_image_goes_with_its_files(jobs, monkeypatch):
+    job = begun(jobs, picture())
+    translate = jobs.translate
+    monkeypatch.setattr(jobs, "translate", lambda job: (translate(job), jobs.cancel(job)))
+    jobs.run(job)
+    assert not job.folder.exists()
+
+
+def test_pages_are_not_counted(monkeypatch):
+    """Pillow takes a time for it that grows with their square."""
+    monkeypatch.setattr("PIL.TiffImagePlugin.TiffImageFile.n_frames", property(lambda image: 1 / 0))
+    with pytest.raises(Refusal, match="several pictures"):
+        look_at(animation(format="TIFF"), 1)
+
+
+@pytest.mark.parametrize("look", ["kind_of", "look_at"])
+def test_who_looks_at_a_file_keeps_nobody_waiting(server, monkeypatch, look):
+    entered, answered, own = threading.Event(), threading.Event(), getattr(app, look)
+
+    def slow(*given):
+        entered.set()
+        assert answered.wait(10)
+        return own(*given)
+
+    monkeypatch.setattr(app, look, slow)
+    with ThreadPoolExecutor(1) as other:
+        asked = other.submit(server.ask, "/v1/translate?to=night", picture(), Content_Type="image/png")
+        assert entered.wait(10)
+        assert server.json("/healthz") == {"status": "ok"}
+        answered.set()
+        assert asked.result().status == 200
+
+
+def test_uploads_of_films_leave_room_for_pictures():
+    guard = Guard(None, Serve(megabytes=0.001), lambda *told: None)
+
+    def sent(path, count):
+        async def receive():
+            return {"type": "http.request", "body": bytes(count), "more_body": True}
+
+        scope = {"path": path, "headers": [(b"content-length", b"8000")]}
+        return asyncio.run(Upload(guard, scope, receive, None).receive())
+
+    for _ in range(3):
+        sent("/v1/jobs", 7000)
+    for _ in range(16):
+        sent("/v1/translate", 1000)
+    with pytest.raises(Refusal, match="too many uploads"):
+        sent("/v1/translate", 1000)
+
+
+@pytest.mark.parametrize("header", [{"Host": "["}, {"Origin": "http://["}])
+def test_addresses_that_are_none(server, header):
+    refused(server.ask("/v1/models", **header), 400)
+
+
 def bomb_archive():
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -406,13 +538,17 @@ def test_who_leaves_frees_the_place(models, tmp_path):
 def test_a_picture_that_takes_too_long(models, tmp_path):
     with serving(models.first, tmp=tmp_path, seconds=0.01) as server:
         answer = server.ask("/v1/translate?to=night", picture(1600, 1200, "JPEG"), Content_Type="image/jpeg")
-        assert "longer than 0.01 seconds" in refused(answer, 503) and answer.headers["Retry-After"] == "1"
+        assert "longer than 0.01 seconds" in refused(answer, 504)
+        assert answer.headers["Retry-After"] is None  # it would take as long again
 
 
 def test_too_large_for_the_memory(models, tmp_path):
     with serving(models.first, tmp=tmp_path, memory="170MB") as server:
         answer = server.ask("/v1/translate?to=night", picture(1600, 1200, "JPEG"), Content_Type="image/jpeg")
         assert "too large for this server" in refused(answer, 507)
+        body, kind = form([("large.jpg", picture(1600, 1200, "JPEG")), ("small.png", picture())])
+        job = server.finished(server.json("/v1/jobs?to=night", body, **kind))
+        assert job["state"] == "done" and job["failed"][0].startswith("large.jpg: too large for this server")
         assert server.ask("/v1/translate?to=night", picture(), Content_Type="image/png").status == 200
 
 
@@ -455,6 +591,54 @@ def test_sigterm_answers_what_was_accepted(models, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def uploading(server, data):
+    """A job whose upload is under way, but for its last byte."""
+    asked = connection(server)
+    asked.putrequest("POST", "/v1/jobs?to=night")
+    asked.putheader("Content-Type", "video/mp4")
+    asked.putheader("Content-Length", str(len(data)))
+    asked.endheaders(data[:-1])
+    return asked
+
+
+def test_sigterm_waits_for_a_job_whose_upload_still_comes(models, tmp_path):
+    with process(models.first, tmp=tmp_path) as server:
+        data = film(tmp_path.parent / "late.mp4", 30, 320, 240)
+        asked = uploading(server, data)
+        server.ask("/metrics")  # when this is answered, the head of the upload has been read
+        server.process.send_signal(signal.SIGTERM)
+        while server.json("/healthz")["status"] != "stopping":
+            time.sleep(0.01)
+        asked.send(data[-1:])
+        job = server.finished(json.loads(asked.getresponse().read()))
+        assert job["state"] == "done" and server.ask(job["result"]).status == 200
+        _, said = server.process.communicate(timeout=30)
+        assert server.process.returncode == 0 and "all that was begun is done" in said
+
+
+def test_a_second_signal_ends_all_jobs_at_their_next_image(models, tmp_path):
+    data, large = film(tmp_path.parent / "endless.mp4", 3000, 320, 240), io.BytesIO()
+    Image.new("RGB", (6000, 6000)).save(large, "JPEG")
+    with process(models.first, tmp=tmp_path) as server:
+        job = server.json("/v1/jobs?to=night", data, Content_Type="video/mp4")
+        while server.json(f"/v1/jobs/{job['id']}")["done"] < 2:
+            time.sleep(0.01)
+        asked = connection(server)
+        asked.request("POST", "/v1/translate?to=night", large.getvalue(), {"Content-Type": "image/jpeg"})
+        while b"viceversa_pictures_inside 1.0" not in server.ask("/metrics").body:
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        while server.json("/healthz")["status"] != "stopping":
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        answer = asked.getresponse()
+        assert answer.status == 503 and b"the server has stopped" in answer.read()
+        _, said = server.process.communicate(timeout=60)
+        assert server.process.returncode == 143 and "2 requests or jobs were not finished" in said, said
+        assert "Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_a_killed_server_left_is_removed_at_the_next_start(models, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with process(models.first, tmp=tmp_path) as server:
@@ -486,6 +670,9 @@ def test_does_not_start(models, tmp_path, capsys, monkeypatch):
             ([str(models.first), "--port", "0", "--host", "192.0.2.1"], "cannot listen"),
             ([str(models.first), "--port", "0", "--auth", "me"], "USER:PASSWORD"),
             ([str(models.first), "--port", "0", "--allow-origin", "photos.example"], "https://"),
+            ([str(models.first), "--port", "0", "--allow-origin", "https://[bad"], "scheme and host alone"),
+            ([str(models.first), "--port", "0", "--allow-origin", "https://photos.example/app"], "scheme and host"),
+            ([str(models.first), "--port", "0", "--allow-origin", "https://photos.example:443"], "scheme and host"),
             ([str(models.first), "--port", "0", "--queue", "0"], "--queue"),
             ([str(tmp_path / "cut.safetensors"), "--port", "0"], "is no model"),
             ([str(carded), "--port", "0"], "card is no JSON object"),
@@ -511,7 +698,10 @@ def test_the_client_of_the_examples(server, tmp_path):
     assert (tmp_path / "photo.night.png").read_bytes() == wanted
     assert client("photo.png", "two.png", "--to", "night", "-o", "night.zip").stdout == "night.zip\n"
     assert zipfile.ZipFile(tmp_path / "night.zip").namelist() == ["photo.png", "two.png"]
-    assert client("photo.png", "--to", "nigth").stderr.endswith("no direction to 'nigth': did you mean night?\n")
+    assert "422: to=nigth: did you mean night?" in client("photo.png", "--to", "nigth").stderr
+    (tmp_path / "Größe 1.png").write_bytes(picture())
+    client("Größe 1.png", "two.png", "--to", "night", "-o", "night.zip")
+    assert zipfile.ZipFile(tmp_path / "night.zip").namelist() == ["Größe 1.png", "two.png"]
 
 
 def curl_lines():

@@ -211,6 +211,39 @@ def test_errors_are_sentences(browser, server):
         assert not page.is_visible("#error")
 
 
+def test_a_newer_wish_goes_on_and_the_older_one_is_in_nobodys_way(browser, server):
+    """Another direction, or another picture, while the server is still busy with the first."""
+    with visited(browser, server.url + "/") as page:
+        held = []
+        page.route("**/v1/translate?*to=night*", lambda route: held.append(route))  # never answered
+        page.route("**/v1/jobs?*", lambda route: held.append(route))
+        give(page, ("house.png", "image/png", picture()))
+        until(page, "!document.getElementById('work').hidden")
+        page.check("input[name=way][value=day]")
+        shown(page)
+        assert page.inner_text("#shown").startswith("house.day.png") and not page.is_visible("#drop")
+        give(page, *[(f"{n}.png", "image/png", picture(seed=n)) for n in range(2)])
+        until(page, "!document.getElementById('work').hidden")
+        give(page, ("other.png", "image/png", picture(seed=1)))
+        until(page, "document.getElementById('shown').textContent.startsWith('other.day.png')")
+        assert page.is_visible("#stage") and not page.is_visible("#drop") and not page.is_visible("#error")
+        assert len(held) == 2
+
+
+def test_a_job_that_cannot_be_asked_after_is_not_begun_again(browser, server):
+    with visited(browser, server.url + "/", expected=(503,)) as page:
+        asked = []
+        page.on("request", lambda request: asked.append(request.method))
+        busy = {"status": 503, "headers": {"Retry-After": "1"}, "body": '{"error": "too many requests at a time"}'}
+        page.route("**/v1/jobs/*", lambda route: route.fulfill(**busy) if route.request.method == "GET"
+                   else route.continue_())  # fmt: skip
+        give(page, *[(f"{n}.png", "image/png", picture(seed=n)) for n in range(2)])
+        page.wait_for_selector("#error:not([hidden])")
+        assert page.inner_text("#error") == "Too many requests at a time."
+        page.wait_for_timeout(1500)
+        assert asked.count("POST") == 1 == asked.count("DELETE")
+
+
 def test_by_keyboard_alone(browser, server):
     with visited(browser, server.url + "/") as page:
         for _ in range(40):

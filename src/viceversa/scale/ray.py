@@ -11,12 +11,13 @@ import hashlib
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -33,7 +34,7 @@ from ..data import folders
 from ..data import pictures as images
 from ..errors import BadInput, Failed, Interrupted
 from ..files import write_text
-from ..model.file import Model, first_line, load_model, resolve
+from ..model.file import Model, bundled, first_line, load_model, resolve
 from ..terminal import count, ending_on_sigterm, progress_bar, words
 from ..threads import ordered
 from ..translation.command import TOLD, check_wishes, say, to_folder
@@ -53,7 +54,7 @@ except ImportError as missing:
 SHARDS = {"parquet": "parquet", "webdataset": "tar"}
 """What --shards may be, and the files' endings."""
 ROWS = pa.schema([("base", pa.int32()), ("name", pa.string()), ("done", pa.list_(pa.string()))])
-"""What a task is given: which input, which file of it, which images of the file are done."""
+"""What a task is given: which input, which file of it, and of a container the results that are there."""
 CHUNK = 256
 """Images of a task, and of a part of the manifest: fewer where there are few."""
 FETCHES = 8
@@ -152,7 +153,7 @@ def everywhere(shared: str | None) -> None:
                            "address such as s3://bucket/...")  # fmt: skip
 
 
-def in_words(error: BaseException) -> Exception:
+def in_words(error: BaseException, then: str = "the same command goes on from there") -> Exception:
     """What came back from a worker, as what was raised there."""
     at: BaseException | None = error
     seen: set[int] = set()
@@ -162,7 +163,7 @@ def in_words(error: BaseException) -> Exception:
             return type(at)(str(at.args[0] if at.args else at))
         at = getattr(at, "cause", None) or at.__cause__ or at.__context__
     last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    return Failed(f"the cluster gave up ({type(error).__name__}: {last}); the same command goes on from there")
+    return Failed(f"the cluster gave up ({type(error).__name__}: {last}); {then}")
 
 
 # Translating.
@@ -184,7 +185,7 @@ def command_translate(t: Translate) -> int:
     t = replace(t, to=model.domains[model.direction(t.to) == "ab"])
     found = [storage.find_images(given) for given in t.inputs]
     out = Place.of(t.out)
-    check_places([place for place, _ in found], out)
+    check_places(t.inputs, out)
     for _, each in found:
         if line := folders.left_out_line(each):
             say(line)
@@ -196,12 +197,15 @@ def command_translate(t: Translate) -> int:
         return stream(t, model, weights, [place for place, _ in found], out, rows, there)
 
 
-def check_places(inputs: list[Place], out: Place) -> None:
+def check_places(inputs: Sequence[str], out: Place) -> None:
     """Raise BadInput where the output lies in an input: it would be read the next time."""
-    for place in inputs:
-        mine, other = (os.path.realpath(str(p)) if p.is_local else str(p) for p in (out, place))
-        if mine == other or mine.startswith(other.rstrip("/") + "/"):
-            raise BadInput(f"--out {out} is inside the input {place}, where it would be read the next time: "
+    for given in inputs:
+        if storage.SCHEME.match(given):
+            inside = out.file("").startswith(Place.of(given).file(""))
+        else:
+            inside = out.is_local and folders.lies_inside(out.address, given)
+        if inside:
+            raise BadInput(f"--out {out} is inside the input {given}, where it would be read the next time: "
                            "name another")  # fmt: skip
 
 
@@ -251,33 +255,72 @@ def plan(
     and how many images were there already. Raises BadInput where results would land on each other."""
     rows, there = [], 0
     writers: dict[str, str] = {}
-    within: dict[str, list[str]] = {}
-    for input in done:
-        container, _, inside = input.rpartition("#")
-        if inside:
-            within.setdefault(container, []).append(inside)
+    inside = within(found, done)
     for base, (place, each) in enumerate(found):
         for path in each.paths:
             name = path.as_posix()
-            input = f"{place}/{name}"
-            if path.suffix.lower() in CONTAINERS:
-                rows.append((base, name, within.get(input, [])))
-                there += len(within.get(input, []))
+            input, packed = place.file(name), path.suffix.lower() in CONTAINERS
+            target = place.result(name) if packed else str(job_of(t, name, place.result(name)).target)
+            if writers.get(target) == input:  # a list may name it twice
                 continue
-            target = str(job_of(t, name).target)
             if writers.setdefault(target, input) != input:
-                raise BadInput(f"{writers[target]} and {input} would both be written to {target}: translate them "
-                               "one after the other, with another --out each")  # fmt: skip
-            if input in done:
+                raise BadInput(f"the results of {writers[target]} and {input} would have the same names: translate "
+                               "them one after the other, with another --out each")  # fmt: skip
+            if packed:
+                results = [result for result in inside[input] if result.startswith(f"{Path(target).with_suffix('')}/")]
+                rows.append((base, name, results))
+                there += len(results)
+            elif target in done.get(input, ()):
                 there += 1
             else:
                 rows.append((base, name, []))
+    if not t.shards:
+        check_targets(Place.of(t.out), found, writers)
     return rows, there
 
 
-def job_of(t: Translate, name: str) -> Job:
+def within(found: list[tuple[Place, folders.Found]], done: dict[str, set[str]]) -> dict[str, list[str]]:
+    """The results that are there by the container that their images are in."""
+    inside: dict[str, list[str]] = {
+        place.file(path.as_posix()): []
+        for place, each in found
+        for path in each.paths
+        if path.suffix.lower() in CONTAINERS
+    }
+    for input, results in done.items() if inside else ():
+        for mark in re.finditer("#", input):  # which may stand in names, too
+            if input[: mark.start()] in inside:
+                inside[input[: mark.start()]] += results
+    return inside
+
+
+def check_targets(out: Place, found: list[tuple[Place, folders.Found]], writers: dict[str, str]) -> None:
+    """Raise BadInput where a result would be written over an input."""
+    mine = real(out).file("")
+    for place, each in found:
+        there = real(place)
+        for file in (there.file(path.as_posix()) for path in each.paths if path.suffix.lower() not in CONTAINERS):
+            if file.startswith(mine) and file.removeprefix(mine) in writers:
+                raise BadInput(f"{file} is an input, and would be overwritten: name another --out")
+
+
+def real(place: Place) -> Place:
+    """The same place, without links."""
+    return Place(os.path.realpath(place.address)) if place.is_local else place
+
+
+def job_of(t: Translate, source: str, result: str) -> Job:
     """Relative to the places where they lie."""
-    return to_folder(replace(t, out=Path()), Path(name), Path(name))
+    return to_folder(replace(t, out=Path()), Path(source), Path(result))
+
+
+def apart(target: Path, called: Counter[Path]) -> Path:
+    """With a number where others are called the same."""
+    called[target] += 1
+    while (number := called[target]) > 1:
+        target = target.with_stem(f"{target.stem}-{number}")
+        called[target] += 1
+    return target
 
 
 def stream(
@@ -375,25 +418,27 @@ class Read:
             place, name = self.inputs[row["base"]], row["name"]
             if PurePosixPath(name).suffix.lower() in CONTAINERS:
                 for inner, work in self.contained(place, name, set(row["done"])):
-                    yield place, f"{place}/{name}#{inner}", work
+                    yield place, f"{place.file(name)}#{inner}", work
             else:
-                yield place, f"{place}/{name}", Work(job_of(self.t, name))
+                yield place, place.file(name), Work(job_of(self.t, name, place.result(name)))
 
-    def contained(self, place: Place, name: str, done: set[str]) -> Iterator[tuple[str, Work]]:
-        """The images of a container that are not done; each name once."""
-        folder, others = PurePosixPath(name).with_suffix(""), 0
+    def contained(self, place: Place, name: str, there: set[str]) -> Iterator[tuple[str, Work]]:
+        """The images of a container whose results are not there; those that would be called the same are numbered."""
+        folder, others, called = PurePosixPath(place.result(name)).with_suffix(""), 0, Counter[Path]()
         try:
             for inner, data in storage.held(place, name):
-                safe = PurePosixPath(*(part for part in PurePosixPath(inner).parts if part not in ("/", "..")))
                 if data is None:
                     others += 1
-                elif inner not in done:
-                    done.add(inner)
-                    yield inner, Work(job_of(self.t, str(folder / safe)), data=data)
+                    continue
+                safe = folder.joinpath(*(part for part in PurePosixPath(inner).parts if part not in ("/", "..")))
+                job = job_of(self.t, str(safe), str(safe))
+                job = replace(job, target=apart(job.target, called))
+                if str(job.target) not in there:
+                    yield inner, Work(job, data=data)
         except (OSError, BadInput) as error:
             yield "", failed(Work(Job(Path(name), Path(folder))), error)
         if others:
-            print(f"{place}/{name}: {words(others, 'file')} of other kinds left out", file=sys.stderr, flush=True)
+            print(f"{place.file(name)}: {words(others, 'file')} of other kinds left out", file=sys.stderr, flush=True)
 
     def one(self, given: tuple[Place, str, Work]) -> tuple[str, Work]:
         place, input, work = given
@@ -530,17 +575,29 @@ def command_serve(asked: Serve) -> int:
 
     asked = checked(asked)
     find(asked)  # what is wrong with a model is said here
+    asked = replace(asked, models=tuple(map(everywhere_the_same, asked.models)))
     with cluster(asked.address):
-        everywhere(None)
-        serve.start(http_options={"host": asked.host, "port": asked.port})
-        serve.run(deployment(asked, asked.workers or gpus_for(asked.device) or 1), name="viceversa")
-        say(f"http://{asked.host}:{asked.port} (Ctrl-C stops)")
+        everywhere(next(filter(os.path.isabs, asked.models), None))
         try:
             with ending_on_sigterm():
-                signal.pause()
+                serve.start(http_options={"host": asked.host, "port": asked.port})
+                try:
+                    serve.run(deployment(asked, asked.workers or gpus_for(asked.device) or 1), name="viceversa")
+                    say(f"http://{asked.host}:{asked.port} (Ctrl-C stops)")
+                    signal.pause()
+                finally:
+                    serve.delete("viceversa")  # others of the cluster go on
         except (KeyboardInterrupt, SystemExit):
-            serve.shutdown()
+            pass
+        except (ray.exceptions.RayError, serve.exceptions.RayServeException, RuntimeError) as error:
+            raise in_words(error, "see the cluster's log, and that the port is free") from None
     return 0
+
+
+def everywhere_the_same(model: str) -> str:
+    """What a person named, as machines know it that have another working folder."""
+    path = resolve(model)
+    return os.path.abspath(path) if os.path.exists(model) and path not in bundled().values() else model
 
 
 def deployment(asked: Serve, most: int) -> Any:

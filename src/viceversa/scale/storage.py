@@ -91,6 +91,8 @@ class Place:
     """A folder, a bucket's prefix, or a file."""
 
     address: str
+    by_name: bool = False
+    """Are these the files of a list, which may lie anywhere? Results then have their names alone."""
 
     @staticmethod
     def of(given: str | Path) -> "Place":
@@ -98,7 +100,10 @@ class Place:
         address, so that workers need not be told."""
         if not SCHEME.match(str(given)):
             return Place(os.path.abspath(given))
-        parts = urlsplit(SCHEME.sub(r"\1://", str(given)))
+        try:
+            parts = urlsplit(SCHEME.sub(r"\1://", str(given)))
+        except ValueError as wrong:
+            raise BadInput(f"{given}: no address ({wrong})") from None
         options = dict(parse_qsl(parts.query))
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if parts.scheme == "s3" and endpoint and "endpoint_override" not in options:
@@ -117,6 +122,14 @@ class Place:
     @property
     def is_local(self) -> bool:
         return "://" not in self.address
+
+    def file(self, name: str) -> str:
+        """The address of a file there, as it is told and noted."""
+        return f"{str(self).rstrip('/')}/{name}"
+
+    def result(self, name: str) -> str:
+        """Where the result of a file belongs in an output: its tree is kept."""
+        return PurePosixPath(name).name if self.by_name else name
 
     def path(self, name: str) -> str:
         root = opened(self.address)[1]
@@ -169,9 +182,9 @@ def find_images(given: str) -> tuple[Place, Found]:
     kinds = PICTURES | CONTAINERS
     if not SCHEME.match(given):
         found = find(given, kinds)
-        root = Path(os.path.abspath(found.root or "/"))  # those of a list may lie anywhere: their whole tree is kept
+        root = Path(os.path.abspath(found.root or "/"))
         paths = [Path(os.path.abspath(path)).relative_to(root) for path in found.paths]
-        return Place.of(root), Found(given, paths, root, found.left_out)
+        return Place(str(root), by_name=found.root is None), Found(given, paths, root, found.left_out)
     try:
         place = Place.of(given)
         names = [PurePosixPath(name) for name in place.names()]
@@ -195,7 +208,7 @@ def held(place: Place, name: str) -> Iterator[tuple[str, bytes | None]]:
     """The images of a container: name and bytes (None: another kind of file). Raises BadInput."""
     data = io.BytesIO(place.read(name))
     try:
-        if name.endswith(".tar"):
+        if name.lower().endswith(".tar"):
             with tarfile.open(fileobj=data, mode="r:") as tar:
                 for member in tar:
                     if member.isfile():
@@ -214,7 +227,9 @@ def held(place: Place, name: str) -> Iterator[tuple[str, bytes | None]]:
             own: Any = row[names] if names else None
             if isinstance(value, dict):  # as Hugging Face's datasets keep them
                 value, own = value.get("bytes"), own or value.get("path")
-            yield str(own or f"{number:08d}"), value if isinstance(value, bytes) else b""
+            if not isinstance(value, bytes | None):
+                raise BadInput(f"{name}: column {images} holds {type(value).__name__}, not bytes")
+            yield str(own or f"{number:08d}"), value or b""
     except (tarfile.TarError, pa.ArrowException, EOFError) as error:
         raise BadInput(f"{name}: broken ({error})") from None
 

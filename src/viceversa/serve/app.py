@@ -28,7 +28,7 @@ from ..data import pictures as images
 from ..errors import BadInput
 from ..translation.command import FORMATS
 from .guard import ARCHIVES, Guard, refused
-from .jobs import FILMS, Job, Jobs, harmless_name, kind_of, look_at
+from .jobs import ENDING, FILMS, Job, Jobs, harmless_name, kind_of, look_at
 from .queue import Queue, Room, Work
 from .refusal import Refusal
 from .served import Models, Served, page_file, samples, suggestion
@@ -42,7 +42,6 @@ MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": 
 RESULTS = ("application/zip", "video/mp4", "video/quicktime", "video/x-matroska", "video/webm", "video/x-msvideo",
            "image/gif", "image/webp", "application/octet-stream")  # fmt: skip
 SAMPLE_PIXELS = 384 * 384
-ENDING = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tiff", "BMP": ".bmp", "GIF": ".gif"}
 REPORT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'; "
     "sandbox allow-scripts"
@@ -123,7 +122,9 @@ class Asked:
         format, size, back = given.get("format") or None, given.get("size") or None, given.get("back") or "false"
         if format is not None and format not in FORMATS:
             raise Refusal(422, f"no format {format!r}: {suggestion(format, FORMATS, ', '.join(FORMATS))}")
-        if size is not None and not (size.isascii() and size.isdecimal() and 16 <= int(size[:6]) <= 8192):
+        if size is not None and not (
+            size.isascii() and size.isdecimal() and len(size) <= 4 and 16 <= int(size) <= 8192
+        ):
             raise Refusal(422, f"size {size!r}: give the short side in pixels, from 16 to 8192")
         if back not in ("true", "false"):
             raise Refusal(422, f"back {back!r}: give true or false")
@@ -173,7 +174,7 @@ def tells(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Error, "description": "One sentence that says why."} for status in statuses}
 
 
-REFUSED = tells(400, 401, 403, 404, 405, 408, 413, 415, 422, 503, 507)
+REFUSED = tells(400, 401, 403, 404, 405, 408, 413, 415, 422, 503, 504, 507)
 
 
 def create(serve: Serve, models: Models, folder: Path) -> tuple[Guard, Jobs]:
@@ -233,9 +234,9 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[Guard, Jobs]:
                 raise Refusal(400, f"send one picture, not {len(sent)}; several go to /v1/jobs")
             name, file = sent[0]
             data = await asyncio.to_thread(file.read)
-        if kind_of(data) in ("mp4", "mov", "mkv", "webm", "avi", "zip"):
+        if await asyncio.to_thread(kind_of, data) in ("mp4", "mov", "mkv", "webm", "avi", "zip"):
             raise Refusal(415, "films and archives go to /v1/jobs")
-        pixels = look_at(data, serve.megapixels)
+        pixels = await asyncio.to_thread(look_at, data, serve.megapixels, asked.size)
         with room.enter(pixels):
             format, body = await within(serve.seconds, request, translated(queue, asked, data))
         shown = quote(f"{PurePosixPath(harmless_name(name)).stem}.{asked.to}{ENDING[format]}")
@@ -292,7 +293,7 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[Guard, Jobs]:
             raise Refusal(409, job.error or f"the job is {job.state}, its result is not there")
         job.fetched = True
         mime = mimetypes.guess_type(job.result.name)[0] or "application/octet-stream"
-        return FileResponse(job.result, media_type=mime, filename=job.result.name, content_disposition_type="inline")
+        return FileResponse(job.result, media_type=mime, filename=job.name, content_disposition_type="inline")
 
     @app.get("/v1/models", tags=["models"], response_model=ModelList, responses=REFUSED)
     async def list_models() -> dict[str, Any]:
@@ -387,7 +388,7 @@ async def uploaded(request: Request, folder: Path) -> AsyncIterator[tuple[list[U
 
 
 async def within(seconds: float, request: Request, work: Awaitable[T]) -> T:
-    """The result of some work. Raises Refusal (503) when it takes too long, ClientDisconnect when nobody waits for it
+    """The result of some work. Raises Refusal (504) when it takes too long, ClientDisconnect when nobody waits for it
     any more; the work is cancelled then."""
     doing = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(until_gone(request))
@@ -397,7 +398,7 @@ async def within(seconds: float, request: Request, work: Awaitable[T]) -> T:
             return doing.result()
         if leaving.done():
             raise ClientDisconnect
-        raise Refusal(503, f"it took longer than {seconds:g} seconds, come back later", retry_after=seconds)
+        raise Refusal(504, f"it took longer than {seconds:g} seconds: send a smaller picture, or give a smaller size")
     finally:
         doing.cancel()
         leaving.cancel()

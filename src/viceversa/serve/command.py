@@ -8,6 +8,7 @@ import webbrowser
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..config import Serve
 from ..errors import BadInput, Interrupted
@@ -51,9 +52,20 @@ def checked(serve: Serve) -> Serve:
     if auth is not None and (auth.startswith(":") or ":" not in auth or auth.endswith(":")):
         raise BadInput("--auth: give USER:PASSWORD")
     for origin in serve.allow_origin:
-        if not origin.startswith(("http://", "https://")):
-            raise BadInput(f"--allow-origin {origin}: give scheme and host, such as https://photos.example")
+        if not is_origin(origin):
+            raise BadInput(f"--allow-origin {origin}: give scheme and host alone, such as https://photos.example")
     return replace(serve, auth=auth)
+
+
+def is_origin(given: str) -> bool:
+    """Is it what browsers send: scheme and host, and the port where it is not the scheme's own?"""
+    given = given.lower().removesuffix("/")
+    try:
+        parts = urlsplit(given)
+        own = parts.port == {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return False
+    return bool(parts.hostname) and "@" not in given and not own and given == f"{parts.scheme}://{parts.netloc}"
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hmac
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -20,7 +21,7 @@ MOST = 1000
 ARCHIVES = 8
 """How much larger than a picture's an upload of films or several pictures may be."""
 HELD = 16
-"""Uploads of the largest size that may be held at a time."""
+"""Uploads of the largest size that may be held at a time, of pictures and of jobs."""
 UPLOAD_SECONDS = 120.0
 """Time that a body may take to arrive, and an answer to be read."""
 DRAIN_SECONDS = 10.0
@@ -56,8 +57,8 @@ class Guard:
         self.loopback = serve.host in LOOPBACK
         self.stopping = False
         self.inside = 0
-        self.held = 0.0
-        """Bytes of the bodies that have come in and are not answered yet."""
+        self.held = Counter[float]()
+        """Bytes of the bodies that have come in and are not answered yet, by what one of them may have."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,9 +74,13 @@ class Guard:
                 await self.app(scope, request.receive, request.send)
         except Refusal as refusal:
             await request.answer(refused(refusal))
+        except asyncio.CancelledError:  # what is cut off at the end
+            if not self.stopping:
+                raise
+            await request.answer(refused(Refusal(503, "the server has stopped", Connection="close")))
         finally:
             self.inside -= 1
-            self.held -= request.taken
+            self.held[request.largest] -= request.taken
             self.on_answer(scope, request.status, time.monotonic() - began)
 
     def check(self, scope: Scope, headers: dict[str, str]) -> None:
@@ -98,12 +103,14 @@ class Guard:
 
     def check_site(self, headers: dict[str, str]) -> None:
         """Pages of other sites may not call, nor reach a server of this machine alone by a name of their own."""
-        host = headers.get("host", "").lower()
-        name = urlsplit(f"//{host}").hostname or ""
+        host, origin = headers.get("host", "").lower(), headers.get("origin", "").lower()
+        try:
+            name, site = urlsplit(f"//{host}").hostname or "", urlsplit(origin).netloc
+        except ValueError:
+            raise Refusal(400, "Host and Origin must be addresses, such as http://127.0.0.1:7860") from None
         if self.loopback and name not in LOOPBACK and host not in self.hosts:
             raise Refusal(403, f"this server does not answer to the name {name!r}: start it with --allow-origin for it")
-        origin = headers.get("origin", "").lower()
-        if origin and origin not in self.origins and urlsplit(origin).netloc != host:
+        if origin and origin not in self.origins and site != host:
             raise Refusal(403, f"pages of {origin} may not call: start the server with --allow-origin {origin}")
 
     def check_credentials(self, authorization: str) -> None:
@@ -135,7 +142,8 @@ class Request:
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self.until = time.monotonic() + UPLOAD_SECONDS
         self.arrived = not ("transfer-encoding" in self.headers or self.headers.get("content-length", "0") != "0")
-        self.taken = 0.0
+        self.largest = guard.largest(scope["path"])
+        self.taken = 0
         self.status = 0
 
     async def receive(self) -> Message:
@@ -151,11 +159,10 @@ class Request:
             raise Refusal(408, late, Connection="close") from None
         count = len(message.get("body", b""))
         self.taken += count
-        self.guard.held += count
-        limit = self.guard.largest(self.scope["path"])
-        if self.taken > limit:
+        self.guard.held[self.largest] += count
+        if self.taken > self.largest:
             raise self.guard.too_large(self.scope["path"])
-        if self.guard.held > HELD * limit:
+        if self.guard.held[self.largest] > HELD * self.largest:
             raise Refusal(503, "too many uploads at a time, come back later", retry_after=5)
         self.arrived = not message.get("more_body", False)
         return message

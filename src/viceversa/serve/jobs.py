@@ -8,7 +8,6 @@ import secrets
 import shutil
 import sys
 import tempfile
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ from ..translation.command import SUFFIXES
 from ..translation.films import translate_film
 from ..translation.pipeline import Job as Picture
 from ..translation.pipeline import translate_pictures
-from .queue import InTurn, Queue
+from .queue import InTurn, Queue, pixels_at
 from .refusal import Refusal
 from .served import Served
 
@@ -38,6 +38,8 @@ KEPT_SECONDS = 3600.0
 """How long a result is kept."""
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 """What is decoded for strangers: of all formats that are read, the common ones, whose decoders are looked after."""
+ENDING = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tiff", "BMP": ".bmp", "GIF": ".gif"}
+"""Of what is written."""
 WAITING = 16
 """Jobs that may be waiting or running."""
 KEPT = 64
@@ -48,6 +50,8 @@ FRAMES = 400_000_000
 """Pixels of all frames of an animation, which is written whole."""
 TOLD = 20
 """Failures that a job tells one by one."""
+LONGEST_NAME = 150
+"""Bytes of a client's name: more may follow it, and 255 is what a file system takes."""
 PREFIX = "viceversa-serve-"
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
@@ -72,12 +76,15 @@ class Job:
     state: State = "waiting"
     done: int = 0
     total: int | None = None
+    name: str | None = None
+    """What the client is told to call the result; here it lies under a name of ours."""
     result: Path | None = None
     error: str | None = None
     failed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     fetched: bool = False
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: bool = False
+    """Does nobody want the rest?"""
     ended: float | None = None
 
     def is_over(self) -> bool:
@@ -88,13 +95,13 @@ class Job:
         about["failed"] = self.failed[:TOLD] + ["and others"] * (len(self.failed) > TOLD)
         about["model"], about["to"] = self.served.name, self.to
         about["result"] = f"/v1/jobs/{self.id}/result" if self.state == "done" else None
-        about["name"] = self.result.name if self.result else None
+        about["name"] = self.name if self.state == "done" else None
         return about
 
     def step(self, done: int, total: int | None = None) -> None:
         """Note the progress. Raises Cancelled where nobody wants the rest."""
         self.done, self.total = done, total or self.total
-        if self.stop.is_set():
+        if self.stop:
             raise Cancelled
 
 
@@ -108,9 +115,14 @@ class Jobs:
         self.worker = ThreadPoolExecutor(1, "job")
 
     def check_room(self) -> None:
-        """Raises Refusal (503, 507) where no further job can be taken."""
+        """Raises Refusal (503, 507) where no further job can be taken. Where many are kept, the oldest that is over
+        goes, of those that were fetched if there are any."""
         self.forget()
-        if sum(not job.is_over() for job in self.all.values()) >= WAITING or len(self.all) >= KEPT:
+        over = [job for job in list(self.all.values()) if job.ended is not None]
+        over.sort(key=lambda job: (not job.fetched, job.ended))
+        for job in over[: max(0, len(self.all) - KEPT + 1)]:
+            self.cancel(job)
+        if sum(not job.is_over() for job in self.all.values()) >= WAITING:
             raise Refusal(503, "too many jobs are waiting, come back later", retry_after=30)
         if shutil.disk_usage(self.folder).free < 3 * self.largest:
             raise Refusal(507, "the server's disk is nearly full: no jobs are taken")
@@ -128,7 +140,7 @@ class Jobs:
 
     def cancel(self, job: Job) -> None:
         """Forget a job; what runs of it ends at its next image."""
-        job.stop.set()
+        job.stop = True
         self.all.pop(job.id, None)
         if job.is_over() or job.state == "waiting":
             job.state = "cancelled"
@@ -144,15 +156,14 @@ class Jobs:
     def close(self) -> None:
         """End at the next image."""
         for job in list(self.all.values()):
-            job.stop.set()
+            job.stop = True
         self.worker.shutdown(cancel_futures=True)
 
     def run(self, job: Job) -> None:
-        if job.state == "cancelled":
-            return
         job.state = "running"
         try:
-            job.result = self.translate(job)
+            job.step(0)
+            self.translate(job)
             job.state = "done"
         except Cancelled:
             job.state = "cancelled"
@@ -164,53 +175,48 @@ class Jobs:
         finally:
             job.ended = time.monotonic()
             shutil.rmtree(job.folder / "in", ignore_errors=True)
-            if job.state != "done":
+            if job.state != "done" or job.stop:
                 shutil.rmtree(job.folder, ignore_errors=True)
 
     def harmless(self, job: Job, sentence: str) -> str:
         """With the client's names of files, without their places on this machine."""
-        for name, path in job.files:
-            sentence = sentence.replace(str(path), name)
+        for name, path in [*job.files, (job.name, job.result)]:
+            sentence = sentence.replace(str(path), str(name))
         return sentence.replace(f"{job.folder}/out/", "").replace(f"{job.folder}/in/", "")
 
-    def translate(self, job: Job) -> Path:
-        """The job's result."""
+    def translate(self, job: Job) -> None:
+        """Make the job's result."""
         translator = InTurn(job.served.translator, self.queue)
         out = job.folder / "out"
         out.mkdir()
         name, path = job.files[0]
         kind = kind_of(path)
         if len(job.files) == 1 and kind in FILMS:
-            self.check_film(path, kind)
-            target = out / f"{PurePosixPath(name).stem}.{job.to}{path.suffix}"
-            notes = translate_film(translator, path, target, to=job.to, size=job.size, on_progress=job.step)
+            self.check_film(path, kind, job.size)
+            job.name, job.result = f"{PurePosixPath(name).stem}.{job.to}{path.suffix}", out / f"film{path.suffix}"
+            notes = translate_film(translator, path, job.result, to=job.to, size=job.size, on_progress=job.step)
             job.notes = [self.harmless(job, note) for note in notes]
-            return target
+            return
         if len(job.files) == 1 and kind == "zip":
             job.files = list(self.unpacked(job, path))
-        return self.translate_pictures(job, translator, out)
+        job.name, job.result = f"{job.to}.zip", out / "result.zip"
+        self.translate_pictures(job, translator, job.result)
 
-    def translate_pictures(self, job: Job, translator: InTurn, out: Path) -> Path:
+    def translate_pictures(self, job: Job, translator: InTurn, archive: Path) -> None:
         """The pictures of a job as one archive; what cannot be read is left out, and told."""
         wanted = Translate(model="", inputs=(), to=job.to, format=job.format, size=job.size)  # type: ignore[arg-type]
         job.total = len(job.files)
         format = SUFFIXES[f".{job.format}"] if job.format else None
-        names: dict[Path, PurePosixPath] = {}
+        names = {path: name for name, path in job.files}
+        entries: set[PurePosixPath] = set()
         todo: list[Picture] = []
-        for name, path in job.files:
+        for path, name in names.items():
             try:
-                look_at(path.read_bytes(), self.megapixels)
+                look_at(path.read_bytes(), self.megapixels, job.size)
             except Refusal as refusal:
                 job.failed.append(f"{name}: {refusal.sentence}")
-                continue
-            target = PurePosixPath(name)
-            if format is not None and SUFFIXES.get(target.suffix.lower()) != format:
-                target = target.with_suffix(f".{job.format}")
-            while target in names.values():
-                target = target.with_stem(f"{target.stem}-again")
-            names[path] = target
-            todo.append(Picture(path, out / f"{len(todo):04d}", format=format))
-        archive = out / f"{job.to}.zip"
+            else:
+                todo.append(Picture(path, archive.with_name(f"{len(todo):04d}"), format=format))
         job.step(len(job.failed))
         works: Any = translate_pictures(wanted, translator, todo)
         with zipfile.ZipFile(archive, "w") as packed, closing(works):
@@ -218,7 +224,7 @@ class Jobs:
                 if work.error is not None:
                     job.failed.append(self.harmless(job, work.error))
                 else:
-                    packed.write(work.job.target, names[work.job.source])
+                    packed.write(work.job.target, entry(names[work.job.source], work.job.target, entries))
                     work.job.target.unlink()
                 job.step(job.done + 1)
             if job.failed:
@@ -226,7 +232,6 @@ class Jobs:
         if len(job.failed) == len(job.files):
             none = f"none of {len(job.files)} could be translated: " if len(job.files) > 1 else ""
             raise Failed(f"{none}{job.failed[0]}")
-        return archive
 
     def unpacked(self, job: Job, path: Path) -> Iterator[tuple[str, Path]]:
         """The files of an archive, within limits, under numbers: no name in it says where they go."""
@@ -250,21 +255,23 @@ class Jobs:
         except Exception as wrong:  # zipfile and its decompressors raise nearly anything when an archive is broken
             raise Failed(f"the archive cannot be unpacked ({str(wrong) or type(wrong).__name__})") from None
 
-    def check_film(self, path: Path, kind: str) -> None:
+    def check_film(self, path: Path, kind: str, size: int | None) -> None:
         """Raises Failed for what is too large to be decoded here."""
         try:
             if kind in ("gif", "webp"):
                 with Image.open(path, formats=("GIF", "WEBP")) as image:
-                    pixels, frames = image.width * image.height, getattr(image, "n_frames", 1)
+                    sides, frames = [(image.width, image.height)], getattr(image, "n_frames", 1)
+                    pixels = image.width * image.height
                 if pixels * frames > FRAMES:
                     raise Failed(f"the animation holds {frames} frames of {pixels / 1e6:.1f} megapixels: too much here")
             else:
                 with av.open(str(path)) as film:
-                    pixels = max((stream.width * stream.height for stream in film.streams.video), default=0)
+                    sides = [(stream.width, stream.height) for stream in film.streams.video]
         except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError):
             return  # told in the words of whoever reads it
-        if pixels > self.megapixels * 1e6:
-            raise Failed(f"the film is larger than {self.megapixels:g} megapixels a frame")
+        if any(pixels_at(*side, size) > self.megapixels * 1e6 for side in sides):
+            at_size = f" at size={size}" if size else ""
+            raise Failed(f"the film is larger than {self.megapixels:g} megapixels a frame{at_size}")
 
 
 def hidden(name: str) -> bool:
@@ -275,8 +282,32 @@ def hidden(name: str) -> bool:
 def harmless_name(name: str | None, otherwise: str = "picture") -> str:
     """A client's name of a file as a relative one, of letters, digits, spaces, dots and dashes."""
     parts = PurePosixPath((name or "").replace("\\", "/")).parts
-    kept = ["".join(c for c in part if c.isalnum() or c in " ._-()").strip(" .")[:100] for part in parts]
-    return "/".join(part for part in kept[-4:] if part) or otherwise
+    kept = ["".join(c for c in part if c.isalnum() or c in " ._-()").strip(" .") for part in parts]
+    return "/".join(shortened(part) for part in kept[-4:] if part) or otherwise
+
+
+def shortened(name: str) -> str:
+    """Not longer than names of files may be; its ending stays."""
+    ending = PurePosixPath(name).suffix
+    if len(ending) > 16:
+        ending = ""
+    stem = name.removesuffix(ending).encode()[: LONGEST_NAME - len(ending.encode())]
+    return stem.decode(errors="ignore").strip(" .") + ending
+
+
+def entry(name: str, made: Path, taken: set[PurePosixPath]) -> PurePosixPath:
+    """What a picture is called in an archive: as its client called it, with the ending of what was made of it, and
+    with a number where that is `taken`."""
+    with images.own_limits(), Image.open(made, formats=FORMATS) as image:
+        format = str(image.format)
+    called = PurePosixPath(name)
+    if SUFFIXES.get(called.suffix.lower()) != format:
+        stem = called.stem if called.suffix.lower() in images.SUFFIXES else called.name
+        called = called.with_name(stem + ENDING[format])
+    numbered = (called.with_stem(f"{called.stem}-{number}") for number in count(2))
+    free = called if called not in taken else next(other for other in numbered if other not in taken)
+    taken.add(free)
+    return free
 
 
 FILMS = ("mp4", "mov", "mkv", "webm", "avi", "gif", "webp")
@@ -306,26 +337,31 @@ def kind_of(source: Path | bytes) -> str:
     return ""
 
 
-def look_at(data: bytes, megapixels: float) -> int:
-    """The pixels of a picture, before anything is decoded. Raises Refusal for what is not to be decoded."""
+def look_at(data: bytes, megapixels: float, size: int | None = None) -> int:
+    """The pixels of a picture, at `size` where it is enlarged to that, before anything is decoded. Raises Refusal for
+    what is not to be decoded."""
     if not data:
         raise Refusal(400, "the file is empty")
     if data[128:132] == b"DICM":  # which would be read as such, whatever it begins with
         raise Refusal(415, "DICOM files are not taken here")
     try:
         with images.own_limits(), Image.open(BytesIO(data), formats=FORMATS) as image:
-            pixels, frames, format = image.width * image.height, getattr(image, "n_frames", 1), image.format
-            size = f"{image.width}x{image.height}"
+            width, height, format = image.width, image.height, image.format
+            several = getattr(image, "is_animated", False)  # n_frames is slow where there are many
     except UnidentifiedImageError:
         raise Refusal(415, f"not a picture that can be read ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise Refusal(413, f"the picture is larger than {megapixels:g} megapixels") from None
     except Exception:  # decoders raise nearly anything when a file is broken
         raise Refusal(400, "the picture is broken") from None
+    pixels = pixels_at(width, height, size)
     if pixels > megapixels * 1e6:
-        raise Refusal(413, f"the picture has {size} pixels: at most {megapixels:g} megapixels are taken here")
-    if frames > 1 and format != "MPO":  # a phone's JPEG, with a depth map
-        raise Refusal(415, f"the file holds {frames} pictures: animations go to /v1/jobs")
+        at_size = f", {pixels / 1e6:,.0f} million at size={size}" if pixels > width * height else ""
+        raise Refusal(413, f"the picture has {width}x{height} pixels{at_size}: at most {megapixels:g} megapixels are "
+                      "taken here")  # fmt: skip
+    if several and format != "MPO":  # a phone's JPEG, with a depth map
+        raise Refusal(415, "the file holds several pictures: send a GIF or WebP that moves to /v1/jobs, by itself; "
+                      "pages and animated PNG are not taken")  # fmt: skip
     return pixels
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ..device import is_out_of_memory, threads_for_cores
-from ..errors import BadInput
+from ..errors import BadInput, Failed
 from ..translation.pipeline import BATCH, SMALL
 from ..translation.translator import Translator
 from .refusal import Refusal
@@ -50,6 +50,11 @@ class Room:
             self.pixels_inside -= pixels
 
 
+def pixels_at(height: int, width: int, size: int | None) -> int:
+    """What the network sees of a picture, or would without a smaller `size`."""
+    return round(height * width * max(1.0, (size or 0) / max(1, min(height, width))) ** 2)
+
+
 @dataclass(eq=False)
 class Work:
     """A picture, or a frame of a film, (H, W, C), that waits for the network."""
@@ -65,7 +70,8 @@ class Work:
 
     @property
     def pixels(self) -> int:
-        return self.image[..., 0].size
+        height, width = self.image.shape[:2]
+        return pixels_at(height, width, self.size)
 
     def is_like(self, other: "Work") -> bool:
         """May both go through the network at once?"""
@@ -200,10 +206,13 @@ class InTurn(Translator):
         self, to: str | None = None, *, size: int | None = None, strength: float = 1.0, steady: bool = True
     ) -> Callable[[np.ndarray], np.ndarray]:
         film = self.translator.frames(to, size=size, strength=strength, steady=steady)
-        return lambda frame: self.queue.put(Work(self.translator, frame, to, film=film)).result()
+        return lambda frame: self.queue.put(Work(self.translator, frame, to, size, film=film)).result()
 
     def __call__(self, image: Any, to: str | None = None, *, size: int | None = None, strength: float = 1.0) -> Any:
-        """An array, as the pipeline gives: (H, W, C) or (N, H, W, C)."""
+        """An array, as the pipeline gives: (H, W, C) or (N, H, W, C). Raises Failed."""
         if image.ndim == 4:
             return np.stack([self(one, to, size=size, strength=strength) for one in image])
-        return self.queue.put(Work(self.translator, image, to, size, strength)).result()
+        try:
+            return self.queue.put(Work(self.translator, image, to, size, strength)).result()
+        except Refusal as refusal:
+            raise Failed(refusal.sentence) from None

@@ -2,7 +2,6 @@
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -48,15 +47,11 @@ class Served:
 
     def target(self, to: str | None) -> str:
         """The domain that a client means. Raises Refusal (422)."""
-        if to is None and len(self.targets) == 1:
-            return self.targets[0]
-        for target in self.targets:  # as they are seen: an accent may stand behind its letter
-            if to is not None and unicodedata.normalize("NFC", to) == unicodedata.normalize("NFC", target):
-                return target
-        choice = " or ".join(f"to={name}" for name in self.targets)
-        if to is None:
-            raise Refusal(422, f"say which way: {self.name} takes {choice}")
-        raise Refusal(422, f"{self.name} has no direction to {to!r}: {suggestion(to, self.targets, choice)}")
+        model = self.translator.model
+        try:
+            return model.domains[model.direction(to) == "ab"]
+        except BadInput as wrong:
+            raise Refusal(422, str(wrong).replace("--to ", "to=")) from None
 
     @cached_property
     def picture(self) -> bytes:

@@ -35,7 +35,7 @@ class Connection(H11Protocol):
 
 class Server(uvicorn.Server):
     """Serves until SIGINT or SIGTERM. Then new requests get 503, what is running is finished, within the time limit
-    of a request; a second signal ends at once."""
+    of a request; a second signal ends at once, jobs at their next image."""
 
     def __init__(self, serve: Serve, models: Models, folder: Path):
         self.guard, self.jobs = create(serve, models, folder)
@@ -59,7 +59,8 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called between any two lines of Python: only notes what is wanted."""
         if self.signal:
-            self.should_exit = self.force_exit = True
+            self.should_exit = True
+            self.config.timeout_graceful_shutdown = 0  # Uvicorn's own force_exit would leave jobs running
         self.signal = sig
 
     async def main_loop(self) -> None:
@@ -70,12 +71,14 @@ class Server(uvicorn.Server):
             await self.finish()
 
     async def finish(self) -> None:
-        """Wait for what is running, and for jobs that ran to be fetched, within the limit."""
+        """Wait for what is running, and for jobs that run, or whose upload still comes, to be fetched, within the
+        limit."""
         self.guard.stopping = True
-        jobs = [job for job in self.jobs.all.values() if not job.is_over()]
+        began = time.monotonic()
+        jobs = [job for job in list(self.jobs.all.values()) if not job.is_over()]
         print(f"stopping: {self.guard.inside} requests and {len(jobs)} jobs are finished first", file=sys.stderr)
-        until = time.monotonic() + self.limit
-        while not self.should_exit and time.monotonic() < until:
+        while not self.should_exit and time.monotonic() < began + self.limit:
+            jobs = [job for job in list(self.jobs.all.values()) if job.ended is None or job.ended > began]
             waited_for = [job for job in jobs if not (job.is_over() and (job.fetched or job.state != "done"))]
             if not waited_for and not self.guard.inside:
                 break

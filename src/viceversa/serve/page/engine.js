@@ -1,6 +1,7 @@
 // Who translates: the server that this page comes from.
 
-export const footer = "Pictures go to this server and nowhere else, and are forgotten once they are translated.";
+export const footer = "Pictures go to this server and nowhere else; they are forgotten once they are translated, films and "
+  + "archives after an hour.";
 export const takesFilms = true;
 
 export class Failure extends Error {
@@ -20,7 +21,8 @@ async function ask(path, options = {}) {
   }
   if (answer.ok) return answer;
   const told = await answer.json().catch(() => ({}));
-  throw new Failure(told.error || `the server answers ${answer.status}`, Number(answer.headers.get("Retry-After")));
+  const wait = options.method === "POST" ? Number(answer.headers.get("Retry-After")) : 0; // nothing has begun yet
+  throw new Failure(told.error || `the server answers ${answer.status}`, wait);
 }
 
 export async function models() {
@@ -56,6 +58,9 @@ export async function job(files, options, signal, tell) {
       await new Promise((done) => setTimeout(done, pause));
       state = await (await ask(address, { signal })).json();
     }
+  } catch (error) {
+    if (!signal.aborted) cancel();
+    throw error;
   } finally {
     signal.removeEventListener("abort", cancel);
   }

@@ -11,6 +11,7 @@ let model = null;   // the chosen one
 let way = null;     // its direction: {from, to}
 let picture = null; // what is on the stage: {file, name, film, before, there, back}
 let running = null; // AbortController of what is being waited for
+let wanted = null;  // the latest wish: what comes of an older one is no longer shown
 
 const capital = (text) => text.slice(0, 1).toUpperCase() + text.slice(1);
 const sentence = (text) => capital(text.trim()) + (/[.!?]$/.test(text.trim()) ? "" : ".");
@@ -147,6 +148,7 @@ async function moves(file) {
 
 function clear() {
   running?.abort();
+  wanted = null;
   for (const made of Object.values(picture || {})) if (made?.address?.startsWith("blob:")) URL.revokeObjectURL(made.address);
   picture = null;
   for (const id of ["stage", "batch", "new", "error", "work"]) at(id).hidden = true;
@@ -165,16 +167,19 @@ const local = (blob) => ({ blob, address: URL.createObjectURL(blob) });
 
 /** Translate what is on the stage, there or there and back, and show it. */
 async function show(view = "there") {
-  const mine = picture;
+  const mine = picture, wish = wanted = {};
+  running?.abort();
   at("drop").hidden = true;
   at("batch").hidden = true;
   mine.before ??= local(mine.file);
   const options = { model: model.name, to: way.to, back: view === "back" ? "true" : undefined };
   at("compare").classList.add("busy");
-  mine[view] ??= await busy(view === "back" ? "And back …" : "Translating …", (signal, tell) => made(mine, options, signal, tell));
-  if (mine !== picture) return;
+  const text = view === "back" ? "And back …" : "Translating …";
+  const result = mine[view] ?? await busy(text, (signal, tell) => made(mine, options, signal, tell));
+  if (wish !== wanted) return;
+  mine[view] = result;
   at("compare").classList.remove("busy");
-  if (!mine[view]) {
+  if (!result) {
     if (at("stage").hidden || view === "there") {
       at("stage").hidden = true;
       at("drop").hidden = false;
@@ -206,7 +211,7 @@ function shows(one) {
 }
 
 async function place(mine, view) {
-  const result = mine[view];
+  const result = mine[view], wish = wanted;
   const there = view === "there";
   const from = way.from, to = there ? way.to : `${way.from} again`;
   const playing = mine.film && !/\.(gif|webp)$/.test(result.name);
@@ -220,8 +225,8 @@ async function place(mine, view) {
   before.src = mine.before.address;
   const [showsAfter, showsBefore] = await Promise.all([after, before].map(shows));
   const alone = !showsBefore;
+  if (wish !== wanted) return;
   if (!showsAfter && !playing) fail(new Error("this browser cannot show the result: download it"));
-  if (mine !== picture) return;
   const compare = at("compare");
   compare.querySelectorAll("img, video").forEach((old) => old.remove());
   compare.prepend(after, ...(alone ? [] : [before]));
@@ -250,8 +255,10 @@ async function place(mine, view) {
 // ---- several at once
 
 async function takeSeveral(files) {
+  const wish = wanted = {};
   at("drop").hidden = true;
   const done = await busy("Translating …", (signal, tell) => engine.job(files, { model: model.name, to: way.to }, signal, tell));
+  if (wish !== wanted) return;
   if (!done) return void (at("drop").hidden = false);
   at("batch-said").textContent = `${done.done} ${done.done === 1 ? "picture is" : "pictures are"} now ${way.to}`
     + (done.failed.length ? `, ${done.failed.length} could not be translated:` : ".");
