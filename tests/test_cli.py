@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
 import viceversa
 from viceversa.cli import main, parse
+from viceversa.model.networks import Generator
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]], ids=" ".join)
@@ -84,7 +86,7 @@ def test_a_path_with_an_equals_sign_is_no_flag(tmp_path):
     [
         ["data", "{day}", "{night}", "-o", "{file}/x.html"],
         ["train", "{day}", "{night}", "--out", "{file}/run"],
-        ["import", "{file}", "-o", "{file}/m.safetensors", "--names", "a", "b"],
+        ["import", "{weights}", "-o", "{file}/m.safetensors", "--names", "a", "b"],
         ["translate", "day2night", "{day}/0.png", "--to", "night", "-o", "{file}/x"],
         ["export", "day2night", "--to", "night", "-o", "{file}/x.pt2"],
     ],
@@ -95,7 +97,8 @@ def test_a_path_below_a_file_is_one_line(tmp_path, arguments, capsys):
         (tmp_path / name).mkdir()
         for n in range(3):
             Image.new("RGB", (48, 40), (n, 9 * len(name), 0)).save(tmp_path / name / f"{n}.png")
-    places = {name: tmp_path / name for name in ("day", "night", "file")}
+    torch.save(Generator(width=2, blocks=1).build().state_dict(), tmp_path / "weights")
+    places = {name: tmp_path / name for name in ("day", "night", "file", "weights")}
     assert main([word.format(**places) for word in arguments]) in (1, 2)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("viceversa: ")]
     assert str(tmp_path / "file") in line

@@ -91,6 +91,8 @@ def test_a_path_is_never_empty_and_home_is_one_place(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     made = make(Train, a="~/day", b="~nobody-of-this-name/night", out="~/runs/x")
     assert (made.a, made.b, made.out) == (f"{tmp_path}/day", "~nobody-of-this-name/night", tmp_path / "runs" / "x")
+    assert make(Translate, model="~/m", inputs=("~/x", "-"), to="~").inputs == (f"{tmp_path}/x", "-")
+    assert make(config.Serve, auth="").auth == ""  # the variable counts then
     for wrong in ({"a": ""}, {"a": "day", "b": ""}, {"a": "day", "out": ""}):
         with pytest.raises(BadInput, match="must not be empty"):
             make(Train, **wrong)

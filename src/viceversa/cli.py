@@ -12,7 +12,7 @@ import tyro
 
 from . import __version__, config
 from .errors import BadInput, Failed, Interrupted
-from .files import DISK_FULL, OF_THIS_MACHINE
+from .files import DISK_FULL
 
 PURPOSE = "Unpaired image-to-image translation, both ways, with CycleGAN."
 RAYS = ("address", "workers", "shards")
@@ -45,10 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as failure:
         if failure.errno == errno.ENAMETOOLONG:
             return complain(f"{str(failure.filename)[:60]}...: this path is longer than the system takes", 2)
-        if failure.errno not in OF_THIS_MACHINE:
+        if failure.errno is None:
             raise
         verb = "cannot write " if failure.errno in DISK_FULL else ""
-        return complain(f"{verb}{failure.filename}: {failure.strerror}", 1)
+        return complain(f"{verb}{failure.filename or 'standard output'}: {failure.strerror}", 1)
 
 
 def parse(arguments: list[str]) -> config.Command:

@@ -37,12 +37,19 @@ class Within:
         return " and ".join(f"{word} {limit:,}" for word, limit in words.items() if math.isfinite(limit))
 
 
+@dataclass(frozen=True)
+class APath:
+    """Beside a text's type: a folder, a file, a glob, or the name of a model."""
+
+
+Where = Annotated[str, APath()]
 Whole = Annotated[int, Within(least=0)]
 Count = Annotated[int, Within(least=1)]
 Weight = Annotated[float, Within(least=0)]
 Above0 = Annotated[float, Within(above=0)]
 Seed = Annotated[int, Within(least=0, most=2**63 - 1)]
 
+LARGEST_SIZE = 65_536
 Device = str
 Precision = Literal["auto", "fp32", "bf16"]
 Score = Literal["none", "kid", "frechet"]
@@ -98,26 +105,26 @@ class Train(Networks):
     testA, testB. The same command on a run folder resumes it, and need not repeat its flags.
     """
 
-    a: Annotated[Positional[str], arg(metavar="DAY")]
+    a: Annotated[Positional[Where], arg(metavar="DAY")]
     """Images of the first domain: a folder (searched recursively), a quoted glob, or a text file of paths.
     Alone: a folder with trainA and trainB."""
-    b: Annotated[Positional[str | None], arg(metavar="NIGHT")] = None
+    b: Annotated[Positional[Where | None], arg(metavar="NIGHT")] = None
     """Images of the second domain."""
     recipe: Annotated[str, arg(metavar="NAME")] = "paper"
     """Settings that go well together, where no flag says otherwise. A run that is resumed keeps its own. paper: as
     published; photo: day and night in high resolution; paint: styles and weather; fast: small pictures, soon; demo:
     Earth in minutes. For what they are named after: drive, season, weather, painting, dslr, apple2orange,
     horse2zebra, map, face, avatar, colour, medical."""
-    start: Annotated[str | None, arg(metavar="MODEL")] = None
+    start: Annotated[Where | None, arg(metavar="MODEL")] = None
     """Begin with the weights of this model (a run, a file, a name, hf://owner/name) instead of random ones: to add
     pictures, or to go on from published weights. A run's discriminators come along. A resumed run does not ask."""
     out: Path = Path("runs/latest")
     """Run folder. A run found there is resumed. Learning rate, batch, precision and the weights of the losses may
     change then, which is told and kept in config.json; networks, domains and sizes may not."""
-    test_a: str | None = None
+    test_a: Where | None = None
     """Test images of the first domain, for the progress pictures. Default: ROOT/testA, or four images held
     out of training."""
-    test_b: str | None = None
+    test_b: Where | None = None
     """Test images of the second domain."""
     names: tuple[str, str] | None = None
     """What the two domains are called. Default: the names of the two folders."""
@@ -195,11 +202,11 @@ class Translate:
     viceversa translate MODEL INPUT... --to night -o OUT
     """
 
-    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    model: Annotated[Positional[Where], arg(metavar="MODEL")]
     """A model file, a run folder, the name of one that comes along (viceversa models), or hf://owner/name."""
     epoch: Count | None = None
     """Of a run folder: the model of this epoch, where it was kept. Default: the best, else the last."""
-    inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="INPUT...")]
+    inputs: Annotated[Positional[tuple[Where, ...]], arg(metavar="INPUT...")]
     """Images, folders, quoted globs, videos, or - for an image on standard input."""
     to: str | None = None
     """The domain to translate to. May be left out where the model has one direction only."""
@@ -223,7 +230,7 @@ class Translate:
     seconds: Annotated[float, Within(least=0, most=3600)] | None = None
     """How long the change takes where one photo becomes a film (-o evening.mp4; with this also .gif, .webp and .png).
     Default: 4."""
-    size: Annotated[int, Within(least=1, most=65_536)] | None = None
+    size: Annotated[int, Within(least=1, most=LARGEST_SIZE)] | None = None
     """Translate with the short side at this, then return to the input's size, with the input's detail. Default: its
     own size; but a pyramid, or a generator that sees, is shown photos of twice the size that it was trained on, and
     more, from farther away."""
@@ -258,11 +265,11 @@ class Evaluate:
     viceversa evaluate MODEL [MODEL...] DAY NIGHT, or viceversa evaluate --fake FOLDER --real FOLDER
     """
 
-    inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL... DAY NIGHT")] = ()
+    inputs: Annotated[Positional[tuple[Where, ...]], arg(metavar="MODEL... DAY NIGHT")] = ()
     """One or more models, then the folder of test images of each domain."""
-    fake: str | None = None
+    fake: Where | None = None
     """Folder of translated images made elsewhere."""
-    real: str | None = None
+    real: Where | None = None
     """Folder of real images to compare them with."""
     features: str = "inception"
     """inception (the field's; fetched on first use), lite0 (from the package index), squeezenet (of another family), or
@@ -297,13 +304,13 @@ class Report:
 class Data:
     """Look at two folders before training: counts, sizes, broken files, duplicates, and what to do."""
 
-    a: Annotated[Positional[str], arg(metavar="DAY")]
+    a: Annotated[Positional[Where], arg(metavar="DAY")]
     """Images of the first domain. Alone: a folder with trainA and trainB."""
-    b: Annotated[Positional[str | None], arg(metavar="NIGHT")] = None
+    b: Annotated[Positional[Where | None], arg(metavar="NIGHT")] = None
     """Images of the second domain."""
-    test_a: str | None = None
+    test_a: Where | None = None
     """Test images of the first domain."""
-    test_b: str | None = None
+    test_b: Where | None = None
     """Test images of the second domain."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """Also write an HTML page here."""
@@ -343,7 +350,7 @@ class Import:
 class Export:
     """Write one direction of a model as ONNX or torch.export, and check it against the model."""
 
-    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    model: Annotated[Positional[Where], arg(metavar="MODEL")]
     """A model file, a run folder, the name of one that comes along (viceversa models), or hf://owner/name."""
     to: str | None = None
     """The domain to translate to. May be left out where the model has one direction only."""
@@ -364,7 +371,7 @@ class Serve:
     viceversa serve [MODEL...]
     """
 
-    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL...")] = ()
+    models: Annotated[Positional[tuple[Where, ...]], arg(metavar="MODEL...")] = ()
     """Model files, run folders, names of bundled models, or hf://owner/name. Default: the bundled models."""
     host: str = "127.0.0.1"
     """Address to listen on. Default: this machine alone; 0.0.0.0 is all of the network: then give --auth, too."""
@@ -550,6 +557,8 @@ def fitted(value: Any, annotation: Any) -> Any:
         for limits in inner[1:]:
             if isinstance(limits, Within) and value not in limits:
                 raise ValueError(f"must be {limits}")
+            if isinstance(limits, APath):
+                value = place(value)
     elif kind in (Union, types.UnionType):
         value = None if value is None else fitted(value, next(each for each in inner if each is not types.NoneType))
     elif kind is Literal:
@@ -580,15 +589,20 @@ def file_name(value: Any, kind: type[str] | type[Path]) -> str | Path:
     """Nearly every text here is, or goes into, the name of a file."""
     if not isinstance(value, str | os.PathLike):
         raise TypeError("must be a text" if kind is str else "must be a path")
-    text = os.path.expanduser(os.fsdecode(value))
-    if not text:
-        raise ValueError("must not be empty")
+    text = os.fsdecode(value)
     longest = max(len(os.fsencode(part)) for part in text.split(os.sep))
     if longest > LONGEST_NAME:
         raise ValueError(f"a name of {longest} bytes is longer than that of a file can be ({LONGEST_NAME})")
     if "\0" in text:
         raise TypeError("must be without zero bytes")
-    return text if kind is str else Path(text)
+    return text if kind is str else Path(place(text))
+
+
+def place(text: str) -> str:
+    """With ~ as the person's home folder; nothing, which would be the current folder, is no place."""
+    if not text:
+        raise ValueError("must not be empty")
+    return os.path.expanduser(text)
 
 
 def either(choices: tuple[Any, ...]) -> str:

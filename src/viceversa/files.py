@@ -41,8 +41,10 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
         if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
             error.filename, error.filename2 = str(path), None
-        elif type(error).__name__ == "SafetensorError" and (code := CODE.search(str(error))):
-            raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
+        elif type(error).__name__ == "SafetensorError":
+            code = CODE.search(str(error))
+            number = int(code[1]) if code else errno.EIO
+            raise OSError(number, os.strerror(number) if code else str(error), str(path)) from None
         raise
 
 

@@ -131,7 +131,7 @@ def test_inside(folder):
     # A glob without ** goes no deeper than it is written.
     assert not lies_inside(folder / "translated", f"{folder}/*.png") and lies_inside(folder, f"{folder}/*.png")
     assert lies_inside(folder / "runs", f"{folder}/*/*.png") and not lies_inside(run, f"{folder}/*/*.png")
-    assert not lies_inside(folder / "runs", f"{folder}/d*/*.png")
+    assert not lies_inside(folder / "runs", f"{folder}/d*/*.png") and lies_inside(run, f"{folder}/**")
     (folder / "b[1].png").touch()
     assert not lies_inside(folder / "x", folder / "b[1].png")
 

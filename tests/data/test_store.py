@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from viceversa.data import pictures as images
-from viceversa.data.folders import find, find_sources, names_below
+from viceversa.data.folders import find, find_sources
 from viceversa.data.pictures import Picture
 from viceversa.data.store import Store, draw, load_test, steps_per_epoch
 from viceversa.device import free
@@ -47,7 +47,8 @@ def load(paths, **options):
 def test_two_folders_hold_out_four_evenly_spread(tmp_path):
     day, night = make(tmp_path / "day", 20), make(tmp_path / "night", 9, seed=1)
     found = find_sources(str(day), str(night))
-    assert found.names == ("day", "night") and found.own_tests == (False, False) and found.warnings == []
+    assert found.names == ("day", "night") and found.warnings == []
+    assert found.kept_out == {"a": ["02.png", "07.png", "12.png", "17.png"], "b": [f"{n:02}.png" for n in (1, 3, 5, 7)]}
     assert [path.stem for path in found.test_a] == ["02", "07", "12", "17"]
     assert len(found.a) == 16 and len(found.b) == 5 and len(found.test_b) == 4
     assert not set(found.a) & set(found.test_a) and sorted(found.a + found.test_a) == find(day).paths
@@ -65,13 +66,13 @@ def test_root_with_train_and_test_folders(tmp_path):
     for n, name in enumerate(("trainA", "trainB", "testA", "testB")):
         make(tmp_path / name, 3, seed=n)
     found = find_sources(str(tmp_path))
-    assert found.names == ("a", "b") and found.own_tests == (True, True)
+    assert found.names == ("a", "b") and found.kept_out == {"a": [], "b": []}
     assert found.test_a == find(tmp_path / "testA").paths and len(found.a) == len(found.b) == 3
     other = make(tmp_path / "other", 2, seed=9)
     assert find_sources(str(tmp_path), test_b=str(other)).test_b == find(other).paths
     shutil.rmtree(tmp_path / "testA")
     found = find_sources(str(tmp_path))
-    assert found.own_tests == (False, True) and len(found.a) == 2 and len(found.b) == 3
+    assert found.kept_out == {"a": ["01.png"], "b": []} and len(found.a) == 2 and len(found.b) == 3
     shutil.rmtree(tmp_path / "trainB")
     with pytest.raises(BadInput, match="has no folder trainB; give two folders"):
         find_sources(str(tmp_path))
@@ -157,13 +158,25 @@ def test_copies_are_found_without_reading_the_folders(tmp_path, monkeypatch):
     assert len(whole) == 2  # 0 and x, 1 and y
 
 
-def test_names_below_a_folder_are_the_same_wherever_it_lies(tmp_path):
+def test_what_was_kept_out_is_known_below_the_source(tmp_path):
     one, other = (tmp_path / unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    night = make(tmp_path / "night", 5, seed=9)
     for place in (one, other):
-        make(place / "deep", 1)
-        (place / f"{place.name}.png").touch()
-    assert names_below(find(one).paths) == names_below(find(other).paths) == ["deep/00.png", "é.png"]
-    assert names_below([one / "deep" / "00.png"]) == ["00.png"] and names_below([]) == []
+        make(place / "deep", 5)
+        make(place, 5, seed=1)  # the same names
+        (place / "00.png").rename(place / f"{place.name}.png")
+    first, moved = (find_sources(str(place), str(night)) for place in (one, other))
+    assert first.kept_out == moved.kept_out and len(first.kept_out["a"]) == 4
+    shutil.rmtree(one / "deep")  # what is left is known as before
+    left = find_sources(str(one), str(night), kept_out=first.kept_out)
+    assert left.kept_out["a"] == [name for name in first.kept_out["a"] if "/" not in name] != []
+    listed = tmp_path / "list.txt"
+    listed.write_text("".join(f"{path.relative_to(tmp_path)}\n" for path in reversed(find(other).paths)))
+    before = find_sources(str(listed), str(night))
+    again = find_sources(str(listed), str(night), kept_out=before.kept_out)
+    assert (again.a, again.test_a, again.kept_out) == (before.a, before.test_a, before.kept_out)
+    older = {"a": [path.name for path in first.test_a if path.parent == one]}  # names alone
+    assert find_sources(str(one), str(night), kept_out=older).test_a == [one / name for name in older["a"]]
 
 
 def test_a_list_may_name_an_image_twice(tmp_path):
@@ -176,7 +189,7 @@ def test_a_list_may_name_an_image_twice(tmp_path):
     )
     listed.write_text("".join(f"{night / name}.png\n" for name in ("03", "01", "03", "02")))
     found = find_sources(str(listed), str(day))
-    assert [path.stem for path in found.test_a] == ["02"] and [path.stem for path in found.a] == ["01", "03", "03"]
+    assert [path.stem for path in found.test_a] == ["01"] and [path.stem for path in found.a] == ["03", "03", "02"]
 
 
 def test_names_are_compared_in_one_unicode_form(tmp_path):

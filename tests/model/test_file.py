@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from viceversa.errors import BadInput
 from viceversa.model import file
-from viceversa.model.file import bundled, load_model, resolve
+from viceversa.model.file import Model, bundled, load_model, resolve, save_model
+from viceversa.model.networks import Generator
 
 
 def write(path, text="weights"):
@@ -250,7 +251,8 @@ def test_an_exported_file_is_no_model(tmp_path, ending):
             "do not fit its description",
         ),
         ('{"format": 1, "domains": ["a"], "generators": {}}', "its description cannot be read"),
-        ('{"format": 1, "domains": ["a", "/tmp/b"], "generators": {}}', "cannot be parts of a file's name"),
+        ('{"format": 1, "domains": ["a", "/tmp/b"], "generators": {}}', "'a' and '/tmp/b' are no two names"),
+        ('{"format": 1, "domains": ["a", ".."], "generators": {}}', "'a' and '..' are no two names"),
         ('{"format": 1, "domains": ["a", "b"], "generators": ["ab"]}', "its description cannot be read"),
         ('{"format": 1, "domains": ["a", "b"], "generators": {"ab": {"width": 2}}}', "do not fit its description"),
     ],
@@ -259,3 +261,15 @@ def test_a_description_that_makes_no_sense_is_one_line(tmp_path, head, words):
     save_file({"ab.x": torch.zeros(1)}, tmp_path / "odd.safetensors", {"viceversa": head})
     with pytest.raises(BadInput, match=re.escape(words)):
         load_model(tmp_path / "odd.safetensors")
+
+
+def test_whatever_is_known_of_a_model_is_kept_and_what_others_look_into_is_a_table(tmp_path):
+    known = {"author": "me", "tags": ["old"], "image": {"size": 64}}
+    save_model(
+        tmp_path / "x.safetensors", Model({"ab": Generator(width=2, blocks=1).build()}, ("a?", "夜" * 60), known)
+    )
+    model = load_model(tmp_path / "x.safetensors")
+    assert model.info == known and model.domains == ("a?", "夜" * 60)
+    spoilt = model.info | {"image": None, "statistics": []}
+    save_model(tmp_path / "y.safetensors", Model(model.generators, model.domains, spoilt))
+    assert load_model(tmp_path / "y.safetensors").info == {"author": "me", "tags": ["old"]}

@@ -297,9 +297,10 @@ def test_images_of_one_name_in_several_folders_go_on(folders, tmp_path, capsys):
     for source, there in zip(folders, photos, strict=True):
         for camera in ("one", "two", "three"):
             shutil.copytree(source, there / camera)
+        shutil.copytree(source, there, dirs_exist_ok=True)
     go(photos, tmp_path / "run")
     before = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert before["images"]["a"] == 32 and len(before["kept_out"]["a"]) == 4
+    assert before["images"]["a"] == 44 and len(before["kept_out"]["a"]) == 4
     assert go(photos, tmp_path / "run", epochs=3).epoch == 3
     after = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (after["images"], after["kept_out"]) == (before["images"], before["kept_out"])
@@ -338,7 +339,15 @@ def test_what_has_trained_nothing_may_be_begun_otherwise(folders, run):  # noqa:
     shutil.rmtree(run / "checkpoint")
     for name in ("model.safetensors", "best.safetensors"):
         (run / name).unlink(missing_ok=True)
-    assert go(folders, run, width=2, epochs=1).epoch == 1
+    assert go(folders, run, width=2, epochs=1, seed=None).epoch == 1
+    assert json.loads((run / "config.json").read_text())["seed"] == SHORT["seed"]
+
+
+def test_a_finished_run_needs_no_images(folders, run, tmp_path):  # noqa: F811
+    photos = [Path(shutil.copytree(folder, tmp_path / "there" / folder.name)) for folder in folders]
+    go(photos, run, epochs=3)
+    shutil.rmtree(tmp_path / "there")
+    assert go(photos, run, epochs=3).epoch == 3
 
 
 def test_tests_that_come_later_are_taken_and_said(folders, tmp_path, capsys):  # noqa: F811

@@ -42,14 +42,15 @@ def test_a_run_computes_as_before_but_for_what_this_machine_cannot(monkeypatch):
     s = make(Train, a="day", b="night", device="cpu")
     how = {"device": "cpu", "compile": True, "threads": 4096, "precision": "bf16"}
     before, said = torch.get_num_threads(), []
-    monkeypatch.setattr(torch, "compile", lambda *_, **__: 1 / 0)  # no compiler
+    monkeypatch.setattr(setup, "why_not_compile", lambda device: "no compiler")
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     try:
         config = {"how": how, "settings": {"precision": "auto"}}
-        sources = Sources([], [], [], [], ("day", "night"), (False, False), [])
-        found = setup.choose(s, torch.device("cpu"), sources, config, said.append)
+        sources = Sources([], [], [], [], ("day", "night"), {}, [])
+        found, kept = setup.choose(s, torch.device("cpu"), sources, config, said.append)
     finally:
         torch.set_num_threads(before)
     assert found == {"device": "cpu", "compile": False, "threads": available_cores(), "precision": "fp32"}
+    assert kept == how  # a larger machine computes as before
     assert [line.split()[0] for line in said] == ["not", str(available_cores()), "fp32"]

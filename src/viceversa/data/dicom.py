@@ -34,12 +34,12 @@ def decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
     """
     pydicom = _pydicom()
     file = pydicom.dcmread(io.BytesIO(data))
-    stored, bits, samples = file.pixel_array, file.BitsStored, file.SamplesPerPixel  # colour comes as RGB
+    stored, samples = file.pixel_array, file.SamplesPerPixel  # colour comes as RGB
     if file.PhotometricInterpretation == PALETTE:
-        stored = pydicom.pixels.apply_color_lut(stored, file)[..., :3]
-        bits, samples = 8 * stored.dtype.itemsize, 3
+        stored, samples = pydicom.pixels.apply_color_lut(stored, file)[..., :3], 3
     stored = stored.reshape(-1, file.Rows, file.Columns, samples)
     if samples == 3:
+        bits = 8 * stored.itemsize if file.PhotometricInterpretation == PALETTE else file.BitsStored
         return (stored.astype(np.float64) * (255 / (2**bits - 1))).round().astype(np.uint8), ()
     slope, intercept = float(file.get("RescaleSlope") or 1), float(file.get("RescaleIntercept") or 0)
     centre, width = _first(file.get("WindowCenter")), _first(file.get("WindowWidth"))

@@ -5,7 +5,7 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from ..errors import BadInput
 from ..files import usable_name
+from ..terminal import words
 from . import pictures as images
 
 T = TypeVar("T")
@@ -37,6 +38,12 @@ class Found:
     """The folder below which they lie. None for those of a list, which may lie anywhere."""
     left_out: Counter[str]
     """How many files of other kinds were left out, by their ending."""
+
+    def name(self, path: Path) -> str:
+        """What an image is called below the source, wherever that lies now, in one Unicode form, which file systems may
+        change: deep/one.png."""
+        below = os.path.relpath(path, Path(self.source).parent if self.root is None else self.root)
+        return unicodedata.normalize("NFC", below.replace(os.sep, "/"))
 
     def place(self, path: Path) -> Path:
         """Where a result belongs in an output folder: the tree is kept."""
@@ -111,7 +118,7 @@ def lies_inside(path: str | Path, source: str | Path) -> bool:
         below = Path(os.path.realpath(path)).relative_to(os.path.realpath(root)).parts
     except ValueError:
         return False
-    return "**" in wanted or (len(below) <= len(wanted) and all(map(fnmatch, below, wanted)))
+    return "**" in (*wanted, Path(source).name) or (len(below) <= len(wanted) and all(map(fnmatch, below, wanted)))
 
 
 def _walk(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
@@ -183,15 +190,16 @@ def _listed(file: Path, kinds: Iterable[str]) -> list[Path]:
 
 @dataclass(frozen=True)
 class Sources:
-    """The images of both domains, none of them opened yet: those to train on sorted, also where a list named them."""
+    """The images of both domains, none of them opened yet, in the order of their names, or of a list."""
 
     a: list[Path]
     b: list[Path]
     test_a: list[Path]
     test_b: list[Path]
     names: tuple[str, str]
-    own_tests: tuple[bool, bool]
-    """Has each domain test images of its own? If not, some were taken out of `a` or `b`."""
+    kept_out: dict[str, list[str]]
+    """By domain, "a" and "b": what those are called below the source that were taken out of training to serve as tests,
+    now or before the domain had tests of its own."""
     warnings: list[str]
 
 
@@ -203,12 +211,14 @@ def find_sources(
     names: tuple[str, str] | None = None,
     hold_out: int = 4,
     out: Path | None = None,
+    kept_out: Mapping[str, Collection[str]] | None = None,
 ) -> Sources:
     """Find all images. `a` alone is a folder with trainA and trainB and, if there, testA and testB.
 
     Without test images, `hold_out` of the domain's own, evenly spread, are left out of training: at most half
-    of them, and if there is only one, it serves for both. `out`: where the run's own pictures are to lie, which
-    must be outside. Raises BadInput.
+    of them, and if there is only one, it serves for both. Who was `kept_out` of training once (`Sources.kept_out`)
+    stays out, also when other images are there now, or tests have come of their own. `out`: where the run's own
+    pictures are to lie, which must be outside. Raises BadInput.
     """
     if b is None:
         a, b, test_a, test_b = _inside(Path(a), test_a, test_b)
@@ -218,7 +228,7 @@ def find_sources(
                 f"--out {out} lies inside {source}, where its pictures would be taken for data: name a folder outside"
             )
     both_found = find(a), find(b)
-    found_a, found_b = (sorted(found.paths) for found in both_found)
+    found_a, found_b = (found.paths for found in both_found)
     names = _default_names(a, b) if names is None else checked_names(names)
     both, looked_at = _shared(found_a, found_b)
     if both == looked_at and len(found_a) == len(found_b):
@@ -227,27 +237,49 @@ def find_sources(
     if both:
         counted = f"at least {both} are" if looked_at < len(found_a) else f"{both} {is_or_are(both)}"
         warnings.append(f"of the images, {counted} in both {names[0]} and {names[1]}")
-    train, tests = [], []
-    for own, test, name in zip((found_a, found_b), (test_a, test_b), names, strict=True):
-        if test is not None:
-            train.append(own)
-            tests_found = find(test)
-            tests.append(tests_found.paths)
-            warnings += filter(None, [left_out_line(tests_found)])
-            if known := _shared(tests[-1], own)[0]:
-                warnings.append(f"of the test images of {name}, {known} {is_or_are(known)} trained on too")
-            continue
-        distinct = list(dict.fromkeys(own))  # a list may name an image twice, so that it counts twice
+    parts = [
+        _divided(found, test, name, (kept_out or {}).get(side, ()), hold_out)
+        for side, found, test, name in zip("ab", both_found, (test_a, test_b), names, strict=True)
+    ]
+    (a_train, a_tests, a_kept, a_said), (b_train, b_tests, b_kept, b_said) = parts
+    kept = {"a": a_kept, "b": b_kept}
+    return Sources(a_train, b_train, a_tests, b_tests, names, kept, [*warnings, *a_said, *b_said])
+
+
+def _divided(
+    found: Found, test: str | None, domain: str, before: Collection[str], hold_out: int
+) -> tuple[list[Path], list[Path], list[str], list[str]]:
+    """Of a domain the images to train on, those to test with, what those kept out are called, and warnings."""
+    out = _known(found, before)
+    if test is None:
+        distinct = [*dict.fromkeys(found.paths)]  # a list may name an image twice
+        tests = [path for path in distinct if path in out] or spread(distinct, min(hold_out, len(distinct) // 2))
         if len(distinct) == 1:
-            train.append(own)
-            tests.append(distinct)
-            warnings.append(f"{name} has one image only: it is trained on and shown in the progress pictures")
-        else:
-            kept = spread(distinct, min(hold_out, len(distinct) // 2))
-            held = frozenset(kept)
-            train.append([path for path in own if path not in held])
-            tests.append(kept)
-    return Sources(train[0], train[1], tests[0], tests[1], names, (test_a is not None, test_b is not None), warnings)
+            line = f"{domain} has one image only: it is trained on and shown in the progress pictures"
+            return found.paths, distinct, [], [line]
+        out = frozenset(tests)
+        train = [path for path in found.paths if path not in out]
+        return train, tests, [found.name(path) for path in tests], []
+    own = find(test)
+    train = [path for path in found.paths if path not in out]
+    warnings = [*filter(None, [left_out_line(own)])]
+    if before:
+        warnings.append(
+            f"{words(len(own.paths), 'test image')} of {domain} came later and are used from here on; the {len(out)} "
+            "that were kept out of training stay out of it"
+        )
+    if known := _shared(own.paths, train)[0]:
+        warnings.append(f"of the test images of {domain}, {known} {is_or_are(known)} trained on too")
+    return train, own.paths, sorted(before), warnings
+
+
+def _known(found: Found, names: Collection[str]) -> frozenset[Path]:
+    """The images of these names below the source (older runs kept those of the files alone); none, if it is all."""
+    if not names:
+        return frozenset()
+    known = frozenset(path for path in found.paths if found.name(path) in names)
+    known = known or frozenset(path for path in found.paths if path.name in names)
+    return known if known < frozenset(found.paths) else frozenset()
 
 
 def is_or_are(count: int) -> str:
@@ -351,13 +383,3 @@ def _same(one: Path, other: Path) -> bool:
     with suppress(OSError):
         return os.path.samefile(one, other) or filecmp.cmp(one, other, shallow=False)
     return False
-
-
-def names_below(paths: Sequence[Path]) -> list[str]:
-    """Their names below the folder that holds them all, one/name: the same wherever that lies, and in one Unicode form,
-    which file systems may change."""
-    split = [os.path.split(path) for path in paths]
-    folders = {folder: os.path.abspath(folder) for folder in {folder for folder, _ in split}}
-    root = os.path.commonpath(folders.values()) if folders else ""
-    names = (f"{folders[folder][len(root) :]}{os.sep}{name}" for folder, name in split)
-    return [unicodedata.normalize("NFC", name.replace(os.sep, "/").lstrip("/")) for name in names]

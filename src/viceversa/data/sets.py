@@ -160,7 +160,9 @@ def fetch_set(name: str, out: Path | None = None, mirror: str | None = None) -> 
     except Failed as failed:
         raise Failed(f"{failed}. Run it again to go on; or --mirror URL; or put {name}.zip at {archive}") from None
     counts = unpack(archive, out, given)
-    if not given:
+    if given:
+        print(f"{archive} is left where it was; nothing here needs it any more")
+    else:
         archive.unlink()
     print(f"{out}: {', '.join(f'{count:,} in {folder}' for folder, count in counts.items())}")
     if any(public.images) and tuple(counts.get(folder, 0) for folder in FOLDERS) != public.images:

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 
 from ..config import Evaluate, make
 from ..data.fetch import cache_folder, sha256
-from ..data.folders import find, left_out_line, names_below
+from ..data.folders import find, left_out_line
 from ..data.pictures import BadImage, on_white, read, to_tensor
 from ..data.sixteen import to_8_bit
 from ..data.store import as_tested
@@ -271,7 +272,10 @@ def find_pairs(a: Images, b: Images, asked: bool) -> Pairs:
 
 def names(paths: Sequence[Path]) -> list[str]:
     """Each image's path below the folder that holds them all, without its ending."""
-    return [os.path.splitext(name)[0] for name in names_below(paths)]
+    paths = [Path(os.path.abspath(path)) for path in paths]
+    root = os.path.commonpath([path.parent for path in paths])
+    names = (path.relative_to(root).with_suffix("").as_posix() for path in paths)
+    return [unicodedata.normalize("NFC", name) for name in names]  # which file systems may change
 
 
 # Comparisons

@@ -22,13 +22,17 @@ from torch import nn
 
 from ..config import make
 from ..errors import BadInput
-from ..files import replacing, usable_name
+from ..files import replacing
 from .losses import wide
 from .networks import Generator
 
 FORMAT = 1
 MODEL = "model.safetensors"
 BEST = "best.safetensors"
+NAME = re.compile(r"(?=.*[^. ])[^/\\\0]+")
+"""Of a domain: no path, since it goes into names of files."""
+OF_INFO = ("image", "training", "scores", "statistics")
+"""What others of `Model.info` may look into."""
 BUNDLED = Path(__file__).parents[1] / "assets" / "models"
 HUB_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>.+\.safetensors))?")
 
@@ -115,8 +119,8 @@ def load_model(path: Path) -> Model:
             if head["format"] > FORMAT:
                 raise BadInput(f"{path} was written by a newer viceversa (format {head['format']}): upgrade to read it")
             first, second = map(str, head["domains"])
-            if first == second or not (usable_name(first) and usable_name(second)):
-                raise ValueError(f"its domains {first!r} and {second!r} cannot be parts of a file's name")
+            if first == second or not NAME.fullmatch(first) or not NAME.fullmatch(second):
+                raise ValueError(f"its domains {first!r} and {second!r} are no two names")
             specs = {direction: dict(spec) for direction, spec in head["generators"].items()}
             begins = {direction: head.get("named", {}).get(direction, direction) for direction in specs}
             tensors = {
@@ -150,7 +154,8 @@ def load_model(path: Path) -> Model:
         except (RuntimeError, AssertionError) as error:
             raise BadInput(f"{path}: its weights do not fit its description: {shorten(str(error), 200)}") from None
         generators[direction] = network.eval().requires_grad_(False)
-    info = {k: v for k, v in head.items() if k not in ("generators", "named") and isinstance(v, dict)}
+    info = {k: v for k, v in head.items() if k not in ("format", "domains", "generators", "value_range", "named")}
+    info = {k: v for k, v in info.items() if k not in OF_INFO or isinstance(v, dict)}
     return Model(generators, (first, second), info)
 
 

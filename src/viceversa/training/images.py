@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 
 from .. import distributed
 from ..config import Train
-from ..data.folders import Sources, find_sources, names_below, spread
+from ..data.folders import Sources, spread
 from ..data.statistics import COLOURFUL, in_colour
 from ..data.store import Store
 from ..errors import BadInput
@@ -19,36 +18,6 @@ from ..terminal import Say, progress_bar, words
 
 Size = tuple[str, int]
 """A picture as it is known again: its file's name and size."""
-
-
-def find_images(s: Train, config: dict[str, Any] | None) -> tuple[Sources, dict[str, list[str]], list[str]]:
-    """The images of both domains; the names, by domain, of what is kept out of training to serve as tests; and
-    words about what is new. Raises BadInput, also where --out is among them.
-
-    What was kept out once stays out, also when other images are there now, or tests have come of their own. It is known
-    by its name below the folder that holds all of its domain (in older runs by its file's name alone).
-    """
-    sources = find_sources(s.a, s.b, s.test_a, s.test_b, s.names, out=s.out)
-    kept, said = {}, []
-    for side, name in zip("ab", sources.names, strict=True):
-        train, tests = list(getattr(sources, side)), list(getattr(sources, f"test_{side}"))
-        before = set((config or {}).get("kept_out", {}).get(side, ()))
-        own = sources.own_tests[side == "b"]
-        everything = train if own else sorted([*train, *tests])
-        known_as = dict(zip(everything, names_below(everything), strict=True))
-        out = [path for path in everything if known_as[path] in before or path.name in before]
-        if own and before:
-            said.append(
-                f"{words(len(tests), 'test image')} of {name} came later and are used from here on; the {len(out)} "
-                "that were kept out of training stay out of it"
-            )
-        if out and len(out) < len(everything):
-            held = frozenset(out)
-            train, tests = [path for path in everything if path not in held], tests if own else out
-            new: dict[str, Any] = {side: train, f"test_{side}": tests}
-            sources = replace(sources, **new)
-        kept[side] = sorted(before) if own else [known_as[path] for path in tests]
-    return sources, kept, said
 
 
 def listing(sources: Sources) -> dict[str, list[Size]]:

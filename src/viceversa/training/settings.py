@@ -1,9 +1,9 @@
 """What was asked, against what the run folder holds: RUN/config.json, what may change midway, and the words for it."""
 
 import json
+import os
 import platform
 import secrets
-import unicodedata
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 
 from .. import __version__, distributed
 from ..config import OF_THIS_TIME, RECIPES, Train
-from ..data.folders import Sources
+from ..data.folders import Sources, checked_names
 from ..data.store import Store
 from ..device import describe
 from ..errors import BadInput
@@ -115,21 +115,25 @@ def read_config(run: Path) -> dict[str, Any] | None:
     return config
 
 
-def merged(asked: Train, config: dict[str, Any] | None) -> tuple[Train, dict[str, tuple[Any, Any]]]:
+def merged(
+    asked: Train, config: dict[str, Any] | None, trained: bool = True
+) -> tuple[Train, dict[str, tuple[Any, Any]]]:
     """What was asked, completed by what the run holds; and what is told of as changed: (before, now) by name.
 
-    Raises BadInput that names what differs and cannot change midway.
+    Raises BadInput that names what differs and cannot change midway; where nothing was `trained` yet, all may.
     """
     if config is None:
         return replace(asked, seed=secrets.randbelow(2**31) if asked.seed is None else asked.seed), {}
     held = plain(Train(a=asked.a)) | config["settings"]  # older runs know fewer
     held |= {"seed": config["seed"], "names": config["domains"]}  # drawn or found, where they were not given
-    first, second = asked.names or config["domains"]
+    names = asked.names or (config["domains"] if trained else config["settings"].get("names"))
     s = replace(
         asked,
         seed=config["seed"] if asked.seed is None else asked.seed,
-        names=(unicodedata.normalize("NFC", first), unicodedata.normalize("NFC", second)),
+        names=None if names is None else checked_names((names[0], names[1])),
     )
+    if not trained:
+        return s, {}
     changed = {n: (held[n], value) for n, value in plain(s).items() if n not in FREE and held[n] != value}
     refused = [n for n, (old, new) in changed.items() if n not in TOLD or (n in STAYING and not (old and new))]
     if refused:
@@ -139,6 +143,12 @@ def merged(asked: Train, config: dict[str, Any] | None) -> tuple[Train, dict[str
             "cannot change midway: give the same settings to go on, or another --out"
         )
     return s, changed
+
+
+def same_folders(s: Train, config: dict[str, Any] | None) -> bool:
+    """Are these the folders that the run was begun with?"""
+    held, now = (config or {}).get("settings", {}), plain(s)
+    return all(held.get(name) == now[name] for name in FOLDERS)
 
 
 def everybodys(s: Train) -> Train:
@@ -188,12 +198,12 @@ def plain(s: Train) -> dict[str, Any]:
     values = json.loads(json.dumps(asdict(s), default=str))
     for name in FOLDERS:
         if values[name] is not None:
-            values[name] = str(Path(values[name]).absolute())
+            values[name] = os.path.abspath(values[name])
     return dict(values)
 
 
 def write_config(
-    s: Train, sources: Sources, kept: dict[str, list[str]], images: dict[str, list[Size]],
+    s: Train, sources: Sources, images: dict[str, list[Size]],
     stores: tuple[Store, Store], device: torch.device, how: dict[str, Any], changes: list[dict[str, Any]],
 ) -> None:  # fmt: skip
     """RUN/config.json: what was asked, on what, how it is computed, what changed. RUN/images.json: on which images."""
@@ -209,7 +219,7 @@ def write_config(
         "images": {
             "a": len(stores[0].paths), "b": len(stores[1].paths), "test_a": len(tests["a"]), "test_b": len(tests["b"]),
         },
-        "kept_out": kept,
+        "kept_out": sources.kept_out,
         "skipped": [*stores[0].skipped, *stores[1].skipped],
         "changes": changes,
     }  # fmt: skip

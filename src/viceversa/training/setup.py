@@ -44,13 +44,18 @@ Call = tuple[str, torch.Size, torch.dtype, bool, bool]
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
-def choose(s: Train, device: torch.device, sources: Sources, config: dict[str, Any] | None, say: Say) -> dict[str, Any]:
-    """How this run computes: number format, compilation, threads. A resumed run computes as it did before, to
-    the last bit, unless it is on another kind of device, --precision is another, or this machine cannot.
+def choose(
+    s: Train, device: torch.device, sources: Sources, config: dict[str, Any] | None, say: Say
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How this run computes: number format, compilation, threads; and what of it is kept for the next time.
+
+    A resumed run computes as it did before, to the last bit, unless it is on another kind of device, --precision is
+    another, or this machine cannot, which is not kept.
     """
     tune(device)
-    how = None if config is None or config["how"]["device"] != device.type else dict(config["how"])
-    if how is None:
+    kept = None if config is None or config["how"]["device"] != device.type else dict(config["how"])
+    how = dict(kept or {})
+    if not how:
         seconds = None if s.minutes is None else 60 * s.minutes
         if device.type == "cpu" and seconds is None and (days := work(s, sources) / CPU_A_DAY) > 1:
             say(
@@ -66,12 +71,15 @@ def choose(s: Train, device: torch.device, sources: Sources, config: dict[str, A
         say(f"{words(available_cores(), 'thread')} instead of {how['threads']}: this machine has no more cores")
         how["threads"] = available_cores()
     torch.set_num_threads(how["threads"])
-    lacks = s.precision == "auto" and how.get("precision") == "bf16" and choose_dtype("auto", device) != torch.bfloat16
-    if lacks:
+    kept = how if kept is None else kept
+    dtype = "bf16" if choose_dtype(s.precision, device) == torch.bfloat16 else "fp32"
+    if "precision" not in how or (config is not None and config["settings"]["precision"] != s.precision):
+        how["precision"] = kept["precision"] = dtype
+    elif how["precision"] == "bf16" and dtype == "fp32":
         say("fp32 instead of bf16, which this chip has not")
-    if "precision" not in how or lacks or (config is not None and config["settings"]["precision"] != s.precision):
-        how["precision"] = "bf16" if choose_dtype(s.precision, device) == torch.bfloat16 else "fp32"
-    return dict(distributed.from_first(how))
+        how["precision"] = dtype
+    how, kept = distributed.from_first((how, kept))
+    return how, kept
 
 
 def work(s: Train, sources: Sources) -> float:

@@ -16,19 +16,18 @@ from torch import Tensor
 
 from .. import distributed, terminal
 from ..config import Train, make
-from ..data.folders import Sources
+from ..data.folders import Sources, find_sources
 from ..data.statistics import describe_store
 from ..data.store import draw, load_test
 from ..device import as_it_was, autocast, choose_device, compile_parts, describe, is_out_of_memory, uncompiled
 from ..errors import Failed, Interrupted
-from ..files import DISK_FULL
 from ..model.cyclegan import CycleGAN, adam, set_learning_rate
 from ..model.file import BEST, MODEL, Model, save_model
 from ..model.networks import describe as describe_network
 from . import checkpoint, settings, setup
 from .checkpoint import Position
 from .display import Display
-from .images import colour_words, compare_images, find_images, listing, load_images, same_everywhere
+from .images import colour_words, compare_images, listing, load_images, same_everywhere
 from .metrics import Metrics
 from .process import Stop, alone_in
 from .progress import Progress
@@ -90,11 +89,16 @@ def run(asked: Train, quiet: bool = False) -> Run:
             stack.enter_context(alone_in(asked.out, say))
             begun, saved = settings.read_config(asked.out), checkpoint.load(asked.out)
             config = begun if saved else None  # where nothing was trained yet, all may change
-            s, changed = settings.merged(asked, config)
-            sources, kept_out, said = find_images(s, config)
+            s, changed = settings.merged(asked, begun, trained=saved is not None)
+            why = finished(s, saved.position) if saved else None
+            if why and settings.same_folders(s, begun):  # its images may be gone
+                say(why)
+                return read_run(s.out)
+            kept_out = config["kept_out"] if config and "kept_out" in config else None
+            sources = find_sources(s.a, s.b, s.test_a, s.test_b, s.names, out=s.out, kept_out=kept_out)
             images = listing(sources)
             same_tests = saved is None or compare_images(s, images, sources.names)
-            if saved and (why := finished(s, saved.position)):
+            if why:
                 say(why)
                 return read_run(s.out)
             weights = None if saved else read_start(s, sources.names)
@@ -103,7 +107,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
         assert s.seed is not None  # drawn by now
 
         # Images, networks, optimizers, the step.
-        how = setup.choose(s, device, sources, config, say)
+        how, how_kept = setup.choose(s, device, sources, config, say)
         context = partial(autocast, device, setup.DTYPES[how["precision"]])
         stores = load_images(s, sources, device, say, silent)
         known = {name: describe_store(store) for name, store in zip(names, stores, strict=True)} if first else {}
@@ -133,7 +137,6 @@ def run(asked: Train, quiet: bool = False) -> Run:
         # What is told, and what is written before the first step.
         for line in (
             *sources.warnings,
-            *said,
             *settings.own_settings(s, begun),
             *settings.without_effect(s),
             *settings.in_words(changed),
@@ -150,7 +153,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
         say(f"going on after epoch {at.epochs:.2f}" if at.step else begins)
         if first:
             changes = [*((config or {}).get("changes") or ()), *([{"epochs": at.epochs, **changed}] if changed else [])]
-            settings.write_config(s, sources, kept_out, images, stores, device, how, changes)
+            settings.write_config(s, sources, images, stores, device, how_kept, changes)
             metrics = stack.enter_context(
                 closing(Metrics(s.out, names, s.log == "tensorboard", saved and saved.position))
             )
@@ -331,15 +334,15 @@ class Sums:
 
 @contextmanager
 def in_words(out: Path) -> Iterator[None]:
-    """A full disk (TensorBoard's writer tells later what its thread met), out of memory, or a lost process, in one line
-    that says what helps; and the process group is left."""
+    """A full disk or its like (TensorBoard's writer tells later what its thread met), out of memory, or a lost process,
+    in one line that says what helps; and the process group is left."""
     group_was_there = distributed.is_running()
     try:
         yield
     except (Failed, Interrupted):
         raise
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno is None:
             raise
         file = error.filename or out
         raise Failed(f"cannot write {file}: {error.strerror}; what was saved before is good") from None

@@ -242,16 +242,21 @@ def upright(pixels: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.
 
 @contextmanager
 def read_animation(source: Path) -> Iterator[Clip]:
+    lengths: list[Fraction] = []
     with images.own_limits(), ExitStack() as stack:
         try:
             image = stack.enter_context(Image.open(source, formats=sorted(set(ANIMATIONS.values()))))
             # Of a PNG, the first picture may be for those who do not know that it moves.
             first = int(bool(getattr(image, "default_image", False)))
-            lengths = [length for _, length in played(image, first)]
-            rate = (len(lengths) / sum(lengths, Fraction(0))).limit_denominator(1001) or Fraction(1, 1001)
+            for _, length in played(image, first):
+                lengths.append(length)
+        except MemoryError:
+            raise
         except Exception as wrong:  # Pillow raises nearly anything when a file is broken
-            why = f"{type(wrong).__name__}: {wrong}".rstrip(": ").replace("\n", " ")
-            raise BadInput(f"{source}: not an animation that can be read, or a broken one ({why})") from None
+            if not lengths:
+                why = f"{type(wrong).__name__}: {wrong}".rstrip(": ").replace("\n", " ")
+                raise BadInput(f"{source}: not an animation that can be read, or a broken one ({why})") from None
+        rate = (len(lengths) / sum(lengths, Fraction(0))).limit_denominator(1001) or Fraction(1, 1001)
         yield Clip(
             frames=decode_animation(source, image, first),
             source=source,
@@ -278,7 +283,7 @@ def decode_animation(source: Path, image: Image.Image, first: int) -> Iterator[F
             start += length
     except MemoryError:
         raise
-    except Exception as wrong:  # it was whole when it was opened
+    except Exception as wrong:  # Pillow raises nearly anything
         raise Failed(f"{source}: broken after {float(start):.1f} s ({wrong})") from None
 
 
@@ -503,7 +508,7 @@ class FilmWriter(Writer):
 
     def write(self, frame: Frame) -> None:
         """Gray becomes RGB; where a codec wants even sides, the last row and column stand twice; RGB to BT.709."""
-        clear = f"{self.target}: what is transparent became white"
+        clear = f"{self.target}: what is transparent was laid upon white"
         if frame.alpha is not None and clear not in self.notes:
             self.notes.append(clear)
         height, width = frame.pixels.shape[:2]

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..config import LARGEST_SIZE
 from ..data import pictures as images
 from ..data.sixteen import to_8_bit
 from ..device import choose_device, choose_dtype, free, is_out_of_memory, on_available_cores
@@ -37,7 +38,6 @@ darkening by a third 0.03, other photographs 0.8."""
 FREE_SHARE = 0.75
 """The part of the free memory that the network may take where nothing else was said."""
 
-LARGEST_SIZE = 65_536
 """Short side in pixels that may be asked for."""
 OUT_OF_MEMORY = "out of memory: close what else uses it, or use --size, or a smaller one"
 
