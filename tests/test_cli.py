@@ -1,16 +1,19 @@
 """The command line: quick help in which every flag is explained, the version, and one line for what is wrong."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
 import viceversa
-from viceversa.cli import main, parse
+from viceversa.cli import PEERS, main, parse
+from viceversa.config import Train
 from viceversa.model.networks import Generator
 
 
@@ -102,3 +105,12 @@ def test_a_path_below_a_file_is_one_line(tmp_path, arguments, capsys):
     assert main([word.format(**places) for word in arguments]) in (1, 2)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("viceversa: ")]
     assert str(tmp_path / "file") in line
+
+
+def test_flags_of_the_fields_default_are_told_by_their_names_here(capsys):
+    assert main(["train", "--dataroot", "datasets/x", "--batch_size=4", "--lr", "1"]) == 2
+    error = capsys.readouterr().err
+    assert "--dataroot is the folder itself" in error and "--batch_size is --batch here" in error
+    page = (Path(__file__).parents[1] / "docs" / "peers.md").read_text()
+    assert not [name for name in PEERS if f"`--{name}" not in page]
+    assert not set(PEERS) & {field.name for field in dataclasses.fields(Train)}

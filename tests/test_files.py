@@ -10,6 +10,8 @@ import sys
 import pytest
 
 from viceversa.files import remove_leftovers, replacing, write_bytes, write_text
+from viceversa.model.file import Model, save_model
+from viceversa.model.networks import Generator
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
@@ -105,3 +107,9 @@ def test_other_errors_pass(tmp_path):
     with pytest.raises(ValueError, match="mine"), replacing(tmp_path / "x"):
         raise ValueError("mine")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_model_may_be_read_by_whom_the_folders_other_files_may_be(tmp_path):
+    (tmp_path / "other").touch()
+    save_model(tmp_path / "m.safetensors", Model({"ab": Generator(width=2, blocks=1).build()}, ("a", "b")))
+    assert (tmp_path / "m.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode

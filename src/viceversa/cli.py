@@ -58,12 +58,56 @@ def parse(arguments: list[str]) -> config.Command:
     if command is None:
         tyro.cli(config.Command, prog="viceversa", description=PURPOSE, args=arguments)  # type: ignore[arg-type]
         raise AssertionError("without a command there is help, or an error")
+    theirs(command, arguments)
     flags = as_shown(command, config.beneath(named(arguments)) if command is config.Train else {})
     prog = f"viceversa {arguments[0]}"
     given = dict(vars(tyro.cli(flags, prog=prog, args=arguments[1:], config=(tyro.conf.DisallowNone,))))
     if "network" in given:
         given |= vars(given.pop("network"))
     return config.make(command, **given)  # type: ignore[no-any-return]
+
+
+PEERS = {
+    "dataroot": "the folder itself: viceversa train ROOT",
+    "name": "--out RUN",
+    "checkpoints_dir": "--out RUN",
+    "results_dir": "-o FOLDER",
+    "gpu_ids": "--device cuda:N",
+    "input_nc": "--channels",
+    "output_nc": "--channels",
+    "ngf": "--width",
+    "ndf": "--width",
+    "netG": "--generator",
+    "netD": "--discriminator",
+    "n_layers_D": "--discriminator-layers",
+    "batch_size": "--batch",
+    "load_size": "--size",
+    "crop_size": "--crop",
+    "preprocess": "--resize",
+    "direction": "--to NAME of translate; training learns both",
+    "n_epochs": "--epochs",
+    "niter": "--epochs",
+    "n_epochs_decay": "--decay-epochs",
+    "niter_decay": "--decay-epochs",
+    "lr": "--learning-rate",
+    "pool_size": "--history",
+    "gan_mode": "--adversarial",
+    "lambda_A": "--cycle",
+    "lambda_B": "--cycle",
+    "lambda_identity": "--identity 5 for 0.5: the weight itself",
+    "continue_train": "the same command, which resumes",
+    "epoch_count": "the same command, which resumes",
+}
+"""Flags of pytorch-CycleGAN-and-pix2pix, and what they are here; docs/peers.md has them all."""
+
+
+def theirs(command: type, arguments: list[str]) -> None:
+    """Raise BadInput for flags of the field's default that have another name here."""
+    ours = {field.name for field in dataclasses.fields(command)}
+    asked = [word[2:].split("=")[0] for word in arguments if word.startswith("--")]
+    if found := [name for name in asked if name in PEERS and name not in ours]:
+        words = "; ".join(f"--{name} is {PEERS[name]} here" for name in dict.fromkeys(found))
+        raise BadInput(f"{words} (all of them: docs/peers.md)")
 
 
 def named(arguments: list[str]) -> dict[str, str]:

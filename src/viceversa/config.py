@@ -117,7 +117,8 @@ class Train(Networks):
     horse2zebra, map, face, avatar, colour, medical."""
     start: Annotated[Where | None, arg(metavar="MODEL")] = None
     """Begin with the weights of this model (a run, a file, a name, hf://owner/name) instead of random ones: to add
-    pictures, or to go on from published weights. A run's discriminators come along. A resumed run does not ask."""
+    pictures, or to go on from published weights. A run's discriminators and settings come along. A resumed run does
+    not ask."""
     out: Path = Path("runs/latest")
     """Run folder. A run found there is resumed. Learning rate, batch, precision and the weights of the losses may
     change then, which is told and kept in config.json; networks, domains and sizes may not."""
@@ -278,8 +279,8 @@ class Evaluate:
     """How images reach the Inception network: as pytorch-fid does, or as clean-fid does."""
     protocol: Literal["none", "cut"] = "none"
     """cut: the published horse to zebra protocol (256x256, all test images, Inception, legacy)."""
-    paired: bool = False
-    """Same name means same scene: also PSNR, SSIM and LPIPS. On by itself where all names are the same."""
+    paired: bool | None = None
+    """Same name means same scene: also PSNR, SSIM and LPIPS. Default: where all names are the same."""
     lpips: Path | None = None
     """Folder with the weight files of SqueezeNet and LPIPS. Default: fetched on first use."""
     json: bool = False
@@ -337,7 +338,8 @@ class Import:
     """Turn the authors' .pth files into a model file: viceversa import G_A.pth G_B.pth --names horse zebra"""
 
     files: Annotated[Positional[tuple[Path, ...]], arg(metavar="G_A.pth G_B.pth")]
-    """The generator from the first domain to the second, and the one back if there is one."""
+    """The generator from the first domain to the second, and the one back if there is one; or the authors' folder
+    checkpoints/NAME, whose latest ones are taken."""
     names: tuple[str, str] = ("a", "b")
     """What the two domains are called."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("model.safetensors")
@@ -407,10 +409,10 @@ class Serve:
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """List the models that come with viceversa, or show the card of one: data, recipe, scores, what it fails at."""
+    """List the models that come with viceversa, or show what is known of one: networks, training, scores, its card."""
 
-    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
-    """The one whose card is shown. Default: all, in a few lines each."""
+    name: Annotated[Positional[Where | None], arg(metavar="MODEL")] = None
+    """The one that is shown: a name in the list, a model file, a run folder, or hf://owner/name. Default: the list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -494,23 +496,31 @@ names and seed, which are found or drawn where they are not given, and kept else
 
 
 def beneath(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What settings of Train are where they are not `given`: those of the run that lies in `out`, else the recipe's.
+    """What settings of Train are where they are not `given`: those of the run that lies in `out`, else of the run to
+    `start` from, else the recipe's.
 
     Who names another recipe than the run's means that recipe, and who names epochs but no minutes means epochs.
     """
-    row = recipe(given.get("recipe", "paper"))
-    try:
-        run = Path(os.path.expanduser(given.get("out", Train.out)))
-        text = (run / "config.json").read_text(encoding="utf-8")
-        held, kinds = dict(json.loads(text)["settings"]), get_type_hints(Train, include_extras=True)
-        held = {n: checked(n, value, kinds[n]) for n, value in held.items() if n in kinds and n not in OF_THIS_TIME}
-    except (OSError, ValueError, KeyError, TypeError):  # no run: settings.read_config tells of what is there instead
-        return row
-    if given.get("recipe", held.get("recipe")) != held.get("recipe"):
+    row, held = recipe(given.get("recipe", "paper")), held_by(given.get("out", Train.out))
+    if held is None and given.get("start"):
+        held = held_by(given["start"])
+        held = held and {name: value for name, value in held.items() if name not in ("start", "test_a", "test_b")}
+    if held is None or given.get("recipe", held.get("recipe")) != held.get("recipe"):
         return row
     if "minutes" not in given and not given.keys().isdisjoint(("epochs", "decay_epochs")):
         held["minutes"] = None
     return held
+
+
+def held_by(run: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The settings of a run folder that it hands on; None where there is no run (settings.read_config tells of what is
+    there instead)."""
+    try:
+        text = Path(os.path.expanduser(run), "config.json").read_text(encoding="utf-8")
+        held, kinds = dict(json.loads(text)["settings"]), get_type_hints(Train, include_extras=True)
+        return {n: checked(n, value, kinds[n]) for n, value in held.items() if n in kinds and n not in OF_THIS_TIME}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def make(command: type[Settings], **given: Any) -> Settings:

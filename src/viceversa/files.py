@@ -25,15 +25,20 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it to `path` when the block ends well.
 
     The temporary name is short, whatever `path` is called, and ends like it, so that libraries which look at
-    endings are content. An OSError names `path`, also where a library gives its own error for a full disk.
+    endings are content. An OSError names `path`, also where a library gives its own error for a full disk. The file
+    may be read by whom the folder's others may be (safetensors writes for its owner alone).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     ending = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
     temporary = path.with_name(f".{secrets.token_hex(4)}.partial{ending}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
+        with suppress(OSError):  # file systems of others
+            temporary.chmod(mode)
         temporary.replace(path)
         sync_folder(path.parent)
     except BaseException as error:

@@ -121,6 +121,16 @@ def test_a_folder_that_cannot_be_read_is_said(folder, monkeypatch):
     assert "folder that cannot be read" in left_out_line(find(folder))
 
 
+def test_what_translate_wrote_beside_pictures_is_no_picture_of_its_own(folder):
+    for name in ("a.compare.png", "a.round-trip.jpg", "alone.compare.png"):
+        (folder / name).touch()
+    found = find(folder)
+    assert "a.png" in names(found.paths, folder) and "alone.compare.png" in names(found.paths, folder)
+    assert not {"a.compare.png", "a.round-trip.jpg"} & set(names(found.paths, folder))
+    assert "2 pictures that --compare or --round-trip wrote" in left_out_line(found)
+    assert find(folder / "a.compare.png").paths == [folder / "a.compare.png"]  # who names it means it
+
+
 def test_inside(folder):
     run = folder / "runs" / "x"
     (folder.parent / "link").symlink_to(folder)

@@ -190,9 +190,9 @@ def test_advice_can_be_followed_and_is_kept(folders, run, capsys):  # noqa: F811
 
 @pytest.mark.parametrize(
     ("choices", "named"),
-    [({"width": 8}, "--width is 8 but was 4"), ({"seed": 4}, "--seed"), ({"names": ("x", "y")}, "--names"),
+    [({"width": 8}, "--width 8 instead of --width 4"), ({"seed": 4}, "--seed"), ({"names": ("x", "y")}, "--names"),
      ({"crop": 28}, "--crop"), ({"projected": 1.0}, "--projected"), ({"tint": 1.0}, "--tint"),
-     ({"discriminator_norm": False}, "--discriminator-norm is False but was True"),
+     ({"discriminator_norm": False}, "--no-discriminator-norm instead of --discriminator-norm"),
      ({"ema": 0.5}, "--ema")],
 )  # fmt: skip
 def test_what_cannot_change_is_named(folders, run, choices, named):  # noqa: F811
@@ -290,6 +290,18 @@ def test_other_photos_are_noticed_in_numbers_and_gone_on_with_when_asked(moved, 
     assert set(config["kept_out"]["a"]) == held  # what was never trained on still is not
     capsys.readouterr()
     assert go(photos, run, epochs=4).epoch == 4  # the list is the new one now
+
+
+def test_broken_test_images_are_said(folders, tmp_path, capsys):  # noqa: F811
+    tests = Path(shutil.copytree(folders[0], tmp_path / "tests"))
+    first, *_ = sorted(tests.iterdir())
+    first.write_bytes(b"no picture")
+    for path in sorted(tests.iterdir())[2:]:
+        path.unlink()
+    go(folders, tmp_path / "run", epochs=1, test_a=str(tests))
+    said = capsys.readouterr().out
+    assert "1 test image of day cannot be read" in said
+    assert "day (12 images) <-> night (8 images, 4 kept out)" in said
 
 
 def test_images_of_one_name_in_several_folders_go_on(folders, tmp_path, capsys):  # noqa: F811

@@ -73,6 +73,24 @@ def test_a_model_file_gives_generators_also_to_the_averages(folders, first, tmp_
         assert same(of(before, "ab"), of(after, name))
 
 
+def test_a_run_gives_its_settings_too(folders, first, tmp_path, capsys):
+    run = viceversa.train(*folders, out=tmp_path / "run", start=str(first), seed=4, cycle=7)
+    held, was = (json.loads((place / "config.json").read_text())["settings"] for place in (run.folder, first))
+    assert {name: held[name] for name in held if held[name] != was[name]} == {
+        "out": str(run.folder), "start": str(first), "seed": 4, "cycle": 7.0
+    }  # fmt: skip
+    assert f"with the settings of {first}: " in (said := capsys.readouterr().out) and "--width 4" in said
+    other = viceversa.train(
+        *folders, out=tmp_path / "b", recipe="fast", start=str(first), **SMALL, upsample="transposed"
+    )
+    assert json.loads((other.folder / "config.json").read_text())["settings"]["projected"] > 0
+
+
+def test_a_models_recipe_is_named_where_it_leads_to_its_networks(folders, tmp_path):
+    with pytest.raises(BadInput, match=r"give --recipe photo$"):
+        viceversa.train(*folders, out=tmp_path / "run", start="day2night")
+
+
 def test_domains_the_other_way_round(folders, first, tmp_path):
     viceversa.train(*folders[::-1], out=tmp_path / "run", start=str(first), **SMALL | UNTOUCHED)
     before, after = newest(first), newest(tmp_path / "run")

@@ -175,7 +175,7 @@ def test_a_finished_run_says_so_and_how_to_go_on(folders, whole):
 
 def test_other_settings_are_named(folders, whole):
     result = go(folders, whole, "--width", "8", "--cycle", "5")
-    assert result.returncode == 2 and "--width is 8 but was 4" in result.stderr
+    assert result.returncode == 2 and "--width 8 instead of --width 4" in result.stderr
     assert "Traceback" not in result.stderr and result.stderr.count("\n") == 1
 
 

@@ -20,6 +20,7 @@ from . import pictures as images
 
 T = TypeVar("T")
 PICTURES = images.SUFFIXES
+BESIDE = ("compare", "round-trip")
 TOLD = 5
 """Endings that are told apart where files are left out."""
 LOOKED_AT, PIECE, WHOLE = 2_000, 1 << 12, 1 << 30
@@ -53,9 +54,9 @@ class Found:
 def find(source: str | Path, kinds: Iterable[str] = PICTURES) -> Found:
     """The files with an ending of `kinds` that `source` means: a folder with all below it, a glob, a file, a list.
 
-    Hidden files and folders are left out. Links to folders are followed, each real folder once. A list is a
-    text file with a path a line, relative to its own folder, or #. Raises BadInput when there are none, in a
-    line that says why.
+    Hidden files and folders are left out, and what translate wrote beside a picture (--compare, --round-trip). Links
+    to folders are followed, each real folder once. A list is a text file with a path a line, relative to its own
+    folder, or #. Raises BadInput when there are none, in a line that says why.
     """
     path, kinds = Path(source), frozenset(kinds)
     left_out: Counter[str] = Counter()
@@ -68,7 +69,7 @@ def find(source: str | Path, kinds: Iterable[str] = PICTURES) -> Found:
                 left_out[each.suffix.lower()] += 1
 
     if os.path.isdir(path):
-        root, found = path, sorted(chosen(_walk(path, left_out)))
+        root, found = path, _without_others(sorted(chosen(_walk(path, left_out))), left_out)
         empty = "no images in this folder" if left_out or any(path.iterdir()) else "an empty folder"
     elif os.path.isfile(path) and path.suffix.lower() in kinds:
         root, found, empty = path.parent, [path], ""
@@ -78,12 +79,25 @@ def find(source: str | Path, kinds: Iterable[str] = PICTURES) -> Found:
         root, found, empty = None, _listed(path, kinds), "no paths in this text file"
     else:
         root = _root(str(source))
-        found = sorted(chosen(_matches(str(source), left_out)))
+        found = _without_others(sorted(chosen(_matches(str(source), left_out))), left_out)
         empty = "no images match" if has_magic(str(source)) else "no such file or folder"
     if not found:
         others = f" but {_by_ending(left_out)}" if left_out else ""
         raise BadInput(f"{source}: {empty}{others} (endings that are read: {' '.join(sorted(kinds))})")
     return Found(str(source), found, root, left_out)
+
+
+def _without_others(paths: list[Path], left_out: Counter[str]) -> list[Path]:
+    """Without NAME.compare.jpg and NAME.round-trip.jpg, where NAME lies beside them."""
+    there = {(path.parent, path.stem) for path in paths}
+    own = []
+    for path in paths:
+        name, _, kind = path.stem.rpartition(".")
+        if kind in BESIDE and (path.parent, name) in there:
+            left_out["pictures that --compare or --round-trip wrote"] += 1
+        else:
+            own.append(path)
+    return own
 
 
 def left_out_line(found: Found) -> str | None:

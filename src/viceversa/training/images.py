@@ -94,7 +94,7 @@ def load_images(s: Train, sources: Sources, device: torch.device, say: Say, sile
         for line in store.skipped[:10]:
             say(f"skipped: {line}")
         if store.skipped:
-            say(f"{words(len(store.skipped), 'broken image')} of {name} were left out")
+            say(f"{name}: {words(len(store.skipped), 'broken image')} left out")
         for line in store.notes:
             say(f"{name}: {line}")
         stores.append(store)

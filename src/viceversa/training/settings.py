@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .. import __version__, distributed
-from ..config import OF_THIS_TIME, RECIPES, Train
+from ..config import OF_THIS_TIME, RECIPES, Train, held_by
 from ..data.folders import Sources, checked_names
 from ..data.store import Store
 from ..device import describe
@@ -137,7 +137,7 @@ def merged(
     changed = {n: (held[n], value) for n, value in plain(s).items() if n not in FREE and held[n] != value}
     refused = [n for n, (old, new) in changed.items() if n not in TOLD or (n in STAYING and not (old and new))]
     if refused:
-        named = "; ".join(f"{flag(name)} is {changed[name][1]} but was {changed[name][0]}" for name in refused)
+        named = "; ".join("{} instead of {}".format(*(as_flag(n, x) for x in changed[n][::-1])) for n in refused)
         raise BadInput(
             f"{asked.out} holds a run with other settings: {named}. Networks, domains and the preparation of images "
             "cannot change midway: give the same settings to go on, or another --out"
@@ -164,7 +164,11 @@ def in_words(changed: dict[str, tuple[Any, Any]]) -> list[str]:
 
 
 def own_settings(s: Train, config: dict[str, Any] | None) -> list[str]:
-    """Words for what a run that goes on was begun with and nothing says otherwise, where it is no default."""
+    """Words for what a run that goes on, or the one that it starts from, was begun with and nothing says otherwise,
+    where it is no default."""
+    subject = f"{s.out} goes on with its own settings"
+    if config is None and s.start is not None and held_by(s.start):
+        config, subject = read_config(Path(s.start)), f"with the settings of {s.start}"
     if config is None:
         return []
     usual, now = plain(replace(Train(a=s.a), **RECIPES.get(s.recipe, {}))), plain(s)
@@ -174,7 +178,7 @@ def own_settings(s: Train, config: dict[str, Any] | None) -> list[str]:
         if name not in OF_THIS_TIME and name in now and now[name] == value != usual[name]
     ]
     parts = [as_flag(name, now[name]) for name in kept]
-    return [f"{s.out} goes on with its own settings: {' '.join(parts)}"] if parts else []
+    return [f"{subject}: {' '.join(parts)}"] if parts else []
 
 
 def same_ruler(s: Train, config: dict[str, Any] | None) -> bool:

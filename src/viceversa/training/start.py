@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..config import Train
+from ..config import RECIPES, Train
 from ..errors import BadInput
 from ..model.cyclegan import CycleGAN
-from ..model.file import load_model, resolve
+from ..model.file import Model, load_model, resolve
 from ..terminal import Say
 from . import checkpoint
 from .settings import as_flag, generators
@@ -51,6 +51,17 @@ def read_start(s: Train, names: tuple[str, str]) -> Start | None:
     kinds = {replace(model.spec(way), channels_in=1, channels_out=1) for way in model.generators}
     if len(kinds) > 1:  # each way is of a run of its own
         raise BadInput(f"--start {s.start}: its two ways are different networks, a run's are alike; name another model")
+    flags = lacking(s, model, turned)
+    told = str(model.info.get("training", {}).get("recipe"))
+    if flags and told in RECIPES and len(others := lacking(replace(s, **RECIPES[told]), model, turned)) < len(flags):
+        flags = [f"--recipe {told}", *others]
+    if flags:
+        raise BadInput(f"--start {s.start}: it has other generators than this run; give {' '.join(flags)}")
+    return Start(file, model.domains, turned, load_file(file))
+
+
+def lacking(s: Train, model: Model, turned: bool) -> list[str]:
+    """The flags that would make the run's generators those of the model. Raises BadInput where none would."""
     for way in model.generators:
         theirs = asdict(model.spec(way))
         ours = generators(replace(s, generator=theirs["kind"]))[(way == "ba") != turned]  # had --generator been right
@@ -60,15 +71,15 @@ def read_start(s: Train, names: tuple[str, str]) -> Start | None:
         crop = other.pop("halvings") if other.get("halvings") in (7, 8) else None  # which follow from it
         if foreign := [f"{name} {other[name]}" for name in WITHOUT_FLAG if name in other]:
             raise BadInput(f"--start {s.start}: its generators have {', '.join(foreign)}, which no setting asks for")
-        if other or crop:
-            flags = [as_flag(FLAGS.get(name, name), value) for name, value in other.items() if "channels" not in name]
-            if len(flags) < len(other):
-                into, out = theirs["channels_in"], theirs["channels_out"]
-                swapped = (way == "ab") == turned
-                flags.append(f"--channels {out} {into}" if swapped else f"--channels {into} {out}")
-            flags += [f"--crop {2**crop}"] if crop else []
-            raise BadInput(f"--start {s.start}: it has other generators than this run; give {' '.join(flags)}")
-    return Start(file, model.domains, turned, load_file(file))
+        flags = [as_flag(FLAGS.get(name, name), value) for name, value in other.items() if "channels" not in name]
+        if len(flags) < len(other):
+            into, out = theirs["channels_in"], theirs["channels_out"]
+            swapped = (way == "ab") == turned
+            flags.append(f"--channels {out} {into}" if swapped else f"--channels {into} {out}")
+        flags += [f"--crop {2**crop}"] if crop else []
+        if flags:
+            return flags
+    return []
 
 
 def begin(start: Start, model: CycleGAN, names: tuple[str, str], say: Say) -> None:

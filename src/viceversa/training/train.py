@@ -130,8 +130,8 @@ def run(asked: Train, quiet: bool = False) -> Run:
         advance = setup.make_step(s, model, optimizers, stores, context, device, say)
         with distributed.agreed():
             if first:
-                progress = Progress(s.out, names, *test_images(s, sources, 4))
-                scorer = make_scorer(s, sources, device, how) if s.score != "none" else None
+                progress = Progress(s.out, names, *test_images(s, sources, 4, say))
+                scorer = make_scorer(s, sources, device, how, say) if s.score != "none" else None
                 watch = Watch(names)
 
         # What is told, and what is written before the first step.
@@ -146,8 +146,12 @@ def run(asked: Train, quiet: bool = False) -> Run:
         if at.best is not None and not (same_tests and settings.same_ruler(s, config)):
             say("scores begin anew: test images, --score or --features are others than before")
             at.best, at.worse = None, 0
-        a, b = names
-        say(f"{a} ({counts[0]} images) <-> {b} ({counts[1]} images), {describe_network(model.ab)} each way")
+        kept = [f", {len(out)} kept out" if out else "" for out in sources.kept_out.values()]
+        sides = " <-> ".join(
+            f"{name} ({terminal.words(count, 'image')}{aside})"
+            for name, count, aside in zip(names, counts, kept, strict=True)
+        )
+        say(f"{sides}, {describe_network(model.ab)} each way")
         compiled = ", compiled" if how["compile"] else ""
         begins = f"seed {s.seed}; run folder {s.out}; {describe(device)}, {how['precision']}{compiled}"
         say(f"going on after epoch {at.epochs:.2f}" if at.step else begins)
@@ -291,19 +295,22 @@ def as_model(
     return Model(model.generators(), names, info)
 
 
-def test_images(s: Train, sources: Sources, count: int) -> list[list[np.ndarray]]:
+def test_images(s: Train, sources: Sources, count: int, say: terminal.Say) -> list[list[np.ndarray]]:
     """At most `count` pictures of each domain that are not trained on, as the networks are to see them."""
-    return [
-        load_test(paths, channels=channels, size=s.size, resize=s.resize, crop=s.crop, count=count)
-        for paths, channels in zip((sources.test_a, sources.test_b), s.channels, strict=True)
-    ]
+    found = []
+    for name, paths, channels in zip(sources.names, (sources.test_a, sources.test_b), s.channels, strict=True):
+        pictures = load_test(paths, channels=channels, size=s.size, resize=s.resize, crop=s.crop, count=count)
+        if broken := min(count, len(paths)) - len(pictures):
+            say(f"{terminal.words(broken, 'test image')} of {name} cannot be read; viceversa data names broken ones")
+        found.append(pictures)
+    return found
 
 
-def make_scorer(s: Train, sources: Sources, device: torch.device, how: dict[str, Any]) -> "Scorer":
+def make_scorer(s: Train, sources: Sources, device: torch.device, how: dict[str, Any], say: terminal.Say) -> "Scorer":
     from ..evaluation.scores import Scorer
 
     assert s.score != "none"
-    a, b = test_images(s, sources, sys.maxsize)
+    a, b = test_images(s, sources, sys.maxsize, say)
     return Scorer(a, b, s.features, s.score, device, setup.DTYPES[how["precision"]])
 
 

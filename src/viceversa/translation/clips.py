@@ -7,7 +7,7 @@ import os
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -243,48 +243,52 @@ def upright(pixels: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.
 @contextmanager
 def read_animation(source: Path) -> Iterator[Clip]:
     lengths: list[Fraction] = []
-    with images.own_limits(), ExitStack() as stack:
+    broken: Exception | None = None
+    with images.own_limits():
         try:
-            image = stack.enter_context(Image.open(source, formats=sorted(set(ANIMATIONS.values()))))
-            # Of a PNG, the first picture may be for those who do not know that it moves.
-            first = int(bool(getattr(image, "default_image", False)))
-            for _, length in played(image, first):
-                lengths.append(length)
+            with opened_animation(source) as image:
+                for _, length in played(image):
+                    lengths.append(length)
         except MemoryError:
             raise
         except Exception as wrong:  # Pillow raises nearly anything when a file is broken
             if not lengths:
                 why = f"{type(wrong).__name__}: {wrong}".rstrip(": ").replace("\n", " ")
                 raise BadInput(f"{source}: not an animation that can be read, or a broken one ({why})") from None
+            broken = wrong
         rate = (len(lengths) / sum(lengths, Fraction(0))).limit_denominator(1001) or Fraction(1, 1001)
-        yield Clip(
-            frames=decode_animation(source, image, first),
-            source=source,
-            total=len(lengths),
-            rate=rate,
-            shortest=min(lengths),
-            loop=image.info.get("loop"),
-        )
+        with opened_animation(source) as image:
+            yield Clip(
+                frames=decode_animation(source, image, len(lengths), broken),
+                source=source,
+                total=len(lengths),
+                rate=rate,
+                shortest=min(lengths),
+                loop=image.info.get("loop"),
+            )
 
 
-def played(image: Image.Image, first: int) -> Iterator[tuple[Image.Image, Fraction]]:
+def opened_animation(source: Path) -> Image.Image:
+    return Image.open(source, formats=sorted(set(ANIMATIONS.values())))
+
+
+def played(image: Image.Image) -> Iterator[tuple[Image.Image, Fraction]]:
     """The pictures of an animation in turn, and the seconds for which each is shown."""
+    # Of a PNG, the first picture may be for those who do not know that it moves.
+    first = int(bool(getattr(image, "default_image", False)))
     for picture in islice(ImageSequence.Iterator(image), first, None):
         picture.load()  # before that, a WebP does not know its length
         yield picture, Fraction(picture.info.get("duration") or UNSAID).limit_denominator(1001) / 1000
 
 
-def decode_animation(source: Path, image: Image.Image, first: int) -> Iterator[Frame]:
-    """The frames as they are shown."""
+def decode_animation(source: Path, image: Image.Image, count: int, broken: Exception | None) -> Iterator[Frame]:
+    """The frames as they are shown; Failed after those that are whole, where more were `broken`."""
     start = Fraction(0)
-    try:
-        for picture, length in played(image, first):
-            yield on_white(np.asarray(picture.convert("RGBA")), start, length)
-            start += length
-    except MemoryError:
-        raise
-    except Exception as wrong:  # Pillow raises nearly anything
-        raise Failed(f"{source}: broken after {float(start):.1f} s ({wrong})") from None
+    for picture, length in islice(played(image), count):
+        yield on_white(np.asarray(picture.convert("RGBA")), start, length)
+        start += length
+    if broken is not None:
+        raise Failed(f"{source}: broken after {float(start):.1f} s ({broken})") from None
 
 
 def said(wrong: Exception) -> str:
