@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from viceversa.config import Demo, make
@@ -12,6 +13,7 @@ from viceversa.demo import PHOTOS, STRIP, TILES, WIDTH, learn_earth, photo, writ
 from viceversa.training.runs import read_run
 
 
+@pytest.mark.timeout(900)
 def test_the_demo_shows_photos_then_learns_earth_and_reports(tmp_path):
     command = [sys.executable, "-m", "viceversa.cli", "demo", "--device", "cpu"]
     done = subprocess.run([*command, "--out", tmp_path / "demo"], capture_output=True, text=True, timeout=900)

@@ -15,6 +15,8 @@ from viceversa.model.networks import Generator, PatchDiscriminator
 
 STEPS = 20
 MEASURES = ["none", "merged", "channels-last", "fused", "compiled", "all"]
+KINDS = [pytest.param("compiled", marks=pytest.mark.slow) if each == "compiled" else each for each in MEASURES]
+"""All of them are tried together in any case."""
 
 
 def small(crop=32, blocks=1, width=4):
@@ -39,7 +41,7 @@ def pairs(count, dtype, crop=32):
     return [torch.rand(2, 1, 3, crop, crop, dtype=dtype, generator=source) * 2 - 1 for _ in range(count)]
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", KINDS)
 def test_float64_equals_the_plain_step(measure, monkeypatch):
     on = set(MEASURES) if measure == "all" else {measure}
     if "compiled" in on and (reason := why_not_compile(torch.device("cpu"))):

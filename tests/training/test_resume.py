@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import socket
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from viceversa.model.networks import Generator
 from viceversa.training import checkpoint
 from viceversa.training.checkpoint import Position, keep_epoch
 from viceversa.training.metrics import Metrics, read
+from viceversa.training.process import Stop
 from viceversa.training.train import in_words
 
 SHORT = {**PYTHON, "epochs": 2, "decay_epochs": 0}
@@ -483,3 +485,63 @@ def test_ends_of_epochs_take_little_of_the_time_but_the_last_is_always_shown(fol
     weights = load_file(run.folder / "model.safetensors")
     newest = load_file(heads(run.folder)[-1].with_suffix(".safetensors"))
     assert all(torch.equal(weights[name], newest[name]) for name in weights)
+
+
+# Signals, memory, processes
+
+
+def test_a_second_signal_ends_at_once_and_what_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with Stop() as stop:
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.signal == signal.SIGINT
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                signal.sigtimedwait([], 1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "out of memory; what was saved is good"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), "a lower --batch"),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"), "a process of this run was lost"),
+        (OSError(5, "Input/output error", "/run/x"), "cannot write /run/x: Input/output error; what was saved before"),
+    ],
+)
+def test_what_breaks_a_run_is_one_line_that_says_what_helps(tmp_path, error, words):
+    with pytest.raises(Failed, match=words), in_words(tmp_path):
+        raise error
+    with pytest.raises(RuntimeError, match=r"^a fault of ours$"), in_words(tmp_path):
+        raise RuntimeError("a fault of ours")
+
+
+def test_a_scored_run_goes_on_with_its_best(folders, tmp_path, capsys):  # noqa: F811
+    pytest.importorskip("efficientnet_lite_pytorch", reason="the ruler lite0 is an extra")
+    scored = {
+        "score": "kid",
+        "score_every": 1,
+        "features": "lite0",
+        "test_a": str(folders[0]),
+        "test_b": str(folders[1]),
+    }
+    go(folders, tmp_path / "run", **scored)
+    best = (tmp_path / "run" / "best.safetensors").read_bytes()
+    had = checkpoint.load(tmp_path / "run").position.best
+    # At next to no rate nothing gets better by more than it was.
+    still = go(folders, tmp_path / "run", epochs=4, learning_rate=1e-30, **scored)
+    after = checkpoint.load(tmp_path / "run").position
+    assert after.best <= had and "scores begin anew" not in capsys.readouterr().out
+    assert ((tmp_path / "run" / "best.safetensors").read_bytes() == best) == (after.best == had)
+    assert [score["epoch"] for score in still.scores] == [1, 2, 3, 4]
+    go(folders, tmp_path / "run", epochs=5, learning_rate=1e-30, **scored | {"score": "frechet"})
+    assert "scores begin anew" in capsys.readouterr().out
+    assert checkpoint.load(tmp_path / "run").position.best != after.best
+    go(folders, tmp_path / "run", epochs=9, learning_rate=1e-30, patience=1, **scored | {"score": "frechet"})
+    capsys.readouterr()
+    ended = go(folders, tmp_path / "run", epochs=9, learning_rate=1e-30, patience=1, **scored | {"score": "frechet"})
+    assert ended.epoch < 9 and "early, 1 score in a row were no better" in capsys.readouterr().out

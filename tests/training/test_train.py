@@ -55,14 +55,7 @@ def start(folders, out):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command(folders, out), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        preexec_fn=heard,
     )  # fmt: skip
-
-
-def heard() -> None:
-    """Signals that whoever started the tests ignores, and a child would: nohup SIGHUP, a shell's & SIGINT."""
-    for number in (signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def made(run: Path) -> dict[str, str]:
@@ -212,6 +205,24 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_model(folders, tmp_path):
         viceversa.train(*folders, out=run, **{**PYTHON, "epochs": 1, "learning_rate": 1e30, "decay_epochs": 0})
 
 
+@pytest.mark.parametrize("gradients", ["right", "twice"])
+def test_what_is_compiled_is_compared_with_what_was_written(folders, tmp_path, monkeypatch, capsys, gradients):
+    """By a compiler that is none: what it makes has the same values, and perhaps other gradients."""
+
+    def compiled(parts):
+        for part in parts if gradients == "twice" else ():
+            part.register_forward_hook(lambda _, given, made: 2 * made - made.detach())
+
+    monkeypatch.setattr("viceversa.training.setup.worth_compiling", lambda *_, **__: True)
+    monkeypatch.setattr("viceversa.training.setup.why_not_compile", lambda device: None)
+    monkeypatch.setattr("viceversa.training.setup.compile_parts", compiled)
+    monkeypatch.setattr("viceversa.training.train.compile_parts", lambda parts: None)
+    run = viceversa.train(*folders, out=tmp_path / "run", **{**PYTHON, "epochs": 1, "decay_epochs": 0})
+    assert run.config["how"]["compile"] == (gradients == "right")
+    assert ("compiler makes wrong gradients" in capsys.readouterr().out) == (gradients == "twice")
+
+
+@pytest.mark.slow
 def test_a_compiler_that_makes_wrong_gradients_is_not_used(folders, tmp_path, monkeypatch, capsys):
     if reason := why_not_compile(torch.device("cpu")):
         pytest.skip(f"torch.compile does not work here: {reason}")
