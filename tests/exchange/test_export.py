@@ -207,8 +207,9 @@ def test_the_command_writes_one_direction_says_how_near_it_is_and_nothing_else(t
     assert main(command) == 0
     said = capfd.readouterr()
     assert said.err == ""
-    first, difference, wrote = said.out.splitlines()
+    first, takes, difference, wrote = said.out.splitlines()
     assert first == "night -> day: any batch, sides in multiples of 4"
+    assert takes.startswith('input "image": float32 (B, 3, H, W) in [-1, 1]')
     assert float(difference.removeprefix("largest difference from the model, at three sizes: ")) < 1e-3
     assert wrote.startswith(f"wrote {out} (")
     assert_same(open_onnx(out), back)

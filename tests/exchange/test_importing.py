@@ -401,6 +401,33 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
         import_weights([file], NAMES)
 
 
+def test_the_folder_of_their_checkpoints(tmp_path, capsys):
+    folder, out = tmp_path / "horse_cyclegan", tmp_path / "m.safetensors"
+    folder.mkdir()
+    torch.save(Resnet().state_dict(), folder / "195_net_G_B.pth")
+    torch.save(Resnet().state_dict(), folder / "latest_net_G.pth")
+    assert main(["import", str(folder), "--names", *NAMES, "-o", str(out)]) == 0
+    assert list(load_model(out).generators) == ["ab"]
+    for name, network in (("A", Resnet((3, 1))), ("B", Resnet((1, 3)))):
+        torch.save(network.state_dict(), folder / f"latest_net_G_{name}.pth")
+    assert main(["import", str(folder), "--names", *NAMES, "-o", str(out), "--overwrite"]) == 0
+    assert load_model(out).info["imported"]["files"] == ["latest_net_G_A.pth", "latest_net_G_B.pth"]
+    assert load_model(out).generators["ab"].spec.channels_out == 1
+    for path in folder.glob("latest_*"):
+        path.unlink()
+    for given in ([folder], [folder, folder / "195_net_G_B.pth"]):
+        capsys.readouterr()
+        assert main(["import", *map(str, given), "--names", *NAMES, "-o", str(out), "--overwrite"]) == 2
+        said = capsys.readouterr().err
+        assert "(it holds 195_net_G_B.pth): name the files, from horse to zebra first" in said
+
+
+def test_files_are_counted_before_what_exists_is_told(tmp_path, capsys):
+    (tmp_path / "m.safetensors").write_text("mine")
+    assert main(["import", "-o", str(tmp_path / "m.safetensors")]) == 2
+    assert "0 files: give the generator from a to b" in capsys.readouterr().err
+
+
 def test_files_that_are_missing_too_many_no_pair_or_models_already(tmp_path, capsys):
     file, gray, out = tmp_path / "a.pth", tmp_path / "gray.pth", tmp_path / "m.safetensors"
     torch.save(Resnet().state_dict(), file)

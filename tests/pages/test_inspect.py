@@ -187,13 +187,44 @@ def test_sizes_and_kinds(tmp_path):
     day, night = found.training
     assert (day.sizes, night.sizes, day.formats) == ("900x600", "120x200", "PNG")
     text = " ".join(said(found))
-    assert "5 of 5 images of night are smaller than the crop of 256" in text and "--size 134 --crop 120" in text
-    assert "day is large" in text and "--resize none" in text
+    assert "5 of 5 images of night are smaller than the crop of 256" in text
+    assert "--size 134 --crop 120 --resize short fits the median of night" in text
+    assert "day is large" not in text and "--resize none" not in text  # which would enlarge the nights
     assert "day (width / height 1.50) and night (width / height 0.60)" in text
     assert "0% of day and 100% of night are upright" in text
     assert "day is 5.0 times as large as night" in text
     assert "1 images of night have 16 bit and 4 have 8" in text or "1 image of night has 16 bit" in text
     assert "1 of 5 images of night is gray among coloured ones" in text
+
+
+def test_one_advice_for_the_sizes_of_both_folders(tmp_path):
+    fill(tmp_path / "day", range(4), size=(112, 113))
+    fill(tmp_path / "night", range(50, 54), size=(103, 104), dark=True)
+    text = " ".join(said(examine(str(tmp_path / "day"), str(tmp_path / "night"))))
+    assert "4 of 4 images of day and 4 of 4 images of night are smaller than the crop of 256" in text
+    assert text.count("--size") == 1 and "--size 115 --crop 100 fits the median of night." in text
+    assert "day and night have no test images: training will hold out up to four" in text
+    fill(tmp_path / "noon", range(4), size=(900, 600))
+    fill(tmp_path / "dusk", range(50, 54), size=(900, 640), dark=True)
+    text = " ".join(said(examine(str(tmp_path / "noon"), str(tmp_path / "dusk"))))
+    assert "noon is large" in text and "--resize none" in text and "--size" not in text
+
+
+def test_the_table_fits_a_terminal(tmp_path, monkeypatch, capsys):
+    """Nothing is cut off, and no column is lost."""
+    for folder, dark in (("day", False), ("night", True)):
+        fill(tmp_path / folder, range(3), dark=dark)
+        scene(5, size=(4000, 3000), dark=dark).save(tmp_path / folder / "large.jpg")
+        scene(6, dark=dark).save(tmp_path / folder / "third.webp")
+        scene(7, dark=dark).save(tmp_path / folder / "fourth.bmp")
+    for columns in (72, 80, 160):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert main(["data", str(tmp_path / "day"), str(tmp_path / "night")]) == 0
+        told = capsys.readouterr().out
+        table = told.partition("Apart in colour")[0]
+        assert "\u2026" not in table and max(map(len, table.splitlines())) <= columns
+        for word in "format scenes broken images PNG JPEG WEBP BMP 4000x3000 training".split():
+            assert word in table, (columns, word, table)
 
 
 def test_broken_files(root, capsys):

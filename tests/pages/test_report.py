@@ -412,3 +412,13 @@ def test_nothing_is_wider_than_a_phone(tmp_path, font, scheme):
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
             page.set_viewport_size({"width": 700, "height": 1000})  # A4
             page.emulate_media(media="print")  # where tables cannot scroll
+
+
+def test_one_of_a_kind_is_told_in_the_singular(tmp_path):
+    run = make_run(tmp_path / "run", epochs=0, blocks=1, decay_epochs=0, discriminator_layers=1)
+    config = json.loads((run / "config.json").read_text())
+    config["settings"]["epochs"] = 1
+    (run / "config.json").write_text(json.dumps(config))
+    text = text_of(write_report([run]))
+    assert "generators of 1 block and patch discriminators of 1 layer" in text
+    assert not re.search(r"\b1 (epochs|blocks|layers)\b", text)

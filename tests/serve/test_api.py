@@ -125,6 +125,38 @@ def test_there_and_back_and_size(server, models):
     assert np.array_equal(answered("/v1/translate?to=night&size=32"), model(pixels, to="night", size=32))
 
 
+def test_strength_of_a_picture_and_of_jobs(server, models, tmp_path):
+    data, model = picture(), viceversa.load(models.first)
+    pixels = np.asarray(Image.open(io.BytesIO(data)))
+    half = model(pixels, to="night", strength=0.5)
+    answer = server.ask("/v1/translate?to=night&strength=0.5", data, Content_Type="image/png")
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(answer.body))), half)
+    body, kind = form([("a.png", data), ("b.png", data)], to="night", strength="0.5")
+    job = server.finished(json.loads(server.ask("/v1/jobs", body, **kind).body))
+    with zipfile.ZipFile(io.BytesIO(server.ask(job["result"]).body)) as made:
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(made.read("a.png")))), half)
+    still = server.json("/v1/jobs?to=night&strength=0", film(tmp_path / "walk.mp4"), Content_Type="video/mp4")
+    with av.open(io.BytesIO(server.ask(server.finished(still)["result"]).body)) as made:
+        shades = [frame.to_ndarray(format="gray").mean() for frame in made.decode(video=0)]
+    assert np.abs(np.diff(shades) - 30).max() < 4  # as it was
+    for path in ("/v1/translate", "/v1/jobs"):
+        told = server.json("/openapi.json")["paths"][path]["post"]["parameters"]
+        assert "strength" in [each["name"] for each in told]
+
+
+def test_where_no_model_is_named_it_is_the_first_that_goes_there(models, tmp_path):
+    model = viceversa.load(models.first).model
+    save_model(tmp_path / "zebras.safetensors", replace(model, domains=("horse", "soir\u00e9e")))
+    found = find(Serve(models=(str(models.oneway), str(models.first), str(tmp_path / "zebras.safetensors"))))
+    wanted = {"night": "oneway", "day": "day2night", "horse": "zebras", "soire\u0301e": "zebras"}
+    assert {to: app.Asked.read({"to": to}, found).served.name for to in wanted} == wanted
+    assert app.Asked.read({}, found).served.name == "oneway"
+    with pytest.raises(Refusal, match="to=hrose: did you mean horse"):
+        app.Asked.read({"to": "hrose"}, found)
+    with pytest.raises(Refusal, match="choose to=night or to=day or"):
+        app.Asked.read({"to": "qqq"}, found)
+
+
 def test_models_and_their_cards(server):
     told = server.json("/v1/models")["models"]
     assert [one["name"] for one in told] == ["day2night", "oneway", "gray"]
@@ -174,6 +206,9 @@ REFUSED = {
     "no way back": ("?model=oneway&to=night&back=true", picture(), "image/png", 422, "one direction"),
     "no such format": ("?to=night&format=jpgg", picture(), "image/png", 422, "did you mean jpg"),
     "no such parameter": ("?too=night", picture(), "image/png", 422, "did you mean to"),
+    "too strong": ("?to=night&strength=1.5", picture(), "image/png", 422, "from 0 to 1"),
+    "strength of words": ("?to=night&strength=half", picture(), "image/png", 422, "from 0 to 1"),
+    "strength that is no number": ("?to=night&strength=nan", picture(), "image/png", 422, "from 0 to 1"),
     "size 0": ("?to=night&size=0", picture(), "image/png", 422, "16 to 8192"),
     "size with noughts": ("?to=night&size=0000169999999", picture(), "image/png", 422, "16 to 8192"),
     "a size that makes too many": ("?to=night&size=8192", picture(1600, 16), "image/png", 413, "6,711 million at size"),
@@ -494,7 +529,9 @@ def test_the_description_matches(server):
         "/metrics",
     }  # fmt: skip
     upload = told["paths"]["/v1/translate"]["post"]
-    assert {one["name"] for one in upload["parameters"]} == {"model", "to", "format", "size", "back"}
+    assert {one["name"] for one in upload["parameters"]} == {
+        "model", "to", "format", "size", "strength", "back"
+    }  # fmt: skip
     assert {"multipart/form-data", "image/jpeg"} <= set(upload["requestBody"]["content"])
 
 

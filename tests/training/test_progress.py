@@ -9,6 +9,7 @@ from PIL import Image, ImageSequence
 from torch import nn
 
 from viceversa.errors import BadInput
+from viceversa.training import progress
 from viceversa.training.progress import Progress, boxes, cells, layout_for, layouts, stills, thinned
 
 CPU = torch.device("cpu")
@@ -117,6 +118,22 @@ def test_long_names_stay_in_their_place(tmp_path):
     for triple in (triple for rows in boxes(tmp_path / "progress" / "epoch_0001.webp").values() for triple in rows):
         for box in triple:
             assert np.abs(np.asarray(sheets[0].crop(box), int) - np.asarray(sheets[1].crop(box))).mean() < 2
+
+
+@pytest.mark.parametrize("names", [("Tag & S\u00f6hne", "Nacht"), ("So\u0308hne", "\u591c\u666f"), ("day", "\u0142")])
+def test_no_letter_of_a_name_is_drawn_as_a_box(tmp_path, monkeypatch, names):
+    face = progress.face_for("".join(names))
+    assert all(progress.has(face, letter) for name in names for letter in progress.writable(name, face))
+    monkeypatch.setattr(progress, "FONTS", ())  # a system without fonts
+    progress.face_for.cache_clear()
+    plain = {"\u00f6": "o", "o\u0308": "o", "\u0142": "?", "\u591c\u666f": "??"}
+    written = names
+    for letter, instead in plain.items():
+        written = tuple(name.replace(letter, instead) for name in written)
+    for run, each in (("odd", names), ("plain", written)):
+        Progress(tmp_path / run, each, photos(1), photos(1)).show(1, Shade(0), Shade(0), CPU)
+    assert contents(tmp_path / "odd") == contents(tmp_path / "plain")
+    progress.face_for.cache_clear()
 
 
 def test_boxes_tell_where_and_refuse_other_files(tmp_path):

@@ -57,6 +57,7 @@ def command_export(wanted: Export) -> int:
     difference = export(model, direction, wanted.out, wanted.half)
     facts = describe_file(model, direction, wanted.half)
     print(f"{facts['source']} -> {facts['target']}: any batch, sides in multiples of {facts['multiple']}")
+    print(f'input "image": float32 (B, {facts["channels_in"]}, H, W) in {facts["value_range"]} (docs/serve.md)')
     print(f"largest difference from the model, at three sizes: {difference:.1e}")
     print(f"wrote {wanted.out} ({wanted.out.stat().st_size / 1e6:.1f} MB)")
     return 0

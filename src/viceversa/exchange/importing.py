@@ -24,6 +24,7 @@ from ..errors import BadInput
 from ..model.file import Model, read_weights, save_model
 from ..model.networks import Generator, Norm, ResnetGenerator, UnetGenerator, describe
 from ..model.pyramid import PyramidGenerator
+from ..terminal import words
 
 Weights = dict[str, Tensor]
 Network = ResnetGenerator | UnetGenerator | PyramidGenerator
@@ -36,9 +37,10 @@ def command_import(wanted: Import) -> int:
     """`viceversa import`: write the model file, and say what was read."""
     if wanted.out.suffix != ".safetensors":
         raise BadInput(f"--out {wanted.out}: a model file ends in .safetensors")
+    files = weight_files(list(wanted.files), wanted.names)
     if wanted.out.exists() and not wanted.overwrite:
         raise BadInput(f"{wanted.out} exists: choose another --out, or --overwrite it")
-    model = import_weights(list(wanted.files), wanted.names)
+    model = import_weights(files, wanted.names)
     save_model(wanted.out, model)
     for direction, (source, target) in {"ab": model.domains, "ba": model.domains[::-1]}.items():
         if direction in model.generators:
@@ -51,13 +53,13 @@ def command_import(wanted: Import) -> int:
 
 
 def import_weights(files: list[Path], names: tuple[str, str]) -> Model:
-    """One or two files of generator weights -> a model. The first translates names[0] to names[1].
+    """One or two files of generator weights, or the authors' folder -> a model. The first translates names[0] to
+    names[1].
 
     What could not be made sure of is in `info["imported"]["notes"]`. Raises BadInput, in one line, for a file
     that is not plain weights, or whose weights are of another kind of network.
     """
-    if len(files) not in (1, 2):
-        raise BadInput(f"{len(files)} files: give the generator from {names[0]} to {names[1]}, then the one back")
+    files = weight_files(files, names)
     names = checked_names(names)
     generators: dict[str, Network] = {}
     notes: list[str] = []
@@ -74,6 +76,25 @@ def import_weights(files: list[Path], names: tuple[str, str]) -> Model:
         there, back = (f"{g.channels_in} to {g.channels_out}" for g in specs)
         raise BadInput(f"{files[0]} goes from {there} channels, {files[1]} from {back}: they are no pair")
     return Model(dict(generators), names, {"imported": {"files": [file.name for file in files], "notes": notes}})
+
+
+def weight_files(given: list[Path], names: tuple[str, str]) -> list[Path]:
+    """The files, or those in the folder (theirs: checkpoints/NAME) that is given. Raises BadInput."""
+    if len(given) not in (1, 2):
+        raise BadInput(
+            f"{words(len(given), 'file')}: give the generator from {names[0]} to {names[1]}, then the one back"
+        )
+    folder = next((path for path in given if path.is_dir()), None)
+    if folder is None:
+        return given
+    for both in (("latest_net_G_A.pth", "latest_net_G_B.pth"), ("latest_net_G.pth",)):
+        files = [folder / name for name in both]
+        if len(given) == 1 and all(file.is_file() for file in files):
+            return files
+    held = sorted(path.name for path in folder.glob("*net_G*.pth"))
+    there = f"it holds {', '.join(held[:6])}{', ...' * (len(held) > 6)}" if held else "it holds no *net_G*.pth"
+    raise BadInput(f"{folder} is a folder without latest_net_G_A.pth and latest_net_G_B.pth ({there}): name the files, "
+                   f"from {names[0]} to {names[1]} first")  # fmt: skip
 
 
 class Unfit(BadInput):

@@ -1,35 +1,54 @@
-"""The models that come with the package, and their cards: what they learned from, how well, what they fail at."""
+"""The models that come with the package, and what any model says of itself: what it learned from, how well, what it
+fails at."""
 
+import shutil
+import textwrap
 from typing import Any
 
-from ..config import Models, suggestion
-from ..errors import BadInput
-from ..model.file import bundled, load_model, read_card
+from ..config import Models
+from ..model.file import Model, bundled, load_model, read_card, resolve
 from ..model.networks import describe
 from ..terminal import say
 
 
 def command_models(wanted: Models) -> int:
-    """`viceversa models`: a few lines for each, or one card in full."""
-    known = bundled()
-    if wanted.name is None:
-        if not known:
-            say("no models come with this installation")
-        for name, path in known.items():
-            model, card = load_model(path), read_card(path)
-            networks, (a, b) = {describe(network) for network in model.generators.values()}, model.domains
-            both = "<->" if len(model.generators) == 2 else "->" if "ab" in model.generators else "<-"
-            say(f"{name}: {a} {both} {b}; {' and '.join(sorted(networks))}; {path.stat().st_size / 1e6:.1f} MB")
-            for key in ("data", "fails", "licence"):
-                if key in card:
-                    say(f"    {key}: {card[key]}")
+    """`viceversa models`: a few lines for each that comes along, or all that is told of one."""
+    if wanted.name is not None:
+        path = resolve(wanted.name)
+        model, card = load_model(path), read_card(path)
+        told = {key: value for key, value in card.items() if key != "domains"} if card else facts(model)
+        tell([*networks(model), *lines_of(told)])
         return 0
-    if wanted.name not in known:
-        hint = suggestion(wanted.name, known) if known else "there are none"
-        raise BadInput(f"no model {wanted.name!r} comes with this installation: {hint}")
-    for line in lines_of(read_card(known[wanted.name])):
-        say(line)
+    known = bundled()
+    if not known:
+        say("no models come with this installation")
+    for name, path in known.items():
+        model, card = load_model(path), read_card(path)
+        kinds, (a, b) = {describe(network) for network in model.generators.values()}, model.domains
+        both = "<->" if len(model.generators) == 2 else "->" if "ab" in model.generators else "<-"
+        tell([f"{name}: {a} {both} {b}; {' and '.join(sorted(kinds))}; {path.stat().st_size / 1e6:.1f} MB"])
+        tell([f"    {key}: {card[key]}" for key in ("data", "fails", "licence") if key in card])
     return 0
+
+
+def networks(model: Model) -> list[str]:
+    """Each direction, and its generator."""
+    ways = {"ab": model.domains, "ba": model.domains[::-1]}
+    return [f"{a} -> {b}: {describe(model.generators[way])}" for way, (a, b) in ways.items() if way in model.generators]
+
+
+def facts(model: Model) -> dict[str, Any]:
+    """What a model file tells beside its networks: training, scores, where it is from; where it tells it."""
+    info, order = dict(model.info), ("recipe", "steps", "epochs", "minutes", "seed")
+    training, scores = dict(info.pop("training", {})), info.pop("scores", {})
+    if isinstance(training.get("seconds"), int | float):
+        training["minutes"] = round(training.pop("seconds") / 60, 1)
+    training = {{"step": "steps", "epoch": "epochs"}.get(key, key): value for key, value in training.items()}
+    if scores.keys() >= {"kind", "features", "a", "b"}:  # as `train --score` writes them
+        a, b = model.domains
+        scores = {f"{scores['kind']}, {scores['features']}": {f"to {b}": scores["b"], f"to {a}": scores["a"]}}
+    told = {"training": {key: training[key] for key in order if key in training} | training, "scores": scores, **info}
+    return {key: value for key, value in told.items() if key != "statistics" and value not in ({}, [], None)}
 
 
 def lines_of(value: Any, indent: str = "") -> list[str]:
@@ -43,3 +62,13 @@ def lines_of(value: Any, indent: str = "") -> list[str]:
         else:
             lines.append(f"{indent}{name} {each}")
     return lines
+
+
+def tell(lines: list[str]) -> None:
+    """Print them, not wider than the terminal; what a line goes on with is indented further."""
+    width = shutil.get_terminal_size().columns
+    for line in lines:
+        indent = line[: len(line) - len(line.lstrip())]
+        how: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+        wrapped = textwrap.wrap(line.strip(), width, initial_indent=indent, subsequent_indent=f"{indent}    ", **how)
+        say("\n".join(wrapped))

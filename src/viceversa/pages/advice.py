@@ -122,8 +122,8 @@ TABLE: tuple[Row, ...] = (
     ("fine", "set", lambda s: not s.copies, "No picture is there twice.", ""),
     # tests
     ("care", "set", lambda s: s.untested,
-     "{untested_names} {untested:=has|have} no test images: training will hold out four for the progress pictures, "
-     "and scores need more. Put fifty or more aside, of scenes that are not trained on.", ""),
+     "{untested_names} {untested:=has|have} no test images: training will hold out up to four for the progress "
+     "pictures, and scores need more. Put fifty or more aside, of scenes that are not trained on.", ""),
     ("wrong", "test", lambda t: t.exact,
      "{exact} of {total:test image} of {domain} {exact:=is|are} in training too, to the pixel. Take them out of one.",
      "exact_files"),
@@ -142,10 +142,10 @@ TABLE: tuple[Row, ...] = (
      "The training images show the same places again and again: {narrow}. Expect good results for these and weaker "
      "ones for others.", ""),
     # sizes
-    ("care", "training", lambda f: f.small,
-     f"{{small}} of {{good:image}} of {{domain}} {{small:=is|are}} smaller than the crop of {Train.crop} and will be "
-     "enlarged: nothing is gained by it. --size {size} --crop {crop} fits the median.", ""),
-    ("care", "training", lambda f: f.short >= 2 * Train.size,
+    ("care", "set", lambda s: s.small,
+     f"{{smaller}} {{small:=is|are}} smaller than the crop of {Train.crop} and will be enlarged: nothing is "
+     "gained by it.{fitting}", ""),
+    ("care", "training", lambda f: f.short >= 2 * Train.size and not f.fitting,
      f"{{domain}} is large ({{sizes}}); resizing to {Train.size} throws detail away. Where detail is wanted: --resize "
      "none, with crops from the native size.", ""),
     ("care", "set", lambda s: s.squeezed,
@@ -202,6 +202,7 @@ def facts(found: Findings) -> Iterator[tuple[Scope, dict[str, Any]]]:
     def named(copies: Iterable[Copies]) -> list[str]:
         return [found.short(*(look.path for _, look in each.members)) for each in copies]
 
+    both = about_both(found)
     for folder in found.folders:
         broken = {"broken": len(folder.broken), "broken_files": list(map(str, folder.broken))}
         yield "folder", {"name": folder.name, "count": folder.count, **broken}
@@ -218,12 +219,10 @@ def facts(found: Findings) -> Iterator[tuple[Scope, dict[str, Any]]]:
         extra = sum(c.repeats(folder) for c in inside)
         exact = sum(c.repeats(folder) for c in inside if c.kind == "exact")
         counted = {kind: sum(getattr(look, kind) for look in folder.looks) for kind in ("sixteen", "gray", "flat")}
-        short = folder.median("short")
         yield "training", {
             "domain": folder.domain, "good": len(folder.looks), "repeats": extra, "exact": exact,
             "nearly": extra - exact, "repeated_files": named(inside),
-            "small": sum(look.short < Train.crop for look in folder.looks), "short": short, "sizes": folder.sizes,
-            "size": int(1.12 * short), "crop": int(short) // 4 * 4,
+            "short": folder.median("short"), "sizes": folder.sizes, "fitting": both["fitting"],
             "deep": counted["sixteen"], "shallow": len(folder.looks) - counted["sixteen"], "gray": counted["gray"],
             "flat": counted["flat"], "flat_files": [found.short(look.path) for look in folder.looks if look.flat],
         }  # fmt: skip
@@ -234,7 +233,7 @@ def facts(found: Findings) -> Iterator[tuple[Scope, dict[str, Any]]]:
             "exact_files": [found.short(t.path, r.path) for t, r in known.twice],
             "known_files": [found.short(t.path, r.path) for t, r, _ in known.pairs],
         }  # fmt: skip
-    yield "set", about_both(found) | {"across_files": named(c for c in found.copies if len(c.domains) > 1)}
+    yield "set", both | {"across_files": named(c for c in found.copies if len(c.domains) > 1)}
 
 
 def about_both(found: Findings) -> dict[str, Any]:
@@ -245,6 +244,10 @@ def about_both(found: Findings) -> dict[str, Any]:
     squeezed = [f for f in (a, b) if not 1 / WIDE < f.median("aspect") < WIDE]
     tested = {known.domain for known in found.known}
     untested = [f.domain for f in (a, b) if f.domain not in tested]
+    small = [(f, sum(look.short < Train.crop for look in f.looks)) for f in (a, b)]
+    side = int(soft.median("short"))
+    short = " --resize short" if squeezed else ""
+    fits = f" --size {int(1.12 * side)} --crop {side // 4 * 4}{short} fits the median of {soft.domain}."
     apart, halves = found.colours.apart.max(), found.colours.halves.max()
     lightness = {folder.domain: float(mean[0]) for folder, mean in zip((a, b), found.colours.means, strict=True)}
     dark, light = sorted(lightness, key=lambda domain: lightness[domain])
@@ -257,6 +260,8 @@ def about_both(found: Findings) -> dict[str, Any]:
         "untested": len(untested), "untested_names": listed(untested),
         "narrow": listed(f"{f.domain} about {words(found.scenes[f.domain], 'scene')}" for f in narrow),
         "squeezed": listed(f"{f.domain} (width / height {f.median('aspect'):.2f})" for f in squeezed),
+        "small": sum(n for _, n in small), "fitting": fits if 4 <= side < Train.crop else "",
+        "smaller": listed(f"{n} of {words(len(f.looks), 'image')} of {f.domain}" for f, n in small if n),
         "upright_a": upright[0], "upright_b": upright[1],
         "enlarged": sharp.median("short") / soft.median("short"), "sharp": sharp.domain, "soft": soft.domain,
         "differ": apart >= 2 * halves and apart >= 2, "gap": lightness[light] - lightness[dark],
@@ -277,7 +282,9 @@ def tell(found: Findings, advice: Sequence[Advice], console: Console) -> None:
     """Print the table of the folders, the colours, and the advice."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for header in HEADERS:
-        table.add_column(header, justify="right" if header in NUMBERS else "left", no_wrap=header != "format")
+        table.add_column(
+            header, justify="right" if header in NUMBERS else "left", no_wrap=header in NUMBERS, overflow="fold"
+        )
     for row in rows(found):
         table.add_row(*map(Text, row))
     console.print(table)

@@ -110,15 +110,16 @@ class Asked:
     format: str | None = None
     size: int | None = None
     back: bool = False
+    strength: float = 1.0
 
     @staticmethod
     def read(given: dict[str, str], models: Models) -> "Asked":
         """Raises Refusal (404, 422)."""
-        known = ("model", "to", "format", "size", "back")
+        known = ("model", "to", "format", "size", "strength", "back")
         for name in given:
             if name not in known:
                 raise Refusal(422, f"no parameter {name!r}: {suggestion(name, known, ', '.join(known))}")
-        served = models.named(given.get("model") or None)
+        served = models.meant(given.get("model") or None, given.get("to") or None)
         format, size, back = given.get("format") or None, given.get("size") or None, given.get("back") or "false"
         if format is not None and format not in FORMATS:
             raise Refusal(422, f"no format {format!r}: {suggestion(format, FORMATS, ', '.join(FORMATS))}")
@@ -126,24 +127,40 @@ class Asked:
             size.isascii() and size.isdecimal() and len(size) <= 4 and 16 <= int(size) <= 8192
         ):
             raise Refusal(422, f"size {size!r}: give the short side in pixels, from 16 to 8192")
+        strength = as_strength(given.get("strength") or "1")
         if back not in ("true", "false"):
             raise Refusal(422, f"back {back!r}: give true or false")
         to = served.target(given.get("to") or None)
         if back == "true" and len(served.targets) < 2:
             raise Refusal(422, f"{served.name} knows one direction only: there is no way back")
-        return Asked(served, to, format, int(size) if size else None, back == "true")
+        return Asked(served, to, format, int(size) if size else None, back == "true", strength)
+
+
+def as_strength(given: str) -> float:
+    """Raises Refusal (422)."""
+    try:
+        strength = float(given)
+    except ValueError:
+        strength = -1.0
+    if not 0 <= strength <= 1:  # NaN, too
+        raise Refusal(422, f"strength {given[:40]!r}: give how much of the way to go, from 0 to 1")
+    return strength
 
 
 def fields(models: Models) -> dict[str, tuple[dict[str, Any], str]]:
     """The fields of an upload: their schemas, and what they mean."""
     targets = list(dict.fromkeys(target for served in models.values() for target in served.targets))
     return {
-        "model": ({"enum": list(models)}, "Name of the model; the first one where it is left out."),
+        "model": ({"enum": list(models)}, "Name of the model; where it is left out, the first that has this domain."),
         "to": ({"enum": targets}, "Domain to translate to; may be left out where the model has one direction only."),
         "format": ({"enum": list(FORMATS)}, "Format of the pictures; default: that of the input."),
         "size": (
             {"type": "integer", "minimum": 16, "maximum": 8192},
             "Translate with the short side at this, then return to the input's size, with the input's detail.",
+        ),
+        "strength": (
+            {"type": "number", "minimum": 0, "maximum": 1},
+            "How much of the way to go: 1 the full translation (the default), 0 the input.",
         ),
     }
 
@@ -420,7 +437,7 @@ async def translated(queue: Queue, asked: Asked, data: bytes) -> tuple[str, byte
         before = await asyncio.to_thread(images.read, data, channels)
     except BadInput as wrong:
         raise Refusal(400, wrong) from None
-    pixels = await asyncio.wrap_future(queue.put(Work(translator, before.pixels, asked.to, asked.size)))
+    pixels = await asyncio.wrap_future(queue.put(Work(translator, before.pixels, asked.to, asked.size, asked.strength)))
     if asked.back:
         home = next(domain for domain in translator.domains if domain != asked.to)
         pixels = await asyncio.wrap_future(queue.put(Work(translator, pixels, home, asked.size)))
@@ -433,7 +450,7 @@ async def translated(queue: Queue, asked: Asked, data: bytes) -> tuple[str, byte
 
 def laid_down(files: list[Upload], asked: Asked, folder: Path) -> Job:
     """A job with its files in a folder of its own, under numbers. Raises Refusal (400, 415)."""
-    job = Job(Path(mkdtemp(dir=folder)), asked.served, asked.to, [], asked.format, asked.size)
+    job = Job(Path(mkdtemp(dir=folder)), asked.served, asked.to, [], asked.format, asked.size, asked.strength)
     try:
         (job.folder / "in").mkdir()
         for number, (name, file) in enumerate(files):

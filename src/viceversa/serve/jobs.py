@@ -72,6 +72,7 @@ class Job:
     """What was sent: the client's names, made harmless, and where it lies."""
     format: str | None = None
     size: int | None = None
+    strength: float = 1.0
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     state: State = "waiting"
     done: int = 0
@@ -194,7 +195,8 @@ class Jobs:
         if len(job.files) == 1 and kind in FILMS:
             self.check_film(path, kind, job.size)
             job.name, job.result = f"{PurePosixPath(name).stem}.{job.to}{path.suffix}", out / f"film{path.suffix}"
-            notes = translate_film(translator, path, job.result, to=job.to, size=job.size, on_progress=job.step)
+            how: Any = {"to": job.to, "size": job.size, "strength": job.strength}
+            notes = translate_film(translator, path, job.result, **how, on_progress=job.step)
             job.notes = [self.harmless(job, note) for note in notes]
             return
         if len(job.files) == 1 and kind == "zip":
@@ -204,7 +206,8 @@ class Jobs:
 
     def translate_pictures(self, job: Job, translator: InTurn, archive: Path) -> None:
         """The pictures of a job as one archive; what cannot be read is left out, and told."""
-        wanted = Translate(model="", inputs=(), to=job.to, format=job.format, size=job.size)  # type: ignore[arg-type]
+        how: Any = {"to": job.to, "format": job.format, "size": job.size, "strength": job.strength}
+        wanted = Translate(model="", inputs=(), **how)
         job.total = len(job.files)
         format = SUFFIXES[f".{job.format}"] if job.format else None
         names = {path: name for name, path in job.files}

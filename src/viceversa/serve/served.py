@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -83,12 +84,26 @@ class Served:
 
 
 class Models(dict[str, Served]):
-    """The models by their names; the first is the one meant where none is named."""
+    """The models by their names."""
 
-    def named(self, name: str | None) -> Served:
-        """Raises Refusal (404)."""
-        if name is None:
+    def meant(self, name: str | None, to: str | None) -> Served:
+        """The one of that name; where none is named, the first that translates to this domain, or the first of all
+        where none is. Raises Refusal (404, 422)."""
+        if name is not None:
+            return self.named(name)
+        if to is None:
             return next(iter(self.values()))
+        seen = unicodedata.normalize("NFC", to)
+        targets = {
+            unicodedata.normalize("NFC", each): served for served in reversed(self.values()) for each in served.targets
+        }
+        if seen not in targets:
+            known = list(dict.fromkeys(each for served in self.values() for each in served.targets))
+            raise Refusal(422, f"to={to}: {suggestion(to, known, ' or '.join(f'to={each}' for each in known))}")
+        return targets[seen]
+
+    def named(self, name: str) -> Served:
+        """Raises Refusal (404)."""
         if name not in self:
             raise Refusal(404, f"no model {name!r} is served here: {suggestion(name, self, ' or '.join(self))}")
         return self[name]

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -30,6 +31,13 @@ Triple = tuple[Box, Box, Box]
 MARGIN, GAP, HEADER = 24, 6, 72
 """Pixels around the pictures of a still, between them, and above them."""
 BACKGROUND, FAINT, DIM, BRIGHT, ACCENT = "#18181b", "#34343a", "#8e8e96", "#ececf0", "#e3b04b"
+FONTS = (
+    "DejaVuSans", "NotoSans-Regular", "LiberationSans-Regular", "Arial", "arial", "Arial Unicode", "segoeui",
+    "NotoSansCJK-Regular", "NotoSansCJKsc-Regular", "NotoSansCJKjp-Regular", "SourceHanSans-Regular", "wqy-zenhei",
+    "wqy-microhei", "DroidSansFallbackFull", "PingFang", "Hiragino Sans GB", "AppleSDGothicNeo", "msyh", "msgothic",
+    "malgun",
+)  # fmt: skip
+"""Files of fonts that a system may have, for names that Pillow's own font has no letters for."""
 LAYOUT = "layout.json"
 FILM_FRAMES, FILM_BYTES, FRAME_PIXELS = 60, 8 * 2**20, 400_000
 """A film's limits: frames, bytes of the file, and pixels of a frame."""
@@ -212,15 +220,17 @@ def draw_still(
     """Both directions with their titles; each row's tensors are (1, C, H, W)."""
     still = Image.new("RGB", layout.size, BACKGROUND)
     draw = ImageDraw.Draw(still)
+    face = face_for("".join(names))
+    names = (writable(names[0], face), writable(names[1], face))
     for direction, (source, target) in (("ab", names), ("ba", names[::-1])):
         _, top, right, _ = layout.blocks[direction]
-        write_line(draw, MARGIN, right - MARGIN, top + 27, f"{source} to {target}", f"epoch {epoch}", 18)
+        write_line(draw, MARGIN, right - MARGIN, top + 27, f"{source} to {target}", f"epoch {epoch}", face, 18)
         for places, pictures in zip(layout.pictures[direction], made[direction], strict=True):
             labels = (source, target, f"{source} again")
             for box, picture, label in zip(places, pictures, labels, strict=True):
                 still.paste(as_shown(picture, (box[2] - box[0], box[3] - box[1])), box[:2])
                 if box[1] == top + HEADER:
-                    write_line(draw, box[0], box[2], box[1] - 13, label, "", 13, DIM)
+                    write_line(draw, box[0], box[2], box[1] - 13, label, "", face, 13, DIM)
     return still
 
 
@@ -232,17 +242,62 @@ def as_shown(picture: Tensor, size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.NEAREST if grows else Image.Resampling.LANCZOS)
 
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
 @cache
-def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def font_of(face: str | None, size: int) -> Font:
+    """Pillow's own, or one of the system's. Raises OSError where the system has none of that name."""
+    return ImageFont.load_default(size) if face is None else ImageFont.truetype(face, size)
+
+
+@cache
+def face_for(text: str) -> str | None:
+    """The first font that has all letters of the text, else the one that has most; None is Pillow's own."""
+    best: str | None = None
+    for face in (None, *FONTS):
+        try:
+            missing = [letter for letter in text if not has(face, letter)]
+            if len(missing) < len([letter for letter in text if not has(best, letter)]):
+                best = face
+        except OSError:
+            continue
+        if not missing:
+            return face
+    return best
+
+
+@cache
+def has(face: str | None, letter: str) -> bool:
+    """Has the font this letter, or would it draw the box of what is missing?"""
+
+    def drawn(letter: str) -> tuple[tuple[int, int], bytes]:
+        mask = font_of(face, 18).getmask(letter)
+        return mask.size, bytes(mask)
+
+    try:
+        return drawn(letter) != drawn("\U0010ffff")  # which is no letter, in any font
+    except UnicodeError:
+        return False
+
+
+def writable(text: str, face: str | None) -> str:
+    """Where the font lacks a letter, what is left of it without its accents, else a question mark."""
+
+    def written(letter: str) -> str:
+        if has(face, letter):
+            return letter
+        return "".join(part for part in unicodedata.normalize("NFKD", letter) if has(face, part)) or "?"
+
+    return "".join(map(written, unicodedata.normalize("NFC", text)))
 
 
 def write_line(
-    draw: ImageDraw.ImageDraw, left: int, right: int, middle: int, text: str, at_right: str, size: int,
-    colour: str = BRIGHT,
+    draw: ImageDraw.ImageDraw, left: int, right: int, middle: int, text: str, at_right: str, face: str | None,
+    size: int, colour: str = BRIGHT,
 ) -> None:  # fmt: skip
     """Text from `left`, shortened where there is no room, and dim text that ends at `right`."""
-    font = label_font(size)
+    font = font_of(face, size)
     room = right - left - (draw.textlength(at_right, font) + size if at_right else 0)
     short = text
     while short and draw.textlength(short, font) > room:

@@ -104,7 +104,7 @@ class Run:
             return f"{minutes:g} min" if self.seconds < 0.98 * 60 * minutes else None
         epochs = self.settings.get("epochs", 0) + self.settings.get("decay_epochs", 0)
         ended = max((line["epoch"] for line in self.losses if line.get("end_of_epoch")), default=0)
-        return f"{epochs} epochs" if ended < epochs else None
+        return words(epochs, "epoch") if ended < epochs else None
 
 
 def read_run(folder: Path, name: str | None = None) -> Run:
@@ -139,13 +139,13 @@ def recipe(run: Run) -> str:
     size, crop, seed = given["size"], given["crop"], run.config.get("seed")
     networks = {
         "unet": "U-Net generators",
-        "resnet": f"ResNet generators of {given['blocks']} blocks",
-        "pyramid": f"Pyramid generators of {words(given['levels'], 'level')} and {given['blocks']} blocks",
+        "resnet": f"ResNet generators of {words(given['blocks'], 'block')}",
+        "pyramid": f"Pyramid generators of {words(given['levels'], 'level')} and {words(given['blocks'], 'block')}",
     }[given["generator"]] + (", which see," if given["sees"] else "")
     patch = f" on squares of {given['patch']} px" if given["patch"] else ""
     norms = "" if given["discriminator_norm"] else ", without norms"
     judges = {
-        "patch": f"patch discriminators of {given['discriminator_layers']} layers{patch}{norms}",
+        "patch": f"patch discriminators of {words(given['discriminator_layers'], 'layer')}{patch}{norms}",
         "pixel": f"1×1 pixel discriminators{norms}",
         "none": "no others",
     }[given["discriminator"]]
@@ -162,7 +162,7 @@ def recipe(run: Run) -> str:
         f"{resized}, {given['batch'] if given['batch'] > 1 else 'one'} of each domain a step.",
         f"Adam at {plain(given['learning_rate'])}, {schedule(given)}.",
         f"{given['adversarial'].capitalize()} loss; cycle {plain(given['cycle'])}, identity "
-        f"{plain(given['identity'])}{tint}; a history of {given['history']} fakes"
+        f"{plain(given['identity'])}{tint}; a history of {words(given['history'], 'fake')}"
         + (f"; a moving average of the generators ({given['ema']:g})." if given["ema"] else "."),
         f"Seed {seed}." if seed is not None else "",
     ]
