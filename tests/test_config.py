@@ -105,6 +105,16 @@ def test_the_errors_are_public_with_the_exit_code_that_they_stand_for():
     assert all(getattr(viceversa, name) is not None for name in viceversa.__all__)
 
 
+def test_the_package_shows_what_is_public_and_nothing_else():
+    assert dir(viceversa) == sorted(viceversa.__all__)
+
+
+def test_no_pairs_can_be_asked_for():
+    asked = ["evaluate", "model", "day", "night"]
+    values = [parse([*asked, *flag]).paired for flag in ([], ["--paired"], ["--no-paired"])]
+    assert values == [None, True, False] and make(Evaluate, paired=False).paired is False
+
+
 def test_the_limits_of_a_number_are_what_they_say():
     assert 1 in Within(least=1) and 0 not in Within(least=1)
     assert 0.999 in Within(least=0, below=1) and 1 not in Within(least=0, below=1)

@@ -171,7 +171,7 @@ def extra(name, place):
             assert (night / kept).read_bytes() == (place / "dataset" / kept).read_bytes(), "masks are never translated"
         assert (night / "images" / "0.png").read_bytes() != (place / "dataset" / "images" / "0.png").read_bytes()
     if name == "medical":
-        made = [read(path, None) for path in (place / "made").rglob("*") if path.is_file()]
+        made = [read(path, None) for path in (place / "made").rglob("[!.]*") if path.is_file()]
         assert len(made) == 3 and all(p.pixels.dtype == np.uint16 and p.pixels.shape[2] == 1 for p in made)
     if name == "colour":
         with Image.open(place / "coloured.jpg") as image:

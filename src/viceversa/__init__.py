@@ -30,6 +30,10 @@ _HOME = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     """Import on first use (PEP 562): `viceversa --help` must not wait for torch."""
     if name not in _HOME:

@@ -267,7 +267,7 @@ class Evaluate:
     """
 
     inputs: Annotated[Positional[tuple[Where, ...]], arg(metavar="MODEL... DAY NIGHT")] = ()
-    """One or more models, then the folder of test images of each domain."""
+    """One or more models, then the folder of test images of each domain, or one that holds testA and testB."""
     fake: Where | None = None
     """Folder of translated images made elsewhere."""
     real: Where | None = None

@@ -74,7 +74,7 @@ def test_table(folders: Folders, ruler: str, capsys: pytest.CaptureFixture[str])
     code, out, _ = run(capsys, "--fake", folders[0], "--real", folders[1], "--features", ruler)
     assert code == 0
     numbers = evaluate(fake=folders[0], real=folders[1], features=ruler)
-    assert f"{numbers['kid']:.4f} ± {numbers['kid_std']:.4f}" in out and "grid.onnx" in out
+    assert f"{numbers['kid']:.4f}" in out and f"± {numbers['kid_std']:.4f}" in out and "grid.onnx" in out
     assert str(numbers) == out.rstrip("\n") == repr(numbers)
     assert "round trip" not in out and "PSNR" not in out
 
@@ -133,7 +133,7 @@ def test_what_to_compare_with_stands_beside(folders: Folders, ruler: str, tmp_pa
     assert sum(line.split().count("untranslated") for line in lines) == 2
     assert str(found).count("others of") == 2
     assert "edges kept, higher" in str(found)
-    assert "real, in halves" in str(evaluate(fake=folders[0], real=folders[1], features=ruler))
+    assert "in halves" in str(evaluate(fake=folders[0], real=folders[1], features=ruler))
 
 
 @pytest.mark.parametrize(("trained", "warned"), [("grid.onnx", True), ("lite0", False), (None, False)])
@@ -173,10 +173,33 @@ def test_several_models_side_by_side(
     assert found[str(one)] == evaluate(one, *folders, features=ruler, device="cpu")
     assert found[str(two)]["day"]["kid"] != found[str(one)]["day"]["kid"]
     table = str(evaluate([one, two], *folders, features=ruler))
-    assert table.count("to night") == table.count("to day") == 2
+    assert table.count("to night") == table.count("to day") == 1
     other = model_file(tmp_path / "other.safetensors", image={"size": 64, "crop": 64, "resize": "square"})
     notes = evaluate([one, other], *folders, features=ruler)[str(one)]["night"]["notes"]
     assert any("different sizes" in note and "--protocol cut" in note for note in notes)
+
+
+@pytest.mark.parametrize("columns", [80, 120, 500])
+def test_tables_of_several_models_can_be_read_on_a_terminal(
+    folders: Folders, ruler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """What has no room beside the others stands below them: no number and no name is broken into pieces."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    models = [f"runs/day2night-{n}/model.safetensors" for n in range(5)]
+    for n, name in enumerate(models):
+        model_file(Path(name), seed=n)
+    found = evaluate(models, *folders, features=ruler, device="cpu", precision="fp32")
+    lines = str(found).splitlines()
+    assert max(map(len, lines)) <= min(columns, 120)
+    words = str(found).split()
+    for n, name in enumerate(models):
+        assert words.count(f"runs/day2night-{n}/") == 2
+        for domain in ("night", "day"):
+            assert f"{found[name][domain]['kid']:.4f}" in words and f"{found[name][domain]['structure']:.3f}" in words
+    assert words.count("untranslated") == 2 and words.count("others") == 2
+    two = str(evaluate(models[:2], *folders, features=ruler, device="cpu")).splitlines()
+    assert sum(line.startswith("KID, lower is better") for line in two) == (4 if columns == 80 else 2)
 
 
 def test_run_folder_and_public_name(folders: Folders, ruler: str, tmp_path: Path) -> None:
@@ -204,6 +227,35 @@ def test_pairs(tmp_path: Path, ruler: str, capsys: pytest.CaptureFixture[str]) -
     assert paired["ssim"] == pytest.approx(np.mean([row["ssim"] for row in paired["images"].values()]))
     assert evaluate(fake=fake, real=real, features=ruler)["paired"]["psnr"] == math.inf
     assert "PSNR" in str(evaluate(fake=fake, real=real, features=ruler))
+
+
+def test_numbered_files_are_no_pairs_where_one_says_so(
+    tmp_path: Path, ruler: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, fake = pictures(tmp_path / "real", 4, DAY), pictures(tmp_path / "fake", 4, DAY, seed=3)
+    said = "all names are alike, so they are taken for pairs: --no-paired if that is by chance"
+    given = ("--fake", fake, "--real", real, "--features", ruler)
+    assert said in run(capsys, *given)[1]
+    for asked in ("--paired", "--no-paired"):
+        code, out, _ = run(capsys, *given, asked)
+        assert code == 0 and said not in out and ("PSNR" in out) == (asked == "--paired")
+    assert "paired" not in evaluate(fake=fake, real=real, features=ruler, paired=False)
+    (fake / "003.png").rename(fake / "004.png")
+    assert said not in evaluate(fake=fake, real=real, features=ruler)["notes"]
+
+
+def test_a_folder_of_test_folders(tmp_path: Path, ruler: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `train` and `data` take it."""
+    a, b = pictures(tmp_path / "set" / "testA", 4, DAY), pictures(tmp_path / "set" / "testB", 5, NIGHT, seed=1)
+    one, two = (model_file(tmp_path / f"{n}.safetensors", seed=n) for n in range(2))
+    wanted = evaluate(one, a, b, features=ruler, device="cpu")
+    assert evaluate(one, tmp_path / "set", features=ruler, device="cpu") == wanted
+    for models in ([one], [one, two]):
+        code, out, err = run(capsys, *models, tmp_path / "set", "--features", ruler, "--json")
+        assert code == 0, err
+        found = json.loads(out)
+        assert (found if len(models) == 1 else found[str(one)]) == wanted
+    assert "or one folder that holds testA and testB" in bad(capsys, one, a, "--features", ruler)
 
 
 def test_pairs_of_a_list_of_paths(tmp_path: Path, ruler: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,8 @@ def translate(*arguments):
 
 def files(folder):
     # os.walk, since a folder may go while one looks: a process that begins tries whether it can be made.
-    return sorted(str(Path(at, name).relative_to(folder)) for at, _, names in os.walk(folder) for name in names)
+    found = (Path(at, name).relative_to(folder) for at, _, names in os.walk(folder) for name in names)
+    return sorted(str(file) for file in found if file.name != command.RECORD)
 
 
 def complaint(capsys):
@@ -163,6 +164,89 @@ def test_what_is_there_is_left_and_overwritten_when_asked(model, capsys):
     assert Image.open("out/1.png").size == (30, 20)
 
 
+OTHER_WORK = {
+    "the other domain": ["MODEL", "--to", "day"],
+    "another model": ["OTHER", "--to", "night"],
+    "a size": ["MODEL", "--to", "night", "--size", "16"],
+    "a strength": ["MODEL", "--to", "night", "--strength", "0.5"],
+    "another comparison": ["MODEL", "--to", "day", "--compare"],
+    "while one watches": ["MODEL", "--to", "day", "--watch"],
+}
+
+
+@pytest.fixture
+def other_model(model):
+    changed = load(model).model
+    changed.generators["ab"].model[-2].bias += 0.5
+    save_model(Path("other.safetensors"), changed)
+    return "other.safetensors"
+
+
+@pytest.mark.parametrize("name", OTHER_WORK)
+def test_what_is_there_of_other_work_is_no_work_done(model, other_model, name, capsys):
+    """A second model, domain, size or strength on the same photos, into the same folder."""
+    for n in range(3):
+        make(f"in/{n}.png", seed=n)
+    assert translate(model, "in/0.png", "in/1.png", "--to", "night", "-o", "out") == 0
+    before = Path("out/0.png").read_bytes()
+    given = [{"MODEL": model, "OTHER": other_model}.get(argument, argument) for argument in OTHER_WORK[name]]
+    capsys.readouterr()
+    assert translate(*given, "in", "-o", "out") == 2
+    said = complaint(capsys)
+    assert f"out/0.png and 1 more are there already, translated by {model} --to night: " in said
+    assert "name another --out" in said and ("--overwrite does it again" in said) == ("--watch" not in given)
+    assert files("out") == ["0.png", "1.png"] and Path("out/0.png").read_bytes() == before
+    if "--watch" in given:
+        return
+    assert translate(*given, "in/2.png", "-o", "out") == 0  # which clashes with nothing
+    assert translate(*given, "in/2.png", "-o", "out") == 0
+    assert "translated 0 to out; 1 was there already (--overwrite does it again)" in told(capsys)
+    assert translate(*given, "in", "-o", "out", "--overwrite") == 0
+    assert Path("out/0.png").read_bytes() != before
+    assert translate(*given, "in", "-o", "out") == 0
+    assert translate(model, "in/0.png", "--to", "night", "-o", "out") == 2
+
+
+def test_a_model_that_was_trained_on_is_another(model, other_model, capsys):
+    make("a.png")
+    shutil.copy(model, "m.safetensors")
+    assert translate("m.safetensors", "a.png", "--to", "night", "-o", "out") == 0
+    shutil.copy(other_model, "m.safetensors")
+    assert translate("m.safetensors", "a.png", "--to", "night", "-o", "out") == 2
+    assert "translated by m.safetensors --to night, which has changed since: " in complaint(capsys)
+
+
+def test_what_could_not_be_overwritten_is_still_of_the_work_before(model, capsys):
+    for n in range(2):
+        make(f"in/{n}.png", seed=n)
+    assert translate(model, "in", "--to", "night", "-o", "out") == 0
+    Path("in/0.png").write_bytes(b"broken")
+    assert translate(model, "in", "--to", "day", "-o", "out", "--overwrite") == 1
+    assert translate(model, "in/1.png", "--to", "day", "-o", "out") == 0
+    capsys.readouterr()
+    assert translate(model, "in/0.png", "--to", "day", "-o", "out") == 2
+    assert f"translated by {model} --to night" in complaint(capsys)
+
+
+def test_folders_without_a_record_go_on_and_labels_are_of_any_work(model, capsys):
+    for n in range(2):
+        make(f"in/{n}.png", seed=n)
+    Path("in/notes.txt").write_text("a label")
+    assert translate(model, "in", "--to", "night", "-o", "out") == 0
+    Path("out", command.RECORD).unlink()
+    Path("out/1.png").unlink()
+    assert translate(model, "in", "--to", "day", "-o", "out", "--with-labels") == 0
+    assert "translated 1 and copied 1 label to out; 1 was there already" in told(capsys)
+    Path("out/0.png").unlink()
+    Path("out/1.png").unlink()
+    assert translate(model, "in", "--to", "night", "-o", "out", "--with-labels") == 0
+    for damaged in ("{", "[3]", '[{"files": []}]'):
+        Path("out", command.RECORD).write_text(damaged)
+        capsys.readouterr()
+        assert translate(model, "in", "--to", "night", "-o", "out") == 2
+        assert f"out/{command.RECORD}: no record" in (said := complaint(capsys)) and "take it away" in said
+
+
 def test_broken_files_are_told_at_the_end_and_the_rest_is_done(model, capsys):
     for n in range(4):
         make(f"in/{n}.jpg", 60, 60, seed=n)
@@ -208,6 +292,12 @@ BAD = {
     "many to a file": (["MODEL", "in2", "--to", "night", "-o", "out.png"], "2 inputs cannot go to one place"),
     "a file for a folder": (["MODEL", "in", "--to", "night", "-o", "in2/a.png/out"], "cannot be written to (File"),
     "two formats": (["MODEL", "in/a.png", "--to", "day", "-o", "b.png", "--format", "jpg"], "contradict"),
+    "a kind that is not written": (["MODEL", "in/a.png", "--to", "day", "-o", "n.pdf"], ".pdf is not written: name a"),
+    "a kind that is only read": (["MODEL", "in", "--to", "day", "-o", "n.dcm"], ".dcm is not written: name a folder"),
+    "an unknown kind": (["MODEL", "in/a.png", "--to", "day", "-o", "n.Xyz"], ".xyz is not written: name a file (.apng"),
+    "an unknown film": (["MODEL", "moving.gif", "--to", "day", "-o", "n.flv"], "name a file (.apng .avi "),
+    "a kind of standard input": (["MODEL", "-", "--to", "day", "-o", "n.xyz"], ".xyz is not written"),
+    "an archive": (["MODEL", "in", "--to", "day", "-o", "out.zip"], ".zip is not written: name a folder without"),
     "nameless input": (["MODEL", "-", "--to", "day", "-o", "out"], "give --out FILE"),
     "a film of a photo and back": (["MODEL", "in/a.png", "--to", "day", "-o", "x.mp4", "--round-trip"], "is a video"),
     "seconds of an image": (["MODEL", "in/a.png", "--to", "day", "-o", "x.jpg", "--seconds", "2"], "--seconds 2"),
@@ -248,6 +338,14 @@ def test_bad_input_is_one_line_before_anything_is_written(model, name, capsys):
     assert translate(*given) == 2
     assert message in complaint(capsys)
     assert files(".") == before
+
+
+def test_a_folder_may_have_a_dot_in_its_name(model):
+    make("in/a.png")
+    Path("there.pdf").mkdir()
+    for given, out in (("in", "night.v2"), ("in", "night.old"), ("in/a.png", "night.v2.10"), ("in/a.png", "there.pdf")):
+        assert translate(model, given, "--to", "day", "-o", out) == 0
+        assert files(out) == ["a.png"]
 
 
 def test_the_same_file_twice_is_one_input(model):

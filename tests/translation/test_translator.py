@@ -209,6 +209,16 @@ def test_what_can_be_loaded(translator, tmp_path):
         assert np.array_equal(viceversa.load(given, precision="fp32")(pixels, "day"), expected)
 
 
+def test_a_tensor_may_overshoot_a_little(translator):
+    assert translator(torch.full((1, 3, 8, 8), 1.4), "night").shape == (1, 3, 8, 8)
+
+
+def test_what_is_shown_of_a_translator(translator):
+    assert repr(translator) == "<Translator day <-> night, resnet, on cpu>"
+    one_way = load(model(directions=("ba",), kind="unet", halvings=5), device="cpu")
+    assert repr(one_way) == "<Translator day <- night, unet, on cpu>"
+
+
 def test_saving_does_not_change_the_weights(tmp_path):
     used = load(model(), precision="auto")
     used(noise(8, 8, 3), "day")
@@ -366,7 +376,10 @@ def test_large_images_by_tiles_are_the_same(monkeypatch):
         (torch.zeros(3, 8, 8), "B, C, H, W"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "floats"),
         (Image.new("F", (4, 4)), "mode F"),
+        (torch.full((1, 3, 8, 8), 200.0), r"values up to 200: bring them to \[-1, 1\]"),
+        (torch.full((1, 3, 8, 8), -1.6), "values up to 1.6"),
         (7, "a int"),
+        (".", "a folder, and one image is translated at a time: give each, or use"),
         ("no such photo.png", "No such file"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

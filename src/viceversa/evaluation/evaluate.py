@@ -5,6 +5,8 @@ import io
 import json
 import math
 import os
+import shutil
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +17,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 from rich.box import SIMPLE
-from rich.console import Console, Group
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 from torch.nn import functional as F
@@ -70,7 +73,8 @@ def evaluate(
     """Measure a model on test images of both domains, or a folder of translations against real images.
 
     `model` is a file, a run, hf://owner/name, or what `load` and `train` return; or a list of these, which are
-    measured side by side. `choices` are the fields of `config.Evaluate`, the flags of `viceversa evaluate`.
+    measured side by side. `a` alone is a folder that holds testA and testB. `choices` are the fields of
+    `config.Evaluate`, the flags of `viceversa evaluate`.
 
     For folders the result has "features", "kid", "kid_std", "frechet", "n_fake", "n_real", "prepared" (how the
     images were brought to size), "notes", "another" (the distances of two halves of the real images), and with pairs
@@ -86,7 +90,10 @@ def evaluate(
 
 def command_evaluate(choices: Evaluate) -> int:
     """Print the table, or one JSON object."""
-    result = measure(choices, choices.inputs[:-2], choices.inputs[-2:], choices.fake, choices.real, show)
+    models, tests = choices.inputs[:-2], choices.inputs[-2:]
+    if tests and all(map(os.path.isdir, inside(tests[-1]))):
+        models, tests = choices.inputs[:-1], tests[-1:]
+    result = measure(choices, models, tests, choices.fake, choices.real, show)
     say(result.json() if choices.json else str(result))
     return 0
 
@@ -185,9 +192,12 @@ def measure(
 ) -> Evaluation:
     """Look at everything that can be wrong, then measure: models, by two folders of `tests`, or `fake` and `real`."""
     folders = [folder for folder in (*tests, fake, real) if folder is not None]
+    if given and len(folders) == 1 and all(map(os.path.isdir, inside(folders[0]))):
+        folders = [*inside(folders[0])]
     if len(folders) != 2 or (fake is None) != (real is None) or (fake is None) != bool(given):
         raise BadInput(
-            "evaluate: give MODEL and a folder of test images for each domain, or --fake FOLDER --real FOLDER"
+            "evaluate: give MODEL and a folder of test images for each domain, or one folder that holds testA and "
+            "testB; or --fake FOLDER --real FOLDER"
         )
     if choices.protocol == "cut" and (choices.features, choices.resizing) != ("inception", "legacy"):
         raise BadInput("--protocol cut means --features inception --resizing legacy: leave both out")
@@ -206,18 +216,25 @@ def measure(
             if choices.lpips is not None:  # a folder that was named must hold it
                 raise
             notes.append(f"LPIPS is left out: {missing}")
-    tools = Tools(features, lpips, choices.paired, follow, notes)
+    if pairs and choices.paired is None:
+        notes.append("all names are alike, so they are taken for pairs: --no-paired if that is by chance")
+    tools = Tools(features, lpips, bool(choices.paired), follow, notes)
     if not models:
         first, second = (replace(images, preparation=fixed) for images in (first, second))
         return Evaluation(compare_folders(tools, first, second, pairs))
     prepared = {name: fixed or preparation(model.model) for name, model in models.items()}
     if len(set(map(str, prepared.values()))) > 1:
-        notes.append("the models want images of different sizes (see prepared): compare them by --protocol cut")
+        notes.append("the models want images brought to different sizes: compare them by --protocol cut")
     results = {
         name: dict(compare_model(tools, model, (first, second), pairs, prepared[name]))
         for name, model in models.items()
     }
     return Evaluation(results if len(models) > 1 else next(iter(results.values())))
+
+
+def inside(root: Source) -> tuple[str, str]:
+    """The two folders of test images in a data set's own, as `train` takes it."""
+    return os.path.join(root, "testA"), os.path.join(root, "testB")
 
 
 def named_models(given: Sequence[Any], choices: Evaluate) -> dict[str, Translator]:
@@ -252,11 +269,13 @@ Pairs = dict[Path, tuple[str, Path]]
 """By an image's path: the name that it shares with one in the other folder, and that one's path."""
 
 
-def find_pairs(a: Images, b: Images, asked: bool) -> Pairs:
-    """Images of the same name, endings aside. Without being `asked`, only where all names are the same.
+def find_pairs(a: Images, b: Images, asked: bool | None) -> Pairs:
+    """Images of the same name, endings aside; where nothing is `asked` (None), only if all names are the same.
 
     Raises BadInput where pairs are asked for and there are none.
     """
+    if asked is False:
+        return {}
     names_a, names_b = (names(images.paths) for images in (a, b))
     partners = dict(zip(names_b, b.paths, strict=True))
     if asked and not set(names_a) & set(names_b):
@@ -477,7 +496,8 @@ def show(doing: str, total: int, images: Iterator[T]) -> Iterator[T]:
 
 ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("features", lambda n: n["features"]),
-    ("KID, lower is better", lambda n: f"{n['kid']:.4f}" + (f" ± {n['kid_std']:.4f}" if "kid_std" in n else "")),
+    ("KID, lower is better", lambda n: f"{n['kid']:.4f}"),
+    ("    over subsets", lambda n: f"± {n['kid_std']:.4f}"),
     ("Frechet distance, lower", lambda n: f"{n['frechet']:.4g}"),
     ("self-similarity apart, lower", lambda n: f"{n['self_similarity']:.4f}"),
     ("edges kept, higher", lambda n: f"{n['edges']:.3f}"),
@@ -493,33 +513,59 @@ ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
 )
 
 
+Column = tuple[str, Numbers]
+"""A heading, and the numbers below it."""
+WIDEST, NARROWEST = 120, 80
+"""Columns of a terminal that are used, and that are needed."""
+
+
 def render(results: Numbers) -> str:
-    """The table and its notes, as text."""
+    """A table for each direction, and the notes, as text; as wide as the terminal, where there is one."""
     measured = list(headed(results))
-    columns: list[tuple[tuple[str, ...], Numbers]] = []
+    text, terminal = io.StringIO(), shutil.get_terminal_size((WIDEST, 0)).columns
+    console = Console(file=text, width=min(max(terminal, NARROWEST), WIDEST))
     for target in dict.fromkeys(heading[-1:] for heading, _ in measured):
         mine = [(heading, numbers) for heading, numbers in measured if heading[-1:] == target]
-        others = f"others of {target[0].removeprefix('to ')}" if target else "real, in halves"
+        others = f"others of\n{target[0].removeprefix('to ')}" if target else "real,\nin halves"
+        columns = [(folded("".join(heading[:-1])) or "translated", numbers) for heading, numbers in mine]
         beside = [
-            ((what,), numbers[name])
+            (what, numbers[name])
             for name, what in (("untranslated", "untranslated"), ("another", others))
             for _, numbers in mine
             if numbers.get(name)
         ]
         # once for all models that are compared alike
-        columns += [*mine, *(column for n, column in enumerate(beside) if column not in beside[:n])]
-    table = Table(box=SIMPLE, pad_edge=False, show_header=len(columns) > 1 or bool(columns[0][0]))
-    table.add_column("", no_wrap=True)
+        columns += [column for n, column in enumerate(beside) if column not in beside[:n]]
+        while columns:
+            fit = next(n for n in range(len(columns), 0, -1) if n == 1 or fits(table(target, columns[:n]), console))
+            console.print(table(target, columns[:fit]), "")
+            columns = columns[fit:]
+    for note in dict.fromkeys(note for _, numbers in measured for note in numbers["notes"]):
+        console.print(Text(f"- {note}"))
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n")
+
+
+def table(target: Sequence[str], columns: Sequence[Column]) -> Table:
+    made = Table(box=SIMPLE, show_edge=False, pad_edge=False, collapse_padding=True)
+    made.add_column("".join(target), no_wrap=True)
     for heading, _ in columns:
-        table.add_column("\n".join(heading), justify="right", overflow="fold")
+        made.add_column(Text(heading), justify="right", overflow="fold")
     for name, cell in ROWS:
         cells = [shown(cell, numbers) for _, numbers in columns]
         if any(cells):
-            table.add_row(name, *cells)
-    notes = dict.fromkeys(note for _, numbers in measured for note in numbers["notes"])
-    text = io.StringIO()
-    Console(file=text, width=120).print(Group(table, *(Text(f"- {note}") for note in notes)))
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n")
+            made.add_row(name, *cells)
+    return made
+
+
+def fits(table: Table, console: Console) -> bool:
+    """Without a cell that is broken into lines?"""
+    unlimited = console.options.update(width=1 << 16)
+    return Measurement.get(console, unlimited, table).maximum <= console.width
+
+
+def folded(name: str) -> str:
+    """In lines of 18 letters at most, broken after a / if there is one."""
+    return "\n".join(textwrap.wrap(name.replace("/", "/ "), 18)).replace("/ ", "/")
 
 
 def headed(results: Numbers, heading: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Numbers]]:

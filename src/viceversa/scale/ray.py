@@ -372,7 +372,8 @@ def stream(
             ) from None
         except (ray.exceptions.RayError, RuntimeError, OSError, ValueError) as error:
             raise in_words(error) from None
-    kept = f"; {count(there)} were there already (--overwrite does them again)" if there else ""
+    was, them = ("was", "it") if there == 1 else ("were", "them")
+    kept = f"; {count(there)} {was} there already (--overwrite does {them} again)" if there else ""
     say(f"translated {count(finished - errors)} to {out}{kept}")
     for note, times in notes.most_common(TOLD):
         say(f"  {words(times, 'picture')}: {note}")

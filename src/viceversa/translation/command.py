@@ -4,25 +4,29 @@ First it is planned, which finds all that can go wrong before the work starts; t
 with one file ends no other's work.
 """
 
+import json
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config import Translate
 from ..data import folders
 from ..data import pictures as images
+from ..data.fetch import sha256
 from ..errors import BadInput, Failed, Interrupted
-from ..files import replacing
+from ..files import replacing, write_text
+from ..model.file import resolve
 from ..terminal import Update, ending_on_sigterm, progress_bar, words
 from . import clips
 from .films import show_change, translate_film
@@ -36,10 +40,14 @@ SUFFIXES = {end: name for name in images.WRITTEN for end in images.ENDINGS[name]
 STAND_INS = {".dib": ".bmp", ".dcm": ".tif", ".dicom": ".tif"} | dict.fromkeys((".heic", ".heif", ".hif"), ".jpg")
 """Endings of what is read but not written, and what is written instead; .png for others."""
 READ = images.SUFFIXES | clips.FILMS
+PACKED = frozenset((".pdf", ".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"))
+"""Many pictures in one file, which is not written."""
 MASKS = frozenset(("mask", "masks", "label", "labels", "annotations", "segmentationclass", "segmentationobject"))
 """Folders in a labelled set, the pictures in which say what is where: they are never translated."""
 TOLD = 10
 """Failures, and notes, that are told one by one."""
+RECORD = ".viceversa.json"
+"""In an output folder: which of its files are of which work."""
 LOOK = 1.0
 """Seconds between two looks at what has arrived."""
 
@@ -53,15 +61,22 @@ def command_translate(t: Translate) -> int:
     """Translate what is not there yet, and tell of what failed. Raises BadInput, Failed and Interrupted."""
     check_wishes(t)
     planned, lines = ([], []) if t.watch else plan(t)
-    translator = load(t.model, epoch=t.epoch, device=t.device, precision=t.precision, memory=t.memory)
+    model = resolve(t.model, t.epoch)
+    translator = load(model, device=t.device, precision=t.precision, memory=t.memory)
     there = translator.model.direction(t.to)
     if t.round_trip:
         translator.model.direction(translator.domains[there == "ba"])  # which must be there
+    record = Record(t, model, translator.domains[there == "ab"])
     if t.watch:
-        return watch(t, translator)
+        return watch(t, translator, record)
+    others = {} if is_file(t.out) else record.others(planned)
+    if others and not t.overwrite:
+        raise BadInput(record.refusal(others))
     for line in lines:
         say(line)
     todo = [replace(job, keep=not t.overwrite) for job in planned if t.overwrite or not job.is_done()]
+    if not is_file(t.out):
+        record.add(job for job in todo if job.target not in others)
     finished: list[Work] = []
     try:
         for work in translate(t, translator, todo):
@@ -72,14 +87,18 @@ def command_translate(t: Translate) -> int:
         if any(job.kind in ("film", "change") for job in {*todo} - {work.job for work in finished}):
             done += ", but films begin anew; what was done of one is NAME.partial.mp4"
         raise Interrupted(number, done) from None
+    finally:
+        record.add(work.job for work in finished if work.job.target in others and work.error is None)
     report(t, len(planned) - len(todo), finished)
     return 0
 
 
-def watch(t: Translate, translator: Translator) -> int:
+def watch(t: Translate, translator: Translator, record: "Record") -> int:
     """Translate what is there and what arrives, until Ctrl-C. A file is taken when it is as it was a look before;
     one that failed is tried again when it has changed."""
     try_out(t.out)
+    if others := record.others(plan(t)[0]):
+        raise BadInput(record.refusal(others))
     say(f"watching {', '.join(t.inputs)}: what arrives is translated to {t.out}; Ctrl-C ends it")
     before: dict[Path, tuple[int, int]] = {}
     tried: dict[Path, tuple[int, int]] = {}
@@ -88,16 +107,19 @@ def watch(t: Translate, translator: Translator) -> int:
     with suppress(KeyboardInterrupt, SystemExit), ending_on_sigterm():
         while True:
             jobs, lines = plan(t)
-            for line in lines:
+            others = record.others(jobs)
+            jobs = [job for job in jobs if job.target not in others]
+            for line in (*lines, *(f"left out: {record.refusal({target: done})}" for target, done in others.items())):
                 if line not in told:
                     say(line)
-            told.update(lines)
+                    told.add(line)
             now = {job.source: stamp for job in jobs if not job.is_done() and (stamp := stamp_of(job.source))}
             ready = [job for job in jobs if job.source in now and now[job.source] == before.get(job.source)]
             ready = [job for job in ready if now[job.source] != tried.get(job.source)]
             before = now
             if ready:
                 tried |= {job.source: now[job.source] for job in ready}
+                record.add(ready)
                 finished = []
                 for work in translate(t, translator, [replace(job, keep=True) for job in ready]):
                     finished.append(work)
@@ -106,6 +128,74 @@ def watch(t: Translate, translator: Translator) -> int:
             time.sleep(LOOK)
     say(f"no longer watching; {done} translated to {t.out}")
     return 0
+
+
+class Done(NamedTuple):
+    """How a file was translated: what makes another picture of it; the format is in its name."""
+
+    model: str
+    """The model file's digest."""
+    to: str
+    size: int | None
+    strength: float
+    by: str
+    """The model and the flags as a person gave them: no part of what it is."""
+
+
+class Record:
+    """How each file of an output folder was translated, kept in the folder: where a command stopped, only the same work
+    goes on. What is not in it, such as what older versions wrote, may be of any."""
+
+    def __init__(self, t: Translate, model: Path, to: str):
+        self.t, self.model, self.to, self.path = t, model, to, t.out / RECORD
+
+    @cached_property
+    def asked(self) -> Done:
+        t = self.t
+        flags = {"epoch": t.epoch, "to": self.to, "size": t.size, "strength": t.strength if t.strength != 1 else None}
+        by = " ".join([t.model, *(f"--{name} {value}" for name, value in flags.items() if value is not None)])
+        return Done(sha256(self.model), self.to, t.size, t.strength, by)
+
+    def read(self) -> dict[str, Done]:
+        """By the name of a file below the folder. Raises BadInput."""
+        try:
+            kept = [(each.pop("files"), Done(**each)) for each in json.loads(self.path.read_text(encoding="utf-8"))]
+            return {name: done for names, done in kept for name in names}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise BadInput(f"{self.path}: no record of what was translated to {self.t.out}: take it away") from None
+
+    def others(self, jobs: list[Job]) -> dict[Path, Done]:
+        """The targets of jobs of which something is there already that was translated otherwise, and how."""
+        known, others = self.read(), {}
+        for job in jobs if known else ():
+            for target in job.targets if job.kind != "copy" else ():
+                done = known.get(self.name(target), self.asked)
+                if done[:-1] != self.asked[:-1] and os.path.exists(target):
+                    others[job.target] = done
+        return others
+
+    def refusal(self, others: dict[Path, Done]) -> str:
+        target, done = next(iter(others.items()))
+        there = f"{target} and {len(others) - 1:,} more are" if len(others) > 1 else f"{target} is"
+        changed = ", which has changed since" if done.by == self.asked.by else ""
+        again = "" if self.t.watch else "--overwrite does it again, or "
+        return f"{there} there already, translated by {done.by}{changed}: {again}name another --out"
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """What these write is as was asked for, from here on."""
+        mine = [self.name(target) for job in jobs if job.kind != "copy" for target in job.targets]
+        if not mine:
+            return
+        files: dict[Done, list[str]] = {}
+        for name, done in (self.read() | dict.fromkeys(mine, self.asked)).items():
+            files.setdefault(done, []).append(name)
+        kept = [done._asdict() | {"files": names} for done, names in files.items()]
+        write_text(self.path, json.dumps(kept, indent=1))
+
+    def name(self, target: Path) -> str:
+        return target.relative_to(self.t.out).as_posix()
 
 
 def stamp_of(path: Path) -> tuple[int, int] | None:
@@ -133,9 +223,22 @@ def is_file(out: Path) -> bool:
     return out == STDIO or (out.suffix.lower() in SUFFIXES.keys() | clips.WRITTEN and not os.path.isdir(out))
 
 
+def check_ending(t: Translate) -> None:
+    """Raise BadInput where --out, which is to be a new folder, is called like a file of a kind that is not written."""
+    ending = t.out.suffix.lower()
+    one = t.inputs[0] if len(t.inputs) == 1 else ""
+    of_one = one == str(STDIO) or (Path(one).suffix.lower() in READ and os.path.isfile(one))
+    like_a_file = ending in READ | PACKED or (of_one and re.fullmatch(r"\.[a-z]{2,4}", ending))
+    if like_a_file and not is_file(t.out) and not os.path.isdir(t.out):
+        kinds = clips.WRITTEN if clips.is_film(Path(one)) else SUFFIXES
+        file = f"a file ({' '.join(sorted(kinds))}), or " if of_one else ""
+        raise BadInput(f"--out {t.out}: {ending} is not written: name {file}a folder without such an ending")
+
+
 def plan(t: Translate) -> tuple[list[Job], list[str]]:
     """The jobs of a command, in order, and what is to be said of them. Raises BadInput for inputs and outputs that
     cannot be; who watches is told of them, and goes on with the others."""
+    check_ending(t)
     lines: list[str] = []
     found = [each for given in t.inputs for each in find(given, t, lines)]
     to_file = is_file(t.out)
@@ -332,7 +435,8 @@ def tell(t: Translate, there_already: int, finished: list[Work]) -> None:
     copied = sum(work.job.kind == "copy" and work.error is None for work in finished)
     if t.out != STDIO:
         labels = f" and copied {words(copied, 'label')}" if copied else ""
-        kept = f"; {there_already} were there already (--overwrite does them again)" if there_already else ""
+        was, them = ("was", "it") if there_already == 1 else ("were", "them")
+        kept = f"; {there_already} {was} there already (--overwrite does {them} again)" if there_already else ""
         say(f"translated {len(finished) - len(errors) - copied}{labels} to {t.out}{kept}")
     for lines in (images.told((work.job.source, work.notes) for work in finished), errors):
         for line in lines[:TOLD]:

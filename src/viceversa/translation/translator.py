@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -35,6 +36,8 @@ from .steady import LENGTH, Steady
 CUT = 0.45
 """Change of what is seen that is a cut: measured, a pan by an eighth of the picture makes 0.2 to 0.3, noise and a
 darkening by a third 0.03, other photographs 0.8."""
+OVERSHOOT = 1.5
+"""The largest value of a tensor that may be taken for one in [-1, 1]: other networks, and resizing, go beyond 1."""
 FREE_SHARE = 0.75
 """The part of the free memory that the network may take where nothing else was said."""
 
@@ -187,6 +190,12 @@ class Translator:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, networks={}, lock=threading.Lock())
 
+    def __repr__(self) -> str:
+        """<Translator day <-> night, pyramid, on cpu>"""
+        arrow = {"ab": "->", "ba": "<-"}.get("".join(self.model.generators), "<->")
+        kinds = " and ".join(dict.fromkeys(self.model.spec(direction).kind for direction in self.model.generators))
+        return f"<Translator {self.domains[0]} {arrow} {self.domains[1]}, {kinds}, on {self.device}>"
+
     @property
     def domains(self) -> tuple[str, str]:
         return self.model.domains
@@ -215,6 +224,9 @@ class Translator:
         how = self.how(direction, size, strength)
         match image:
             case str() | Path():
+                if os.path.isdir(image):
+                    raise BadInput(f"{image}: a folder, and one image is translated at a time: give each, or use "
+                                   f"`viceversa translate MODEL {image}`")  # fmt: skip
                 picture = images.read(Path(image), self.channels(direction))
                 return to_pil(self.array(picture.pixels, direction, how), picture.alpha)
             case Image.Image():
@@ -273,6 +285,9 @@ class Translator:
             shape = "x".join(map(str, batch.shape))
             raise BadInput(f"cannot translate a tensor {shape} of {batch.dtype}: give floats (B, C, H, W) in [-1, 1]")
         self.check_channels(batch.shape[1], direction)
+        if (largest := float(batch.detach().abs().max())) > OVERSHOOT:
+            raise BadInput(f"cannot translate a tensor with values up to {largest:.4g}: bring them to [-1, 1], as by "
+                           "x / 127.5 - 1 from 0 to 255")  # fmt: skip
         return how(batch.to(self.device), self.network(direction, self.dtype)).to(batch.device, batch.dtype)
 
     def how(self, direction: str, size: int | None, strength: float) -> "How":
