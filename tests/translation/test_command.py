@@ -379,7 +379,7 @@ def run_in_background(model, *more):
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=240):
     until = time.monotonic() + seconds
     while not condition() and time.monotonic() < until:
         time.sleep(0.005)
