@@ -25,7 +25,7 @@ def nothing_of_the_persons_own(tmp_path_factory):
         for name in OF_THE_PERSON:
             patch.delenv(name, raising=False)
         for name in ("no_proxy", "NO_PROXY"):
-            patch.setenv(name, "127.0.0.1,localhost")
+            patch.setenv(name, ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"])))
         patch.setenv("VICEVERSA_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
