@@ -10,12 +10,6 @@ from pathlib import Path
 
 TEMPORARY = re.compile(r"\..*\.partial(\.\w+)?")
 DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)
-OF_THIS_MACHINE = (*DISK_FULL, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
-"""Errors that the user can mend: a full disk, what may not be read or written, a file where a folder should be."""
-NOT_IN_NAMES = re.compile('[\\\\/:*?"<>|\\x00-\\x1f\\ud800-\\udfff]')
-"""On some system; the last of these stand for bytes that are no letters."""
-LONGEST_NAME = 120
-"""Bytes: the names of two domains, and some more, are the name of a file."""
 CODE = re.compile(r"(?:code: |os error )(\d+)")
 """The system's number of an error, in what safetensors says."""
 
@@ -62,12 +56,6 @@ def sync_folder(folder: Path) -> None:
             os.fsync(number)
         finally:
             os.close(number)
-
-
-def usable_name(name: str) -> bool:
-    """Can it be part of a file's name on every system?"""
-    fits = 0 < len(name.encode(errors="replace")) <= LONGEST_NAME and name == name.strip(" .-")
-    return fits and not NOT_IN_NAMES.search(name)
 
 
 def remove_leftovers(folder: Path) -> int:

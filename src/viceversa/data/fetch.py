@@ -14,12 +14,15 @@ from http.client import HTTPException
 from pathlib import Path
 
 from ..errors import BadInput, Failed
-from ..files import OF_THIS_MACHINE
+from ..files import DISK_FULL
 from ..terminal import progress_bar
 
 BLOCK = 1 << 20
 TIMEOUT = 30.0
 """Seconds without a word from a host."""
+
+OF_THIS_MACHINE = (*DISK_FULL, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+"""Errors that no other host would mend."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def download(url: str, partial: Path) -> None:
         try:
             return append(url, partial, have)
         except (OSError, HTTPException, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in OF_THIS_MACHINE:  # no other host would mend it
+            if isinstance(error, OSError) and error.errno in OF_THIS_MACHINE:
                 error.filename = str(partial)
                 raise
             refused = isinstance(error, ValueError | urllib.error.HTTPError)

@@ -3,6 +3,7 @@
 import filecmp
 import hashlib
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import BadInput
-from ..files import usable_name
 from ..terminal import words
 from . import pictures as images
 
 T = TypeVar("T")
 PICTURES = images.SUFFIXES
+NOT_IN_NAMES = re.compile('[\\\\/:*?"<>|\\x00-\\x1f\\ud800-\\udfff]')
+"""On some system; the last of these stand for bytes that are no letters."""
+LONGEST_NAME = 120
+"""Bytes of a domain's name: those of two, and some more, are the name of a file."""
 BESIDE = ("compare", "round-trip")
 TOLD = 5
 """Endings that are told apart where files are left out."""
@@ -322,7 +326,7 @@ def _inside(root: Path, test_a: str | None, test_b: str | None) -> tuple[str, st
 def _default_names(a: str, b: str) -> tuple[str, str]:
     """Those of the folders: the last that a glob names in full, and for a text file its own name."""
     first, second = (unicodedata.normalize("NFC", _name(source)) for source in (a, b))
-    usable = usable_name(first) and usable_name(second) and first.casefold() != second.casefold()
+    usable = all(map(_usable, (first, second))) and first.casefold() != second.casefold()
     return (first, second) if usable and (first, second) != ("trainA", "trainB") else ("a", "b")
 
 
@@ -339,11 +343,17 @@ def checked_names(names: tuple[str, str]) -> tuple[str, str]:
     """The names of two domains, in one Unicode form. Raises BadInput for such as cannot be."""
     first, second = (unicodedata.normalize("NFC", name) for name in names)
     for name in (first, second):
-        if not usable_name(name):
+        if not _usable(name):
             raise BadInput(f"--names: {name!r} cannot be part of a file name; use letters, digits, - and _")
     if first.casefold() == second.casefold():
         raise BadInput(f"--names: both domains are called {first}; give two names")
     return first, second
+
+
+def _usable(name: str) -> bool:
+    """Can it be part of a file's name on every system?"""
+    fits = 0 < len(name.encode(errors="replace")) <= LONGEST_NAME and name == name.strip(" .-")
+    return fits and not NOT_IN_NAMES.search(name)
 
 
 def _shared(first: list[Path], second: list[Path]) -> tuple[int, int]:
