@@ -102,6 +102,13 @@ def load_images(s: Train, sources: Sources, device: torch.device, say: Say, sile
     return stores[0], stores[1]
 
 
+def image_counts(sources: Sources, counts: tuple[int, int]) -> str:
+    """How many images of each domain are trained on, and how many are kept out."""
+    kept = [f", {len(out)} kept out" if out else "" for out in sources.kept_out.values()]
+    sides = zip(sources.names, counts, kept, strict=True)
+    return " <-> ".join(f"{name} ({words(count, 'image')}{aside})" for name, count, aside in sides)
+
+
 def colour_words(s: Train, sources: Sources, known: dict[str, Any]) -> list[str]:
     """Colours that are not trained on, and channels that hold none: said, since a recipe may have chosen them."""
     said = []

@@ -27,7 +27,7 @@ from ..model.networks import describe as describe_network
 from . import checkpoint, settings, setup
 from .checkpoint import Position
 from .display import Display
-from .images import colour_words, compare_images, listing, load_images, same_everywhere
+from .images import colour_words, compare_images, image_counts, listing, load_images, same_everywhere
 from .metrics import Metrics
 from .process import Stop, alone_in
 from .progress import Progress
@@ -94,7 +94,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
             if why and settings.same_folders(s, begun):  # its images may be gone
                 say(why)
                 return read_run(s.out)
-            kept_out = config["kept_out"] if config and "kept_out" in config else None
+            kept_out = (config or {}).get("kept_out")
             sources = find_sources(s.a, s.b, s.test_a, s.test_b, s.names, out=s.out, kept_out=kept_out)
             images = listing(sources)
             same_tests = saved is None or compare_images(s, images, sources.names)
@@ -146,12 +146,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
         if at.best is not None and not (same_tests and settings.same_ruler(s, config)):
             say("scores begin anew: test images, --score or --features are others than before")
             at.best, at.worse = None, 0
-        kept = [f", {len(out)} kept out" if out else "" for out in sources.kept_out.values()]
-        sides = " <-> ".join(
-            f"{name} ({terminal.words(count, 'image')}{aside})"
-            for name, count, aside in zip(names, counts, kept, strict=True)
-        )
-        say(f"{sides}, {describe_network(model.ab)} each way")
+        say(f"{image_counts(sources, counts)}, {describe_network(model.ab)} each way")
         compiled = ", compiled" if how["compile"] else ""
         begins = f"seed {s.seed}; run folder {s.out}; {describe(device)}, {how['precision']}{compiled}"
         say(f"going on after epoch {at.epochs:.2f}" if at.step else begins)
