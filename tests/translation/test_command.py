@@ -207,6 +207,20 @@ def test_what_is_there_of_other_work_is_no_work_done(model, other_model, name, c
     assert translate(model, "in/0.png", "--to", "night", "-o", "out") == 2
 
 
+@pytest.mark.parametrize("flags", [[], ["--compare"], ["--strength", "0.5"]])
+def test_a_named_file_that_is_there_is_never_taken_for_work_done(model, other_model, flags, capsys):
+    """By which model it was made nothing says: a second one's command would end well, with the first one's picture."""
+    make("a.png")
+    assert translate(model, "a.png", "--to", "night", "-o", "one.png") == 0
+    before = Path("one.png").read_bytes()
+    capsys.readouterr()
+    assert translate(other_model, "a.png", "--to", "night", "-o", "one.png", *flags) == 2
+    assert "one.png is there already: --overwrite does it again, or name another --out" in complaint(capsys)
+    assert Path("one.png").read_bytes() == before and not Path("one.compare.png").exists()
+    assert translate(other_model, "a.png", "--to", "night", "-o", "one.png", *flags, "--overwrite") == 0
+    assert Path("one.png").read_bytes() != before
+
+
 def test_a_model_that_was_trained_on_is_another(model, other_model, capsys):
     make("a.png")
     shutil.copy(model, "m.safetensors")

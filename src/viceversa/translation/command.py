@@ -72,6 +72,9 @@ def command_translate(t: Translate) -> int:
     others = {} if is_file(t.out) else record.others(planned)
     if others and not t.overwrite:
         raise BadInput(record.refusal(others))
+    if is_file(t.out) and t.out != STDIO and not t.overwrite:
+        for target in filter(os.path.exists, planned[0].targets):  # by which model, nothing keeps
+            raise BadInput(f"{target} is there already: --overwrite does it again, or name another --out")
     for line in lines:
         say(line)
     todo = [replace(job, keep=not t.overwrite) for job in planned if t.overwrite or not job.is_done()]
