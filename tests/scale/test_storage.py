@@ -107,6 +107,16 @@ def test_one_photo_and_a_list_go_anywhere_but_over_an_input(tmp_path):
         planned("list.txt")
 
 
+@pytest.mark.parametrize("other", ["a.parquet", "a/x.png", "a/b/x.png"])
+def test_a_container_has_its_folder_for_itself(tmp_path, other):
+    """Nobody knows what it holds before it is read."""
+    tar_of(tmp_path / "in/a.tar", "x.png")
+    (tmp_path / "in" / other).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "in" / other).write_bytes(picture())
+    with pytest.raises(BadInput, match=r"in/a\.\w+ and .*in/a[./].* would have the same names"):
+        planned("in")
+
+
 def tar_of(path, *names):
     path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w") as tar:
@@ -210,8 +220,10 @@ def test_other_files_of_a_tar_and_images_as_hugging_face_keeps_them(tmp_path):
     assert [name for name, _ in storage.held(place, "x.parquet")] == ["1.png", "00000001"]
     storage.parquet.write_table(pa.table({"label": [1]}), tmp_path / "y.parquet")
     storage.parquet.write_table(pa.table({"image": ["http://a/1.png"]}), tmp_path / "w.parquet")
+    storage.parquet.write_table(pa.table({"image": [{"bytes": None, "path": "a/1.png"}]}), tmp_path / "v.parquet")
     (tmp_path / "z.tar").write_bytes(b"no tar" * 200)
     for broken, why in (("y.parquet", "no column of images"), ("w.parquet", "column image holds str, not bytes"),
+                        ("v.parquet", r"column image holds paths \(a/1.png\), not the images"),
                         ("z.tar", "broken")):  # fmt: skip
         with pytest.raises(BadInput, match=why):
             list(storage.held(place, broken))

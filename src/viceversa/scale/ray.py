@@ -260,23 +260,33 @@ def plan(
         for path in each.paths:
             name = path.as_posix()
             input, packed = place.file(name), path.suffix.lower() in CONTAINERS
-            target = place.result(name) if packed else str(job_of(t, name, place.result(name)).target)
+            result = place.result(name)
+            target = str(Path(result).with_suffix("") if packed else job_of(t, name, result).target)
             if writers.get(target) == input:  # a list may name it twice
                 continue
             if writers.setdefault(target, input) != input:
-                raise BadInput(f"the results of {writers[target]} and {input} would have the same names: translate "
-                               "them one after the other, with another --out each")  # fmt: skip
+                raise clash(writers[target], input)
             if packed:
-                results = [result for result in inside[input] if result.startswith(f"{Path(target).with_suffix('')}/")]
+                results = [result for result in inside[input] if result.startswith(f"{target}/")]
                 rows.append((base, name, results))
                 there += len(results)
             elif target in done.get(input, ()):
                 there += 1
             else:
                 rows.append((base, name, []))
+    container_of = {target: input for target, input in writers.items() if input in inside}
+    for target, input in writers.items() if container_of else ():
+        for parent in map(str, Path(target).parents):
+            if parent in container_of:
+                raise clash(container_of[parent], input)
     if not t.shards:
         check_targets(Place.of(t.out), found, writers)
     return rows, there
+
+
+def clash(one: str, other: str) -> BadInput:
+    return BadInput(f"the results of {one} and {other} would have the same names: translate them one after the other, "
+                    "with another --out each")  # fmt: skip
 
 
 def within(found: list[tuple[Place, folders.Found]], done: dict[str, set[str]]) -> dict[str, list[str]]:

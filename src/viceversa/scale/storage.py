@@ -227,6 +227,9 @@ def held(place: Place, name: str) -> Iterator[tuple[str, bytes | None]]:
             own: Any = row[names] if names else None
             if isinstance(value, dict):  # as Hugging Face's datasets keep them
                 value, own = value.get("bytes"), own or value.get("path")
+                if value is None and own:
+                    raise BadInput(f"{name}: column {images} holds paths ({own}), not the images themselves: "
+                                   "translate the folder where they are")  # fmt: skip
             if not isinstance(value, bytes | None):
                 raise BadInput(f"{name}: column {images} holds {type(value).__name__}, not bytes")
             yield str(own or f"{number:08d}"), value or b""
