@@ -19,6 +19,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+PROGRAM = "import sys; from viceversa.cli import main; sys.exit(main())"  # of any revision
 SMALL = {"width": 4, "blocks": 2, "crop": 32, "batch": 1, "ema": 0.0, "identity": 5.0, "generator": "resnet"}
 CASES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -162,7 +163,7 @@ def train(what: dict[str, Any], case: str) -> Path:
         "precision": "fp32", "device": "cpu", "log": "none", "out": run, **what,
     }  # fmt: skip
     flags = [text for name, value in choices.items() for text in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "viceversa.cli", "train", str(root / "day"), str(root / "night"), *flags]
+    command = [sys.executable, "-c", PROGRAM, "train", str(root / "day"), str(root / "night"), *flags]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     if done.returncode:
         raise SystemExit(f"viceversa train failed for {case}: {done.stdout}{done.stderr}")

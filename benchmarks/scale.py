@@ -65,7 +65,7 @@ class Watched:
 
 def run(*arguments: object) -> dict[str, float]:
     """One command: seconds in all, of the images, processor seconds, and the most memory."""
-    command = [sys.executable, "-m", "viceversa.cli", "translate", *map(str, arguments)]
+    command = [sys.executable, "-m", "viceversa", "translate", *map(str, arguments)]
     began = time.monotonic()
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     watched, over = Watched(psutil.Process(process.pid)), threading.Event()

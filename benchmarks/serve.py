@@ -75,7 +75,7 @@ class Server:
 def serving(given, *flags, before=()):
     began = time.perf_counter()
     process = subprocess.Popen(
-        [*before, sys.executable, "-m", "viceversa.cli", "serve", given.model, "--port", "0", *flags],
+        [*before, sys.executable, "-m", "viceversa", "serve", given.model, "--port", "0", *flags],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     line = process.stdout.readline()
@@ -106,7 +106,7 @@ def by_command(given, data):
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder, "in.jpg"), Path(folder, "out.jpg")
         source.write_bytes(data)
-        command = [sys.executable, "-m", "viceversa.cli", "translate", given.model, str(source), "--to", given.to]
+        command = [sys.executable, "-m", "viceversa", "translate", given.model, str(source), "--to", given.to]
         subprocess.run([*command, "-o", str(out)], check=True, capture_output=True)
         return out.read_bytes()
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,24 @@ def test_help_answers_without_what_takes_long_to_import(arguments):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("handler", ["default_int_handler", "SIG_IGN"])
+def test_ctrl_c_while_python_ends_leaves_no_traceback(handler):
+    """Threads are waited for then, which may take a while."""
+    code = f"import signal\nsignal.signal(signal.SIGINT, signal.{handler})\n"
+    code += "import atexit, sys, time\nfrom viceversa.__main__ import program\n"
+    code += "atexit.register(lambda: [print('ending', flush=True), sys.stdin.read()])\n"
+    code += "sys.argv = ['viceversa', '--version']\n"
+    process = subprocess.Popen([sys.executable, "-c", code + "sys.exit(program())"], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    assert process.stdout is not None and process.stdin is not None
+    while process.stdout.readline() != "ending\n":
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate("")
+    assert process.returncode == (0 if handler == "SIG_IGN" else -signal.SIGINT) and said == ""
+
+
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii", "cp1252"])
 def test_names_that_the_terminal_cannot_print_are_printed_otherwise(encoding, tmp_path):
     folders = [tmp_path / os.fsdecode(name) for name in (b"\xd2\xb9 \xff", "夜ö".encode())]
@@ -33,7 +52,7 @@ def test_names_that_the_terminal_cannot_print_are_printed_otherwise(encoding, tm
         (folder / "broken\udcd2.png").write_bytes(b"no picture")
         Image.new("RGB", (40, 40), (n * 90, 60, 60)).save(folder / "one\udcff.png")
     done = subprocess.run(
-        [sys.executable, "-m", "viceversa.cli", "data", *folders],
+        [sys.executable, "-m", "viceversa", "data", *folders],
         capture_output=True,
         env=os.environ | {"PYTHONIOENCODING": encoding},
     )

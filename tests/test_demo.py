@@ -15,7 +15,7 @@ from viceversa.training.runs import read_run
 
 @pytest.mark.timeout(900)
 def test_the_demo_shows_photos_then_learns_earth_and_reports(tmp_path):
-    command = [sys.executable, "-m", "viceversa.cli", "demo", "--device", "cpu"]
+    command = [sys.executable, "-m", "viceversa", "demo", "--device", "cpu"]
     done = subprocess.run([*command, "--out", tmp_path / "demo"], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert done.stdout.index("leuven-night.jpg") < done.stdout.index("run folder") < done.stdout.index("report:")

@@ -10,7 +10,7 @@ import viceversa
 
 SOURCE = Path(viceversa.__file__).parent
 FLOW = """
-__init__ cli
+__init__ cli __main__
 demo
 scale.*
 serve.*

@@ -75,7 +75,7 @@ def test_every_command_runs(place):
             serves(words, place)
             continue
         result = subprocess.run(
-            [sys.executable, "-m", "viceversa.cli", *words],
+            [sys.executable, "-m", "viceversa", *words],
             cwd=place, env=environment(place), capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
@@ -93,7 +93,7 @@ def test_every_command_runs(place):
 
 def serves(words, place):
     """It says where, answers there, and ends when told to."""
-    command = [sys.executable, "-m", "viceversa.cli", *words, "--port", "0"]
+    command = [sys.executable, "-m", "viceversa", *words, "--port", "0"]
     with subprocess.Popen(command, cwd=place, env=environment(place), stdout=subprocess.PIPE, text=True) as server:
         try:
             lines = (re.search(r"http://[\w.:]+", line) for line in server.stdout)

@@ -172,7 +172,3 @@ def run(command: config.Command) -> int:
 def complain(message: object, code: int) -> int:
     print(f"viceversa: {' '.join(str(message).split())}", file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

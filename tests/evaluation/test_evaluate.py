@@ -425,7 +425,7 @@ def test_names_that_no_terminal_can_print(folders: Folders, ruler: str, tmp_path
         command = [
             sys.executable,
             "-m",
-            "viceversa.cli",
+            "viceversa",
             "evaluate",
             "--fake",
             day,

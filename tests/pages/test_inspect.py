@@ -270,7 +270,7 @@ def test_names_that_no_terminal_can_print(root, encoding):
     with open(os.fsencode(root) + b"/trainA/\xc4\xe3\xba\xc30.png", "r+b") as file:
         file.truncate(100)
     out = root / "é.html"
-    command = [sys.executable, "-m", "viceversa.cli", "data", root, "-o", out]
+    command = [sys.executable, "-m", "viceversa", "data", root, "-o", out]
     done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert rb"\udcc4\udce3\udcba\udcc30.png" in b"".join(done.stdout.split())  # lines are folded

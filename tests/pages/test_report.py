@@ -178,7 +178,7 @@ def test_several_runs_side_by_side(tmp_path):
 @pytest.mark.parametrize("encoding", ["ascii:strict", "cp1252:strict"])
 def test_names_that_no_terminal_can_print(tmp_path, encoding):
     run = make_run(tmp_path / os.fsdecode(b"\xc4\xe3\xba\xc3"), epochs=1)
-    command = [sys.executable, "-m", "viceversa.cli", "report", run]
+    command = [sys.executable, "-m", "viceversa", "report", run]
     done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True)
     assert done.returncode == 0 and rb"\udcc4\udce3" in done.stdout, done.stderr
     assert (run / "report.html").stat().st_size > 1000

@@ -63,7 +63,7 @@ def make_images(folder, number):
 
 
 def translating(model, source, out, *more):
-    command = [sys.executable, "-m", "viceversa.cli", "translate", model, source, "--to", "night", "-o", out, *more]
+    command = [sys.executable, "-m", "viceversa", "translate", model, source, "--to", "night", "-o", out, *more]
     return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, env=os.environ | PATIENT)
 
 
@@ -213,7 +213,7 @@ def test_workers_without_the_package_are_told_how_to_get_it(cluster, model, tmp_
 
 
 def training(photos, out, cluster):
-    command = [sys.executable, "-m", "viceversa.cli", "train", *photos, "--out", out, *SMALL]
+    command = [sys.executable, "-m", "viceversa", "train", *photos, "--out", out, *SMALL]
     command += ["--engine", "ray", "--workers", 2, "--address", cluster.address]
     return subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | PATIENT
@@ -222,7 +222,7 @@ def training(photos, out, cluster):
 
 def test_training_equals_torchrun_to_the_last_bit_also_after_a_killed_worker(cluster, folders, tmp_path):  # noqa: F811
     node = cluster.add_node(num_cpus=2, object_store_memory=STORE)
-    process = torchrun(2, "-m", "--", "viceversa.cli", "train", *folders, "--out", tmp_path / "torchrun", *SMALL)
+    process = torchrun(2, "-m", "--", "viceversa", "train", *folders, "--out", tmp_path / "torchrun", *SMALL)
     output = ended(process, 600)
     assert process.returncode == 0, output
     process = training(folders, tmp_path / "calm", cluster)
@@ -244,7 +244,7 @@ def test_training_equals_torchrun_to_the_last_bit_also_after_a_killed_worker(clu
 
 
 def test_what_is_wrong_with_a_training_is_one_line(cluster, folders, tmp_path):  # noqa: F811
-    command = [sys.executable, "-m", "viceversa.cli", "train", *folders, "--out", tmp_path / "run", *SMALL]
+    command = [sys.executable, "-m", "viceversa", "train", *folders, "--out", tmp_path / "run", *SMALL]
     command += ["--engine", "ray", "--workers", 1, "--address", cluster.address, "--crop", "500"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=os.environ | PATIENT)
     assert done.returncode == 2 and "--crop 500 is larger" in done.stderr, done.stderr

@@ -77,7 +77,7 @@ def serving(*models, tmp, **settings):
 def process(*arguments, tmp):
     """`viceversa serve` with these arguments, in a process of its own, once it listens; killed at the end."""
     started = subprocess.Popen(
-        [sys.executable, "-m", "viceversa.cli", "serve", *map(str, arguments), "--port", "0"],
+        [sys.executable, "-m", "viceversa", "serve", *map(str, arguments), "--port", "0"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp)},
     )  # fmt: skip
     line = started.stdout.readline()

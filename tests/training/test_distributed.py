@@ -48,7 +48,7 @@ def ended(process, seconds=240):
 
 def training(photos, out):
     # After --, or torchrun takes --log for one of its own flags.
-    return ["-m", "--", "viceversa.cli", "train", *photos, "--out", out, *SMALL]
+    return ["-m", "--", "viceversa", "train", *photos, "--out", out, *SMALL]
 
 
 @pytest.mark.parametrize("recipe", ["paper", "photo"])

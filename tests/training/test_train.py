@@ -41,7 +41,7 @@ def folders(tmp_path_factory):
 
 
 def command(folders, out, *more):
-    return [sys.executable, "-m", "viceversa.cli", "train", *map(str, folders), "--out", str(out), *SMALL, *more]
+    return [sys.executable, "-m", "viceversa", "train", *map(str, folders), "--out", str(out), *SMALL, *more]
 
 
 def go(folders, out, *more, **options):

@@ -118,7 +118,7 @@ def test_one_file_to_one_file_and_another_format(model):
 
 def test_standard_input_and_output(model):
     make("a.png", 9, 7)
-    command = [sys.executable, "-m", "viceversa.cli", "translate", model, "-", "--to", "day", "-o", "-"]
+    command = [sys.executable, "-m", "viceversa", "translate", model, "-", "--to", "day", "-o", "-"]
     done = subprocess.run([*command, "--precision", "fp32"], input=Path("a.png").read_bytes(), capture_output=True)
     assert done.returncode == 0, done.stderr
     assert translate(model, "a.png", "--to", "day", "-o", "b.png") == 0
@@ -389,7 +389,7 @@ def test_a_full_disk_ends_the_run_with_nothing_half_written(model):
 
 
 def run_in_background(model, *more):
-    command = [sys.executable, "-m", "viceversa.cli", "translate", model, "in", "--to", "night", "-o", "out", *more]
+    command = [sys.executable, "-m", "viceversa", "translate", model, "in", "--to", "night", "-o", "out", *more]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
@@ -634,7 +634,7 @@ def test_odd_names_end_no_command(model, encoding):
         make(f"in/{odd}{n}.png", seed=n)
     Path(f"in/{odd}1.png").write_bytes(b"broken")
     Path(f"in/{odd}\n.png").write_bytes(b"broken")
-    command = [sys.executable, "-m", "viceversa.cli", "translate", model, "in", "--to", "night", "-o", f"out{odd}"]
+    command = [sys.executable, "-m", "viceversa", "translate", model, "in", "--to", "night", "-o", f"out{odd}"]
     done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
     assert done.returncode == 1 and b"Traceback" not in done.stderr, done.stderr
     assert b"2 of 4 failed" in done.stderr
