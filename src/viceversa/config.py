@@ -225,7 +225,7 @@ class Translate:
     """How much of the way to go: 1 the full translation, 0 the input."""
     with_labels: bool = False
     """A labelled set: also copy what is no image (YOLO, COCO, VOC ...), and never translate the pictures in
-    folders named masks, labels, annotations or SegmentationClass, but copy them."""
+    folders named mask(s), label(s), annotations, SegmentationClass or SegmentationObject, but copy them."""
     watch: bool = False
     """Keep on translating what arrives; Ctrl-C ends it."""
     seconds: Annotated[float, Within(least=0, most=3600)] | None = None

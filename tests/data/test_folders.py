@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from viceversa.data.folders import find, find_sources, left_out_line, lies_inside
+from viceversa.data.folders import find, find_sources, lies_inside, remarks
 from viceversa.errors import BadInput
 
 
@@ -69,17 +69,27 @@ def test_what_is_left_out_is_counted(tmp_path):
         (tmp_path / name).touch()
     found = find(tmp_path)
     assert len(found.paths) == 1 and found.left_out == {".heix": 49, ".txt": 1, "": 1}
-    assert left_out_line(found) == (
-        f"{tmp_path}: files of other kinds are left out: 49 .heix, 1 without an ending, 1 .txt"
-    )
-    assert left_out_line(find(tmp_path / "a.png")) is None
+    assert remarks(found) == [f"{tmp_path}: files of other kinds are left out: 49 .heix, 1 without an ending, 1 .txt"]
+    assert remarks(find(tmp_path / "a.png")) == []
     assert find(f"{tmp_path}/*").left_out == found.left_out
     for n in range(9):
         (tmp_path / f"x.{n}").touch()
-    assert left_out_line(find(tmp_path)).endswith("49 .heix, 1 without an ending, 1 .0, 1 .1, 1 .2, 7 others")
+    assert remarks(find(tmp_path))[0].endswith("49 .heix, 1 without an ending, 1 .0, 1 .1, 1 .2, 7 others")
     (tmp_path / "a.png").unlink()
     with pytest.raises(BadInput, match=r"no images in this folder but 49 \.heix"):
         find(tmp_path)
+
+
+def test_pictures_in_folders_of_labels_are_told_and_not_those_of_a_domain_of_labels(tmp_path):
+    for name in ("set/images/a.png", "set/Masks/a.png", "set/deep/labels/x/b.png", "set/masks.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (line,) = remarks(find(tmp_path / "set"))
+    assert "2 pictures that lie in folders of labels (Masks, labels) are taken for images like the others" in line
+    assert remarks(find(tmp_path / "set/Masks")) == []  # labels to photos is a task of its own
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/c.png").write_bytes(b"c")
+    assert line in find_sources(str(tmp_path / "set"), str(tmp_path / "other")).warnings
 
 
 def test_links(folder):
@@ -118,7 +128,7 @@ def test_a_folder_that_cannot_be_read_is_said(folder, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)  # as root, chmod stops nothing
-    assert "folder that cannot be read" in left_out_line(find(folder))
+    assert "folder that cannot be read" in remarks(find(folder))[0]
 
 
 def test_what_translate_wrote_beside_pictures_is_no_picture_of_its_own(folder):
@@ -127,7 +137,7 @@ def test_what_translate_wrote_beside_pictures_is_no_picture_of_its_own(folder):
     found = find(folder)
     assert "a.png" in names(found.paths, folder) and "alone.compare.png" in names(found.paths, folder)
     assert not {"a.compare.png", "a.round-trip.jpg"} & set(names(found.paths, folder))
-    assert "2 pictures that --compare or --round-trip wrote" in left_out_line(found)
+    assert "2 pictures that --compare or --round-trip wrote" in remarks(found)[0]
     assert find(folder / "a.compare.png").paths == [folder / "a.compare.png"]  # who names it means it
 
 

@@ -25,6 +25,8 @@ NOT_IN_NAMES = re.compile('[\\\\/:*?"<>|\\x00-\\x1f\\ud800-\\udfff]')
 LONGEST_NAME = 120
 """Bytes of a domain's name: those of two, and some more, are the name of a file."""
 BESIDE = ("compare", "round-trip")
+LABELS = frozenset(("mask", "masks", "label", "labels", "annotations", "segmentationclass", "segmentationobject"))
+"""Folders in a labelled set, the pictures in which say what is where."""
 TOLD = 5
 """Endings that are told apart where files are left out."""
 LOOKED_AT, PIECE, WHOLE = 2_000, 1 << 12, 1 << 30
@@ -53,6 +55,10 @@ class Found:
     def place(self, path: Path) -> Path:
         """Where a result belongs in an output folder: the tree is kept."""
         return Path(path.name) if self.root is None else path.relative_to(self.root)
+
+    def is_label(self, path: Path) -> bool:
+        """Does it lie in a folder of labels, other than the source itself?"""
+        return not LABELS.isdisjoint(part.lower() for part in self.place(path).parent.parts)
 
 
 def find(source: str | Path, kinds: Iterable[str] = PICTURES) -> Found:
@@ -104,11 +110,24 @@ def _without_others(paths: list[Path], left_out: Counter[str]) -> list[Path]:
     return own
 
 
-def left_out_line(found: Found) -> str | None:
-    """What is said of files of other kinds, if there are any."""
-    if not found.left_out:
-        return None
-    return f"{found.source}: files of other kinds are left out: {_by_ending(found.left_out)}"
+def remarks(found: Found) -> list[str]:
+    """What is to be said of files of other kinds, and of pictures that may be none."""
+    lines = []
+    if found.left_out:
+        lines.append(f"{found.source}: files of other kinds are left out: {_by_ending(found.left_out)}")
+    if count := sum(map(found.is_label, found.paths)):
+        lie, are = ("lies", "is") if count == 1 else ("lie", "are")
+        lines.append(
+            f"{found.source}: {words(count, 'picture')} that {lie} in folders of labels ({_called(found)}) {are} taken "
+            "for images like the others: if that is wrong, give the folders of the images alone"
+        )
+    return lines
+
+
+def _called(found: Found) -> str:
+    """What the folders of labels are called there."""
+    parts = {part for path in found.paths for part in found.place(path).parent.parts}
+    return ", ".join(sorted(part for part in parts if part.lower() in LABELS)[:TOLD])
 
 
 def _by_ending(left_out: Counter[str]) -> str:
@@ -251,7 +270,7 @@ def find_sources(
     both, looked_at = _shared(found_a, found_b)
     if both == looked_at and len(found_a) == len(found_b):
         raise BadInput(f"{a} and {b} hold the same images: give one folder for each domain")
-    warnings = [line for line in map(left_out_line, both_found) if line is not None]
+    warnings = [line for found in both_found for line in remarks(found)]
     if both:
         counted = f"at least {both} are" if looked_at < len(found_a) else f"{both} {is_or_are(both)}"
         warnings.append(f"of the images, {counted} in both {names[0]} and {names[1]}")
@@ -280,7 +299,7 @@ def _divided(
         return train, tests, [found.name(path) for path in tests], []
     own = find(test)
     train = [path for path in found.paths if path not in out]
-    warnings = [*filter(None, [left_out_line(own)])]
+    warnings = remarks(own)
     if before:
         warnings.append(
             f"{words(len(own.paths), 'test image')} of {domain} came later and are used from here on; the {len(out)} "

@@ -24,8 +24,8 @@ from rich.text import Text
 from torch.nn import functional as F
 
 from ..config import Evaluate, make
+from ..data import folders
 from ..data.fetch import cache_folder, sha256
-from ..data.folders import find, left_out_line
 from ..data.pictures import BadImage, on_white, read, to_tensor
 from ..data.sixteen import to_8_bit
 from ..data.store import as_tested
@@ -259,10 +259,10 @@ def preparation(model: Model) -> Preparation | None:
 
 def find_images(folder: Source) -> tuple[Images, list[str]]:
     """The images that `folder` names, and what is to be said of its other files."""
-    found = find(folder)
+    found = folders.find(folder)
     if len(found.paths) < 2:
         raise BadInput(f"{folder}: one image only; sets are compared, which takes two and better a hundred")
-    return Images(str(folder), found.paths), [*filter(None, [left_out_line(found)])]
+    return Images(str(folder), found.paths), folders.remarks(found)
 
 
 Pairs = dict[Path, tuple[str, Path]]

@@ -187,7 +187,7 @@ def command_translate(t: Translate) -> int:
     out = Place.of(t.out)
     check_places(t.inputs, out)
     for _, each in found:
-        if line := folders.left_out_line(each):
+        for line in folders.remarks(each):
             say(line)
     weights = path.read_bytes()
     done = begin(t, out, hashlib.sha256(weights).hexdigest())

@@ -42,8 +42,6 @@ STAND_INS = {".dib": ".bmp", ".dcm": ".tif", ".dicom": ".tif"} | dict.fromkeys((
 READ = images.SUFFIXES | clips.FILMS
 PACKED = frozenset((".pdf", ".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"))
 """Many pictures in one file, which is not written."""
-MASKS = frozenset(("mask", "masks", "label", "labels", "annotations", "segmentationclass", "segmentationobject"))
-"""Folders in a labelled set, the pictures in which say what is where: they are never translated."""
 TOLD = 10
 """Failures, and notes, that are told one by one."""
 RECORD = ".viceversa.json"
@@ -288,11 +286,10 @@ def find(given: str, t: Translate, lines: list[str]) -> Iterator[tuple[Path, Pat
         lines.append(str(nothing))
         return
     labels = t.with_labels and os.path.isdir(given)
-    if not labels and (line := folders.left_out_line(found)):
-        lines.append(line)
+    if not labels:
+        lines += folders.remarks(found)
     for path in found.paths:
-        place = found.place(path)
-        yield path, place, labels and not MASKS.isdisjoint(part.lower() for part in place.parent.parts)
+        yield path, found.place(path), labels and found.is_label(path)
     if labels and found.left_out:
         with suppress(BadInput):  # only folders that cannot be read
             others = folders.find(given, found.left_out)
