@@ -13,6 +13,7 @@ from PIL import Image
 
 from viceversa.cli import main
 from viceversa.config import Translate, make
+from viceversa.data import folders
 from viceversa.errors import BadInput
 
 pytest.importorskip("ray")
@@ -115,6 +116,15 @@ def test_a_container_has_its_folder_for_itself(tmp_path, other):
     (tmp_path / "in" / other).write_bytes(picture())
     with pytest.raises(BadInput, match=r"in/a\.\w+ and .*in/a[./].* would have the same names"):
         planned("in")
+
+
+def test_labels_are_told_as_everywhere(tmp_path):
+    Place.of(tmp_path).write("masks/set/masks/1.png", picture())
+    Place.of(tmp_path).write("masks/set/1.png", picture())
+    _, found = storage.find_images(str(tmp_path / "masks/set"))
+    assert "1 picture that lies in folders of labels (masks) is taken for images" in folders.remarks(found)[0]
+    (tmp_path / "list.txt").write_text("masks/set/masks/1.png\n")
+    assert folders.remarks(storage.find_images(str(tmp_path / "list.txt"))[1]) == []
 
 
 def tar_of(path, *names):

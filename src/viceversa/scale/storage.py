@@ -184,7 +184,8 @@ def find_images(given: str) -> tuple[Place, Found]:
         found = find(given, kinds)
         root = Path(os.path.abspath(found.root or "/"))
         paths = [Path(os.path.abspath(path)).relative_to(root) for path in found.paths]
-        return Place(str(root), by_name=found.root is None), Found(given, paths, root, found.left_out)
+        below = None if found.root is None else Path()
+        return Place(str(root), by_name=found.root is None), Found(given, paths, below, found.left_out)
     try:
         place = Place.of(given)
         names = [PurePosixPath(name) for name in place.names()]
