@@ -10,6 +10,7 @@ import threading
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,12 +143,99 @@ def test_white_may_be_zero():
     assert np.array_equal(images.read(inverted, channels=1).pixels[..., 0], np.asarray(small))
 
 
-def test_16_bit_tiffs_in_tiles_and_planes_are_refused():
+def tiff_parts(pixels, order="<", planes=False, tile=None, strip=0, packed=True, **tags):
+    """Of 16 bit, in planes or not, in tiles (height, width) or strips of so many rows; deflated or not."""
+    height, width, bands = pixels.shape
+    high, wide = tile or (strip or height, width)
+    padded = pixels if tile is None else np.pad(pixels, ((0, -height % high), (0, -width % wide), (0, 0)))
+    parts = []
+    for plane in np.split(padded, bands, axis=2) if planes else [padded]:
+        for top, left in itertools.product(range(0, height, high), range(0, width, wide)):
+            part = plane[top : top + high, left : left + wide]
+            change = np.diff(part, axis=1, prepend=np.zeros_like(part[:, :1])) if packed else part
+            parts.append(change.astype(order + "u2").tobytes())
+    parts = [zlib.compress(part) for part in parts] if packed else parts
+    directory = TiffImagePlugin.ImageFileDirectory_v2(prefix={"<": b"II", ">": b"MM"}[order])
+    directory.update({256: width, 257: height, 258: (16,) * bands, 259: 8 if packed else 1, 262: 2, 277: bands})
+    directory.update({284: 2 if planes else 1, 317: 2 if packed else 1})
+    sizes = tuple(map(len, parts))
+    starts = itertools.accumulate(sizes[:-1], initial=0)
+    if tile is None:
+        directory.update({278: high, 279: sizes, 273: tuple(starts)})
+    else:
+        directory.update({322: wide, 323: high, 325: sizes, 324: (2**20,) * len(parts)})
+    directory.update({int(tag.removeprefix("tag")): value for tag, value in tags.items()})
+    if tile is not None:  # only the offsets of strips are counted from the directory's end
+        out = io.BytesIO()
+        directory.save(out)
+        directory[324] = tuple(len(out.getvalue()) + start for start in starts)
+    out = io.BytesIO()
+    directory.save(out)
+    return out.getvalue() + b"".join(parts)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("how", [{"tile": (16, 32)}, {"tile": (64, 64)}, {"strip": 7}, {}])
+@pytest.mark.parametrize("packed", [True, False])
+def test_16_bit_tiffs_in_strips_tiles_and_planes(order, planes, how, packed):
+    rgb = noise(40, 50, 3, np.uint16)
+    data = tiff_parts(rgb, order, planes, packed=packed, **how)
+    assert np.array_equal(images.read(data).pixels, rgb)
+
+
+def test_16_bit_tiffs_of_tiles_that_are_missing_or_too_large_are_told():
     rgb = noise(16, 16, 3, np.uint16)
-    planes = {"tag284": 2}
-    for tags in (planes, planes | {"tag259": 1, "tag317": 1}, {"tag322": 16, "tag323": 16, "tag324": 8, "tag325": 100}):
-        with pytest.raises(BadImage, match="16 bit in tiles or planes; save it in strips"):
-            images.read(tiff_16(rgb, **tags))
+    for tags in ({"tag257": 40}, {"tag322": 2**20, "tag323": 2**20}):
+        with pytest.raises(BadImage, match="tiles that do not fit the picture"):
+            images.read(tiff_parts(rgb, tile=(16, 16), **tags))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_fourth_band_is_transparency_only_where_it_is_said_to_be(dtype):
+    """Red, green, blue and near infrared."""
+    bands = noise(8, 9, 4, dtype)
+    alpha = images.encode(Picture(bands[..., :3], bands[..., 3], format="TIFF"))
+    tag, infrared = (struct.pack("<HHIHH", 338, 3, 1, kind, 0) for kind in (2, 0))
+    assert alpha.count(tag) == 1
+    other = images.read(alpha.replace(tag, infrared))
+    assert np.array_equal(other.pixels, bands[..., :3]) and other.alpha is None
+    assert other.notes == ("4 bands, of which the first 3 are read",)
+    nothing = images.read(alpha.replace(tag, struct.pack("<HHII", 60000, 4, 1, 0)))
+    assert np.array_equal(nothing.alpha, bands[..., 3]) and nothing.notes == (images.UNNAMED,)
+    assert images.read(alpha).notes == () and np.array_equal(images.read(alpha).alpha, bands[..., 3])
+
+
+def test_further_bands_of_8_bit_are_told():
+    six = tiff_of([noise(6, 7, 6)], tag258=(8,) * 6, tag262=2, tag277=6, tag338=(0, 0, 0))
+    assert images.read(six).notes == ("6 bands, of which the first 3 are read",)
+    two = tiff_of([noise(6, 7, 2)], tag258=(8, 8), tag277=2, tag338=0)
+    assert images.read(two, channels=None).notes == ("2 bands, of which the first is read",)
+
+
+@pytest.mark.parametrize("page, tags, told", [
+    (noise(4, 5, 4), {"tag338": (0, 0, 0)}, "4 bands of 8 bits); save one of them as gray, or three as RGB"),
+    (noise(4, 5, 2, np.uint16), {"tag338": 2}, "2 bands of 16 bits); save one of them as gray, or three as RGB"),
+    (np.ones((4, 5, 1)), {"tag339": 3}, "1 band of 64 bits of floating point); scale the values to 0 to 65535"),
+    (np.ones((4, 5, 3), np.float32), {"tag339": (3, 3, 3)}, "3 bands of 32 bits of floating point); scale the values"),
+    (noise(4, 5, 1, np.uint16), {"tag262": 0, "tag339": 2}, "1 band of 16 bits with signs); add 32768 to the values"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_tiff_is_told_and_what_to_do(page, tags, told):
+    bands = page.shape[2]
+    with pytest.raises(BadImage, match=re.escape(f"the image: a TIFF of another layout ({told}")):
+        images.read(tiff_of([page], **({"tag258": (8 * page.itemsize,) * bands, "tag277": bands} | tags)))
+    with pytest.raises(BadImage, match="the image: a BigTIFF in big-endian order; save it in little-endian"):
+        images.read(b"MM\0+\0\x08\0\0" + bytes(40))
+
+
+def test_the_transparent_level_of_gray_png_of_16_bit():
+    gray = noise(9, 9, 1, np.uint16)
+    data = file_of(Image.fromarray(gray[..., 0]), "PNG")
+    clear = struct.pack(">H", int(gray[3, 4, 0]))
+    chunk = struct.pack(">I", 2) + b"tRNS" + clear + struct.pack(">I", zlib.crc32(b"tRNS" + clear))
+    picture = images.read(data[:33] + chunk + data[33:], channels=None)
+    assert np.array_equal(picture.pixels, gray)
+    assert np.array_equal(picture.alpha, np.where(gray[..., 0] == gray[3, 4, 0], 0, 65535))
 
 
 def png(width, height, depth, colour, data):
@@ -275,6 +363,49 @@ def turned(plane, orientation):
 def test_broken_exif_is_ignored():
     data = file_of(Image.fromarray(smooth(8, 8)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + bytes(20))
     assert images.read(data).pixels.shape == (8, 8, 3)
+
+
+def exif_of_a_turned_photograph(colours):
+    tags = Image.Exif()
+    tags[274] = 6
+    tags.get_ifd(34665).update({40961: colours, 40962: 30, 40963: 20, 40965: {1: "R03"}})
+    return tags.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_metadata_tells_of_the_pixels_as_they_are_written(format, dtype):
+    """The size of the upright picture, and sRGB where colours have become so."""
+    stored = Picture(smooth(20, 30).astype(dtype), None, exif_of_a_turned_photograph(65535), None, "PNG")
+    for profile, colours in ((P3, 1), (None, 65535)):
+        picture = images.read(with_profile(images.encode(stored), profile))
+        written = parsed(images.read(images.encode(replace(picture, format=format))).exif).get_ifd(34665)
+        assert [written[tag] for tag in (40961, 40962, 40963)] == [colours, 20, 30]
+        assert not (profile and 40965 in written)
+    half = replace(picture, pixels=picture.pixels[:15, :10], format=format)
+    written = parsed(images.read(images.encode(half)).exif).get_ifd(34665)
+    assert (written[40962], written[40963]) == (10, 15)
+
+
+def with_profile(data, profile):
+    """A PNG with this profile in place of none."""
+    if profile is None:
+        return data
+    body = b"iCCPx\0\0" + zlib.compress(profile)
+    return data[:33] + struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)) + data[33:]
+
+
+@pytest.mark.parametrize("source", ["JPEG", "PNG", "TIFF", "BMP"])
+@pytest.mark.parametrize("target", ["JPEG", "PNG", "TIFF", "BMP"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_resolution_is_passed_on(source, target, dtype):
+    picture = images.read(file_of(Image.fromarray(smooth(8, 9)), source, dpi=(300, 150)))
+    out = images.encode(replace(picture, pixels=picture.pixels.astype(dtype), format=target))
+    with Image.open(io.BytesIO(out)) as image:
+        assert image.info["dpi"] == pytest.approx((300, 150), abs=0.1)
+    silent = images.read(file_of(Image.fromarray(smooth(8, 9)), "TIFF"))
+    with Image.open(io.BytesIO(images.encode(replace(silent, format="PNG")))) as image:
+        assert "dpi" not in image.info
 
 
 # Colour profiles
@@ -435,7 +566,15 @@ def test_broken_and_mismatched_profiles_are_ignored(dtype):
     gray = icc(b"GRAY", {b"kTRC": gamma(1.8)})
     for profile in (b"nonsense", bytes(500), truncated, gray):
         picture = images.read(images.encode(Picture(pixels, icc=profile)))
-        assert np.array_equal(picture.pixels, pixels) and picture.icc is None
+        assert np.array_equal(picture.pixels, pixels) and picture.icc is None and picture.notes == (images.MISFIT,)
+    assert images.read(images.encode(Picture(pixels, icc=P3))).notes == ()  # what is documented is no news
+
+
+def test_ink_without_a_profile_is_told():
+    ink = Image.new("CMYK", (4, 4), (9, 9, 9, 9))
+    assert images.read(file_of(ink, "JPEG")).notes == (images.INKS,)
+    paper = table_profile(b"CMYK", lambda c, m, y, k: (100 - 100 * k, 0, 0))
+    assert images.read(file_of(ink, "TIFF", icc_profile=paper)).notes == ()
 
 
 def test_srgb_profiles_change_no_bit():
@@ -556,6 +695,11 @@ def test_a_place_on_earth_is_kept():
         with Image.open(io.BytesIO(images.encode(depth))) as again:
             assert {number: again.tag_v2.get(number) for number in place} == place
             assert again.tag_v2.tagtype[33922] == 12 and again.tag_v2.tagtype[34735] == 3  # doubles, shorts
+    wider = replace(picture, pixels=np.concatenate([picture.pixels] * 2, axis=1))
+    said = images.encoded([wider], 90)
+    with Image.open(io.BytesIO(said[0])) as again:
+        assert again.tag_v2[42113] == "0" and not set(place) - {42113} & set(again.tag_v2)
+    assert said[1] == (images.ELSEWHERE,) and images.encoded(picture, 90)[1] == ()
 
 
 def test_bigtiff_is_read_and_written():
@@ -655,6 +799,17 @@ def test_notes_of_many_are_told_by_kind():
     assert images.told(notes) == ["2 pictures (a and others): x", "1 picture (a): y"]
 
 
+def test_notes_that_differ_in_their_numbers_are_one_kind():
+    notes = [(Path(f"s{n}"), (f"values from {-100 + n} to {900 + 50 * n}, brought to 0 to 65535",)) for n in range(30)]
+    assert images.told(notes) == [
+        "30 pictures (s0 and others): values from -100 to 2350, brought to 0 to 65535 in ranges that differ: "
+        "slices of one series are then scaled differently"
+    ]
+    assert images.told(notes[:1] * 2) == ["2 pictures (s0 and others): values from -100 to 900, brought to 0 to 65535"]
+    (told,) = images.by_kind(notes)
+    assert list(images.by_kind([*notes, (Path("stack"), (told,))])) == [told]
+
+
 # Medical pictures
 
 
@@ -724,6 +879,108 @@ def test_dicom_in_colour_of_16_bit_and_by_a_palette(tmp_path):
     units = np.arange(16, dtype=np.int16).reshape(4, 4, 1)
     empty = images.read(dicom_file(units, RescaleSlope=None, RescaleIntercept=None), channels=1)
     assert np.array_equal(empty.pixels, units.astype(int) + 32768)
+
+
+def sequence(**attributes):
+    pydicom = pytest.importorskip("pydicom", reason="the extra dicom")
+    item = pydicom.Dataset()
+    for name, value in attributes.items():
+        setattr(item, name, value)
+    return [item]
+
+
+def table(entries, bits=16, first=0, as_bytes=True):
+    (item,) = sequence(ModalityLUTType="US")
+    item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(entries), first, bits])
+    vr, data = ("OW", entries.astype("<u2").tobytes()) if as_bytes else ("US", entries.tolist())
+    item.add_new("LUTData", vr, data)
+    return [item]
+
+
+def group(slope, window=()):
+    values = sequence(RescaleSlope=slope, RescaleIntercept=-10, RescaleType="HU")
+    seen = dict(zip(("WindowCenter", "WindowWidth"), window, strict=False))
+    windows = {"FrameVOILUTSequence": sequence(**seen)} if seen else {}
+    return sequence(PixelValueTransformationSequence=values, **windows)
+
+
+def brought(values, low, high):
+    return ((values - low) / (high - low)).clip(0, 1) * 65535
+
+
+def test_dicom_of_several_frames_has_rules_for_all_and_for_each():
+    frames = noise(3, 4 * 5, 1, np.uint16).reshape(3, 4, 5, 1) >> 4
+    pages = images.read_all(dicom_file(frames, SharedFunctionalGroupsSequence=group(2, (100, 401))), channels=1)
+    for page, frame in zip(pages, frames, strict=True):
+        assert np.abs(page.pixels - brought(frame * 2.0 - 10, -100.5, 299.5)).max() <= 0.5
+        assert page.notes == ("values from -100.5 to 299.5, brought to 0 to 65535",)
+    each = [*group(1, (50, 101)), *group(2), *group(3, (50, 101))]
+    data = dicom_file(
+        frames, SharedFunctionalGroupsSequence=group(9, (100, 401)), PerFrameFunctionalGroupsSequence=each
+    )
+    pages = images.read_all(data, channels=1)
+    for page, frame, slope, ends in zip(pages, frames, (1, 2, 3), ((-0.5, 99.5), (-100.5, 299.5)) * 2, strict=False):
+        assert np.abs(page.pixels - brought(frame * float(slope) - 10, *ends)).max() <= 0.5
+        (note,) = page.notes
+        assert note.startswith("values from -100.5 to 299.5, brought to 0 to 65535 in ranges that differ: slices")
+    assert images.read(data).notes == ("values from -0.5 to 99.5, brought to 0 to 65535", images.SEVERAL)
+
+
+def test_dicom_windows_of_other_functions():
+    stored = np.arange(-32, 32, dtype=np.int16).reshape(8, 8, 1)
+    window = {"WindowCenter": 4, "WindowWidth": 0.5}
+    exact = images.read(dicom_file(stored, **window, VOILUTFunction="LINEAR_EXACT"), channels=1)
+    assert np.abs(exact.pixels - brought(stored, 3.75, 4.25)).max() <= 0.5
+    window = {"WindowCenter": 4, "WindowWidth": 20}
+    curved = images.read(dicom_file(stored, **window, VOILUTFunction="SIGMOID"), channels=1)
+    assert np.abs(curved.pixels - 65535 / (1 + np.exp(-4 * (stored - 4) / 20))).max() <= 0.5
+    assert curved.notes == ("values brought to 0 to 65535 by a curve of the file's own (SIGMOID)",)
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_dicom_by_tables(as_bytes):
+    stored = noise(8, 8, 1, np.uint16) >> 4
+    falling = np.linspace(60000, 0, 4096).astype(np.uint16)
+    measured = images.read(dicom_file(stored, ModalityLUTSequence=table(falling, as_bytes=as_bytes)), channels=1)
+    assert np.array_equal(measured.pixels, falling[stored])
+    coarse = np.arange(4096) // 16
+    units = {"RescaleSlope": 1, "RescaleIntercept": -1000}
+    seen = images.read(dicom_file(stored, **units, VOILUTSequence=table(coarse, 8, -900, as_bytes)), channels=1)
+    assert np.array_equal(seen.pixels, coarse[(stored.astype(int) - 100).clip(0)] * 257)
+    assert seen.notes == ("values brought to 0 to 65535 by a curve of the file's own (VOI LUT)",)
+
+
+def test_dicom_of_falling_slope_keeps_the_order_of_what_was_measured():
+    stored = np.arange(64, dtype=np.uint16).reshape(8, 8, 1)
+    picture = images.read(dicom_file(stored, BitsStored=12, RescaleSlope=-1, RescaleIntercept=0), channels=1)
+    assert np.abs(picture.pixels - brought(-1.0 * stored, -4095, 0)).max() <= 0.5
+    assert picture.notes == ("values from -4095 to 0, brought to 0 to 65535",)
+
+
+def test_dicom_in_colour_of_16_bit_says_that_8_are_read():
+    deep = dicom_file(noise(5, 6, 3, np.uint16), PhotometricInterpretation="RGB", PlanarConfiguration=0)
+    assert images.read(deep).notes == (images.DEEPER,)
+
+
+def test_dicom_that_another_package_decompresses_names_it():
+    pydicom = pytest.importorskip("pydicom", reason="the extra dicom")
+    file = pydicom.dcmread(io.BytesIO(dicom_file(noise(5, 6, 1, np.uint16))))
+    needs = {
+        "1.2.840.10008.1.2.4.70": "pip install pylibjpeg pylibjpeg-libjpeg$",
+        "1.2.840.10008.1.2.4.201": "pip install pylibjpeg pylibjpeg-openjpeg$",
+        "1.2.840.10008.1.2.4.102": "DICOM in MPEG-4 .* is not read; save it uncompressed",
+    }
+    for syntax, told in needs.items():
+        with suppress(NotImplementedError):
+            if pydicom.pixels.get_decoder(syntax).is_available:
+                pytest.skip("that package is here")
+        file.file_meta.TransferSyntaxUID = syntax
+        file.PixelData = pydicom.encaps.encapsulate([b"nothing"])
+        file["PixelData"].VR = "OB"
+        out = io.BytesIO()
+        file.save_as(out)
+        with pytest.raises(BadImage, match=told):
+            images.read(out.getvalue())
 
 
 # Bad input

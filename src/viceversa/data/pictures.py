@@ -52,14 +52,21 @@ LONGEST_EXIF = {"JPEG": 65_533} | dict.fromkeys(("PNG", "WEBP", "TIFF", "AVIF"),
 LARGEST = 500_000_000
 
 ORIENTATION, NEW_SUBFILE_TYPE = 274, 254
-DESCRIPTIVE = frozenset(
-    (270, 271, 272, 282, 283, 296, 305, 306, 315, 18246, 18249, 33432, 34665, 34853, *range(40091, 40096))
-) | {33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113}  # a place on Earth (GeoTIFF 1.1, 7; GDAL's own two)
+COLOUR_SPACE, PIXELS_ACROSS, PIXELS_DOWN = 40961, 40962, 40963
+PLACE = frozenset((33550, 33922, 34264, 34735, 34736, 34737))
+"""A place on Earth (GeoTIFF 1.1, 7)."""
+DESCRIPTIVE = PLACE | {
+    270, 271, 272, 282, 283, 296, 305, 306, 315, 18246, 18249, 33432, 34665, 34853, *range(40091, 40096), 42112, 42113
+}  # fmt: skip
 """EXIF tags that tell of the photograph. Others tell of the file's layout (a TIFF's EXIF holds these too)."""
 
 SEVERAL = "several pictures in one file, of which the first is taken"
 SIGNED = "signed values, to which 32768 is added"
-DEEPER = "more than 8 bits a colour, of which 8 are read"
+DEEPER = dicom.DEEPER
+UNNAMED = "a fourth band of which nothing is said (ExtraSamples), taken for transparency"
+MISFIT = "a colour profile that is broken, or of another kind of picture, left out"
+INKS = "CMYK without a profile, to RGB by plain arithmetic"
+ELSEWHERE = "the place on Earth, told of pixels of another size, left out"
 
 
 class BadImage(BadInput):
@@ -82,6 +89,9 @@ class Picture:
     """Pillow's name, one of WRITTEN: the source's own where it can be."""
     signed: bool = False
     """The source held 16 bit with a sign, and 32768 was added; a gray TIFF is written so again."""
+    dpi: sixteen.Dpi | None = None
+    size: tuple[int, int] | None = None
+    """Height and width that it was read with."""
     notes: tuple[str, ...] = ()
     """What was changed or left out in reading, in words that are the same for each file of a kind."""
 
@@ -113,9 +123,11 @@ def _read(source: Path | bytes, channels: int | None, all_pages: bool) -> list[P
     with _telling(source):
         data = source.read_bytes() if isinstance(source, Path) else source
         if dicom.is_dicom(data):
-            frames, notes = dicom.decode(data)
+            frames = dicom.decode(data)
             several = len(frames) > 1
-            pictures = [Picture(frame, notes=notes) for frame in (frames if all_pages else frames[:1])]
+            frames = frames if all_pages else frames[:1]
+            notes = tuple(by_kind((Path(), of_one) for _, of_one in frames))
+            pictures = [Picture(frame, notes=notes) for frame, _ in frames]
         else:
             with _opened(data) as image:
                 pages = _pages(image, data)
@@ -190,6 +202,9 @@ def _fitting(picture: Picture) -> tuple[Picture, tuple[str, ...]]:
         picture = replace(picture, alpha=None)
     if picture.pixels.dtype == np.uint16 and format not in ("PNG", "TIFF"):
         notes.append(f"16 bits, rounded to the 8 of {format}")
+    if picture.exif:
+        exif, moved = _of_pixels(picture.exif, picture)
+        picture, notes = replace(picture, exif=exif), notes + [ELSEWHERE] * moved
     longest = LONGEST_EXIF.get(format, 0)
     if picture.exif and len(picture.exif) > longest:
         size = f" of more than {longest // 1000} kB" if longest else ""
@@ -198,15 +213,33 @@ def _fitting(picture: Picture) -> tuple[Picture, tuple[str, ...]]:
     return picture, tuple(notes)
 
 
+def _of_pixels(exif: bytes, picture: Picture) -> tuple[bytes, bool]:
+    """EXIF that tells of the pixels as they are; and whether it told where on Earth those of another size lie."""
+    with suppress(Exception):  # what is broken is told when it is written
+        tags = Image.Exif()
+        tags.load(exif)
+        height, width = picture.pixels.shape[:2]
+        inner, true = tags.get_ifd(sixteen.EXIF_IFD), {PIXELS_ACROSS: width, PIXELS_DOWN: height}
+        if picture.icc is not None:
+            true[COLOUR_SPACE] = 1  # sRGB
+            inner.pop(sixteen.INTEROPERABILITY_IFD, None)  # which says Adobe RGB
+        inner.update({tag: value for tag, value in true.items() if tag in inner})
+        moved = PLACE & set(tags) if picture.size not in (None, (height, width)) else set()
+        for tag in moved:
+            del tags[tag]
+        return tags.tobytes(), bool(moved)
+    return exif, False
+
+
 def _by_format(pages: Sequence[Picture], quality: int) -> bytes:
     picture, profile = pages[0], _profile(pages[0])
     if picture.format == "TIFF":
         return sixteen.encode_tiff([_tiff_page(page) for page in pages])
     if picture.pixels.dtype == np.uint16 and picture.format == "PNG":
-        return sixteen.encode_png(_with_alpha(picture), picture.exif, profile)
+        return sixteen.encode_png(_with_alpha(picture), picture.exif, profile, picture.dpi)
     stored = sixteen.to_8_bit(_with_alpha(picture))
     image = Image.fromarray(stored[..., 0] if stored.shape[2] == 1 else stored)
-    options = {"exif": picture.exif, "icc_profile": profile, "quality": quality}
+    options = {"exif": picture.exif, "icc_profile": profile, "quality": quality, "dpi": picture.dpi}
     out = io.BytesIO()
     image.save(out, picture.format, **{name: value for name, value in options.items() if value is not None})
     return out.getvalue()
@@ -217,7 +250,7 @@ def _tiff_page(page: Picture) -> sixteen.Page:
     if page.alpha is not None:  # gray with alpha goes as RGBA: of 16 bit, hardly anything reads it
         page = replace(page, pixels=to_channels(page.pixels, 3))
     stored = _with_alpha(page)
-    return sixteen.Page(stored, page.exif, profile, page.signed and stored.shape[2] == 1)
+    return sixteen.Page(stored, page.exif, profile, page.signed and stored.shape[2] == 1, page.dpi)
 
 
 def on_white(picture: Picture) -> np.ndarray:
@@ -232,15 +265,21 @@ def on_white(picture: Picture) -> np.ndarray:
 
 def told(notes: Iterable[tuple[Path, Sequence[str]]]) -> list[str]:
     """A line for each kind of note: how many pictures, which is the first of them, and what it is."""
-    kinds: dict[str, tuple[int, Path]] = {}
+    return [
+        f"{words(len(paths), 'picture')} ({paths[0]}{' and others' if len(paths) > 1 else ''}): {note}"
+        for note, paths in by_kind(notes).items()
+    ]
+
+
+def by_kind(notes: Iterable[tuple[Path, Sequence[str]]]) -> dict[str, list[Path]]:
+    """The pictures of each kind of note; those that differ in their numbers alone become one, of all numbers."""
+    kinds: dict[str, tuple[dict[str, None], list[Path]]] = {}
     for path, of_one in notes:
         for note in of_one:
-            count, first = kinds.get(note, (0, path))
-            kinds[note] = count + 1, first
-    return [
-        f"{words(count, 'picture')} ({first}{' and others' if count > 1 else ''}): {note}"
-        for note, (count, first) in kinds.items()
-    ]
+            alike, paths = kinds.setdefault(dicom.kind(note), ({}, []))
+            alike[note] = None
+            paths.append(path)
+    return {dicom.together(alike): paths for alike, paths in kinds.values()}
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
@@ -342,7 +381,8 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
                 image = Image.open(file, formats=FORMATS)
             except UnidentifiedImageError:
                 if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-                    raise ValueError("a TIFF of another layout; save it with 8 or 16 bits, without signs") from None
+                    file.seek(0)
+                    raise BadInput(sixteen.why_not(file)) from None
                 raise
         with image:
             yield image
@@ -374,15 +414,32 @@ def _decode(image: Image.Image, data: bytes, page: int) -> Picture:
     if image.format == "TIFF":
         image.seek(page)
     in_16 = sixteen.is_16_bit(image)
-    pixels, alpha, icc = _decode_16(image, data, page) if in_16 else decode_8(image)
+    pixels, alpha, icc = _decode_16(image, data) if in_16 else decode_8(image)
     exif, orientation = _exif(image)  # after decoding: Pillow itself turns TIFFs as it loads them
+    pixels = _upright(pixels, orientation)
     format = STAND_INS.get(str(image.format), str(image.format))
     signed = sixteen.is_signed(image)
-    notes = [SIGNED] * signed + [DEEPER] * (not in_16 and sixteen.is_deeper(image, data))
+    notes = {
+        SIGNED: signed,
+        DEEPER: not in_16 and sixteen.is_deeper(image, data),
+        UNNAMED: sixteen.is_unnamed(image),
+        INKS: image.mode == "CMYK" and "icc_profile" not in image.info,
+        MISFIT: "icc_profile" in image.info and icc is None,
+        sixteen.bands_left_out(image): True,
+    }
     return Picture(
-        _upright(pixels, orientation), None if alpha is None else _upright(alpha, orientation), exif, icc,
-        format if format in WRITTEN else "PNG", signed, tuple(notes),
+        pixels, None if alpha is None else _upright(alpha, orientation), exif, icc,
+        format if format in WRITTEN else "PNG", signed, _dpi(image), pixels.shape[:2],
+        tuple(note for note, so in notes.items() if note and so),
     )  # fmt: skip
+
+
+def _dpi(image: Image.Image) -> sixteen.Dpi | None:
+    """As the file says: at most what a JPEG can say, and more than the 1 that Pillow says where a TIFF says nothing."""
+    with suppress(Exception):
+        across, down = map(float, image.info["dpi"])
+        return (across, down) if 1 < across < 65535 and 1 < down < 65535 else None
+    return None
 
 
 Decoded = tuple[np.ndarray, np.ndarray | None, bytes | None]
@@ -390,11 +447,11 @@ Decoded = tuple[np.ndarray, np.ndarray | None, bytes | None]
 
 
 def decode_8(image: Image.Image) -> Decoded:
-    """Of Pillow's modes of 8 bit; orientation is not looked at. Raises ValueError for others."""
+    """Of Pillow's modes of 8 bit; orientation is not looked at. Raises BadInput for others."""
     if image.mode in ("I", "F"):
-        raise ValueError("32 bits a channel; save it with 8 or 16")
+        raise BadInput("32 bits a channel; scale it to 0 to 65535 and save it as uint16")
     if sixteen.is_signed(image):
-        raise ValueError("signed values of 8 bit; save it with 16")
+        raise BadInput("signed values of 8 bit; save it with 16")
     image.load()
     profile = image.info.get("icc_profile")
     gray = image.mode in ("1", "L", "LA", "La")
@@ -408,15 +465,17 @@ def decode_8(image: Image.Image) -> Decoded:
     return (pixels[..., None] if gray else pixels), alpha, icc
 
 
-def _decode_16(image: Image.Image, data: bytes, page: int) -> Decoded:
-    stored = sixteen.decode(image, data, page)
+def _decode_16(image: Image.Image, data: bytes) -> Decoded:
+    stored = sixteen.decode(image, data)
+    if image.format == "TIFF" and stored.shape[2] > 1:
+        stored = stored[..., : 4 if image.mode == "RGBA" else 3]
     has_alpha = stored.shape[2] in (2, 4)
     if has_alpha and sixteen.is_multiplied(image):
         alpha = stored[..., -1:].astype(np.uint32)
         colours = (stored[..., :-1].astype(np.uint32) * 65535 + alpha // 2) // alpha.clip(1)
         stored = np.concatenate([colours.clip(max=65535).astype(np.uint16), stored[..., -1:]], axis=2)
     pixels, icc = profiles.to_srgb_16(stored[..., : stored.shape[2] - has_alpha], image.info.get("icc_profile"))
-    return pixels, stored[..., -1] if has_alpha and image.mode != "RGBX" else None, icc
+    return pixels, stored[..., -1] if has_alpha else None, icc
 
 
 def _exif(image: Image.Image) -> tuple[bytes | None, int]:
