@@ -99,15 +99,23 @@ def test_a_glow_that_was_drawn_beside_an_edge_goes():
     assert found[54:60].max() < 0.2 * 1.6 and found[60:].abs().max() < 0.05
 
 
-def test_where_the_photo_is_even_nothing_with_an_edge_comes_out_unless_it_was_halved_once():
-    """A hill drawn where a night is black becomes a slope from dark to light, and neither sky nor ground is lost."""
-    photo, hill = torch.full((1, 3, 128, 64), -1.0), torch.full((1, 3, 128, 64), 0.6)
+@pytest.mark.parametrize(("light", "levels"), [(-1.0, 2), (0.8, 2), (0.8, 1)])
+def test_where_the_photo_is_even_nothing_with_an_edge_comes_out(light, levels):
+    """A hill drawn where a night is black, or in a bright sky, becomes a slope from dark to light, and neither sky nor
+    ground is lost."""
+    photo, hill = torch.full((1, 3, 128, 64), light), torch.full((1, 3, 128, 64), 0.6)
     hill[:, :, 64:] = -0.6
-    found = guided(hill, photo, 2)
+    found = guided(hill, photo, levels)
     assert (found[:, :, 1:] - found[:, :, :-1]).abs().max() < 0.04 * 1.2
     torch.testing.assert_close(found.mean(), hill.mean(), atol=0.01, rtol=0)
     assert found[:, :, :4].mean() > 0.5 and found[:, :, -4:].mean() < -0.5
-    torch.testing.assert_close(guided(hill, photo, 1), hill)  # halved once, the small copy has more to say
+
+
+def test_what_was_drawn_into_the_dark_stays_where_the_photo_was_halved_once():
+    """The small copy has more to say then: land and sea, which are both black by night."""
+    photo, land = torch.full((1, 3, 128, 64), -1.0), torch.full((1, 3, 128, 64), 0.6)
+    land[:, :, 64:] = -0.6
+    torch.testing.assert_close(guided(land, photo, 1), land)
 
 
 def test_light_comes_on_in_the_midst_of_things_and_not_along_an_edge():

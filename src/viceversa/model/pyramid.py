@@ -14,8 +14,8 @@ Light changes over whole walls and skies, and an edge lies where the photo has o
 Where nothing is, in a clear sky or a black night, they change only gradually: no hill is invented there. In a picture
 that gets darker, where much is on every side, in the middle of a facade or a street, they get as light as was drawn:
 there windows and lamps may come on (`lit`). By day none has to, and nothing is drawn beside what is there. (Where the
-photo was halved but once, the small copy has more to say: what was drawn where nothing is stays, a sea that was black,
-and light comes on in a picture that gets lighter, too, as snow does.)
+photo was halved but once, the small copy has more to say: what was drawn where the photo is dark and even stays, a sea
+that was black, and light comes on in a picture that gets lighter, too, as snow does.)
 
 Where spec.recolours, the small image is not drawn anew, but onto the photo in the other domain's colours
 (`Recolour`), of which a share is kept in each place: all of a wall, nothing of a sky. Light is drawn at full strength
@@ -46,6 +46,9 @@ BUSY, MIDST, DARKER = 0.005, 2, 0.2
 """The variance of 3x3 pixels of half the small image, over the square of their light, from which on they count as busy;
 how far around, in such pixels, all have to be so; and by how much, of a range of 2, a picture has to get darker for all
 its lamps to come on."""
+DARK, LIGHT = -0.6, -0.2
+"""How light a place of the photo is, in a range from -1 to 1, up to which it may be anything when it is even, and from
+which on it is one thing: a sky, a lake, a wall."""
 HUE = 3.0
 """How many times lighter a colour gets before it gets whiter."""
 FAINT, KEPT = 0.1, 1.0
@@ -117,8 +120,8 @@ def guided(colours: Tensor, by: Tensor, levels: int) -> Tensor:
     photo that was halved `levels` times.
 
     An affine function of `by` replaces them, another in each neighbourhood; where that is even, their mean around it
-    replaces them, or, of a photo that was halved but once, they stay. The coefficients are found at half the size (He
-    and Sun 2015, "Fast guided filter").
+    replaces them, or, where a photo that was halved but once is dark, they stay. The coefficients are found at half the
+    size (He and Sun 2015, "Fast guided filter").
     """
     if by.shape[1] not in (1, 3):
         by = by.mean(1, keepdim=True)
@@ -143,7 +146,8 @@ def guided(colours: Tensor, by: Tensor, levels: int) -> Tensor:
         darker = (guide.mean((1, 2, 3), keepdim=True) - few.mean((1, 2, 3), keepdim=True)) / DARKER
         return lit(led, colours, midst * darker.clamp(0, 1))
     variance = double(around((around(guide * guide) - around(guide).square()).mean(1, keepdim=True)))
-    return torch.lerp(lit(led, colours, midst), colours, EVEN / (EVEN + variance))
+    dark = ((LIGHT - by.mean(1, keepdim=True)) / (LIGHT - DARK)).clamp(0, 1)
+    return torch.lerp(lit(led, colours, midst), colours, dark * EVEN / (EVEN + variance))
 
 
 def trusted(guide: Tensor) -> Tensor:
