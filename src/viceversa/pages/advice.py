@@ -206,10 +206,10 @@ def facts(found: Findings) -> Iterator[tuple[Scope, dict[str, Any]]]:
     for folder in found.folders:
         broken = {"broken": len(folder.broken), "broken_files": list(map(str, folder.broken))}
         yield "folder", {"name": folder.name, "count": folder.count, **broken}
-        for note in dict.fromkeys(note for look in folder.looks for note in look.notes):
-            noted = [found.short(look.path) for look in folder.looks if note in look.notes]
+        for note, paths in images.by_kind((look.path, look.notes) for look in folder.looks).items():
             yield "note", {
-                "name": folder.name, "count": folder.count, "pictures": len(noted), "note": note, "files": noted,
+                "name": folder.name, "count": folder.count, "pictures": len(paths), "note": note,
+                "files": [*map(found.short, paths)],
             }  # fmt: skip
     for text in found.warnings:
         if "in both" not in text and "trained on too" not in text:  # those are told with their names, below

@@ -30,7 +30,7 @@ import torch
 
 from .. import __version__
 from ..config import Serve, Train, Translate
-from ..data import folders
+from ..data import dicom, folders
 from ..data import pictures as images
 from ..errors import BadInput, Failed, Interrupted
 from ..files import write_text
@@ -346,6 +346,7 @@ def stream(
     parts = (rows[start : start + size] for start in range(0, len(rows), size))
     blocks = [pa.Table.from_pylist([dict(zip(ROWS.names, row, strict=True)) for row in part], ROWS) for part in parts]
     finished, errors, notes = 0, 0, Counter[str]()
+    told: dict[str, str] = {}
     first: list[str] = []
     if blocks:
         context = ray.data.DataContext.get_current()
@@ -370,7 +371,10 @@ def stream(
                     finished += len(table)
                     update(finished)
                     for row in table.select(["input", "error", "notes"]).to_pylist():
-                        notes.update(row["notes"])
+                        for note in row["notes"]:
+                            kind = dicom.kind(note)
+                            notes[kind] += 1
+                            told[kind] = dicom.together(filter(None, (told.get(kind), note)))
                         if row["error"] is not None:
                             errors += 1
                             first += [row["error"]] * (len(first) < TOLD)
@@ -385,8 +389,8 @@ def stream(
     was, them = ("was", "it") if there == 1 else ("were", "them")
     kept = f"; {count(there)} {was} there already (--overwrite does {them} again)" if there else ""
     say(f"translated {count(finished - errors)} to {out}{kept}")
-    for note, times in notes.most_common(TOLD):
-        say(f"  {words(times, 'picture')}: {note}")
+    for kind, times in notes.most_common(TOLD):
+        say(f"  {words(times, 'picture')}: {told[kind]}")
     for line in first:
         say(f"  {line}")
     if errors:
