@@ -133,3 +133,23 @@ def test_flags_of_the_fields_default_are_told_by_their_names_here(capsys):
     page = (Path(__file__).parents[1] / "docs" / "peers.md").read_text()
     assert not [name for name in PEERS if f"`--{name}" not in page]
     assert not set(PEERS) & {field.name for field in dataclasses.fields(Train)}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closed by a shell")
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_files(closed, tmp_path):
+    """What is opened next must not get their numbers: a message would be written into a picture."""
+    code = "import os, sys; from viceversa.__main__ import program; sys.argv = ['viceversa', '--version']; program();"
+    code += (
+        "written = os.open('new', os.O_CREAT | os.O_WRONLY); print('a line', file=sys.stderr); sys.exit(written < 3)"
+    )
+    done = subprocess.run(f'"{sys.executable}" -c "{code}" {closed}', shell=True, cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0 and (tmp_path / "new").read_bytes() == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_what_standard_output_cannot_take_is_one_line():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "viceversa", "--version"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "standard output" in done.stderr

@@ -24,13 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # names of files are not always such as a terminal can print
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    if arguments == ["--version"]:
-        print(f"viceversa {__version__}")
-        return 0
     if arguments[:2] == config.DATA_FETCH.split():
         arguments = [config.DATA_FETCH, *arguments[2:]]
     try:
-        return run(parse(arguments))
+        code = version() if arguments == ["--version"] else run(parse(arguments))
+        sys.stdout.flush()  # else what cannot be written is told by Python, at its end
+        return code
     except BadInput as wrong:
         return complain(wrong, 2)
     except Failed as failure:
@@ -49,6 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         verb = "cannot write " if failure.errno in DISK_FULL else ""
         return complain(f"{verb}{failure.filename or 'standard output'}: {failure.strerror}", 1)
+
+
+def version() -> int:
+    print(f"viceversa {__version__}")
+    return 0
 
 
 def parse(arguments: list[str]) -> config.Command:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import re
 import struct
 import subprocess
@@ -1131,3 +1132,11 @@ def test_to_pixels_rounds_and_clips():
     values = torch.tensor([-2.0, -1 + 1.2 / 127.5, -1 + 1.8 / 127.5, 0.999, 3.0])
     pixels = images.to_pixels(values.view(1, 1, 1, 5).to(torch.bfloat16).float())
     assert pixels.shape == (1, 1, 5, 1) and pixels.flatten().tolist() == [0, 1, 2, 255, 255]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes")
+def test_a_pipe_in_a_folder_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for reads in (images.read, images.header):
+        with pytest.raises(BadImage, match="a pipe or a device, no file"):
+            reads(tmp_path / "pipe.png")

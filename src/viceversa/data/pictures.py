@@ -1,6 +1,7 @@
 """Read and write one picture: formats, 8 and 16 bit, orientation, colour profile, transparency, limits."""
 
 import io
+import stat
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -344,6 +345,8 @@ def _telling(source: Path | bytes) -> Iterator[None]:
     """Whatever goes wrong inside becomes a BadImage that names the file: others go on."""
     name = source if isinstance(source, Path) else "the image"
     try:
+        if isinstance(source, Path) and not stat.S_ISREG(mode := source.stat().st_mode) and not stat.S_ISDIR(mode):
+            raise BadInput("a pipe or a device, no file")  # which may keep a reader waiting for ever
         with own_limits():
             yield
     except BadInput as error:
