@@ -11,14 +11,19 @@ import urllib.request
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 
 from viceversa.config import Serve
 from viceversa.model.file import Model, save_model
 from viceversa.model.networks import Generator
 from viceversa.serve import command
+from viceversa.serve.queue import Work
 from viceversa.serve.served import find
 from viceversa.serve.server import Server
+
+LONG = 300
+"""Seconds after which a test fails: on a machine that is busy with other work, things take their time."""
 
 
 def write_model(path, seed=0, both=True, **spec):
@@ -29,7 +34,7 @@ def write_model(path, seed=0, both=True, **spec):
     return path
 
 
-def request(url, data=None, method=None, timeout=60, **headers):
+def request(url, data=None, method=None, timeout=LONG, **headers):
     """status, headers, body; a refusal is no exception."""
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     asked = urllib.request.Request(url, data, headers, method=method)
@@ -40,9 +45,17 @@ def request(url, data=None, method=None, timeout=60, **headers):
         return SimpleNamespace(status=error.code, headers=error.headers, body=error.read())
 
 
+def until(true):
+    """Wait for what must come."""
+    deadline = time.monotonic() + LONG
+    while not true():
+        assert time.monotonic() < deadline, "it does not come"
+        time.sleep(0.01)
+
+
 class Served:
-    def __init__(self, url, process=None):
-        self.url, self.process = url, process
+    def __init__(self, url, process=None, inner=None):
+        self.url, self.process, self.inner = url, process, inner
 
     def ask(self, path, data=None, method=None, **headers):
         return request(self.url + path, data, method, **headers)
@@ -52,8 +65,10 @@ class Served:
 
     def finished(self, job):
         """The state of a job once it is over."""
+        deadline = time.monotonic() + LONG
         while job["state"] in ("waiting", "running"):
-            time.sleep(0.05)
+            assert time.monotonic() < deadline, job
+            time.sleep(0.02)
             job = self.json(f"/v1/jobs/{job['id']}")
         return job
 
@@ -61,23 +76,64 @@ class Served:
 @contextmanager
 def serving(*models, tmp, **settings):
     """A server in a thread of this process; its temporary files are below `tmp`."""
-    serve = Serve(models=tuple(map(str, models)), port=0, **settings)
+    serve = Serve(models=tuple(map(str, models)), port=0, **{"megabytes": 4.0, "seconds": 600.0} | settings)
     listener = command.listen(serve.host, 0)
     server = Server(serve, find(serve), tmp)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", inner=server)
     finally:
         server.should_exit = True
         thread.join()
 
 
 @contextmanager
-def process(*arguments, tmp):
-    """`viceversa serve` with these arguments, in a process of its own, once it listens; killed at the end."""
+def held(server):
+    """Nothing else goes through this server's network until the function that is given is called, or the block ends."""
+    entered, free = threading.Event(), threading.Event()
+
+    def wait(frame):
+        entered.set()
+        assert free.wait(LONG)
+        return frame
+
+    large = np.zeros((600, 600, 3), np.uint8)  # which the crew does alone
+    work = server.inner.jobs.queue.put(Work(None, large, None, film=wait))
+    assert entered.wait(LONG)
+    try:
+        yield free.set
+    finally:
+        free.set()
+        work.result(LONG)
+
+
+MODEST = ("--megabytes", "4", "--seconds", "600")
+HELD = """
+import sys, time
+from pathlib import Path
+from viceversa.cli import main
+from viceversa.serve.queue import Queue
+
+own = Queue.through_network
+
+def held(queue, batch):
+    while Path(sys.argv[1]).exists():
+        time.sleep(0.01)
+    return own(queue, batch)
+
+Queue.through_network = held
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@contextmanager
+def process(*arguments, tmp, hold=None):
+    """`viceversa serve` with these arguments, in a process of its own, once it listens; killed at the end. Nothing goes
+    through its network while the file `hold` is there."""
+    program = ["-m", "viceversa"] if hold is None else ["-c", HELD, str(hold)]
     started = subprocess.Popen(
-        [sys.executable, "-m", "viceversa", "serve", *map(str, arguments), "--port", "0"],
+        [sys.executable, *program, "serve", *map(str, arguments), "--port", "0", *MODEST],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp)},
     )  # fmt: skip
     line = started.stdout.readline()

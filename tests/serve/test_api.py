@@ -2,11 +2,13 @@
 
 import asyncio
 import base64
+import errno
 import hashlib
 import http.client
 import io
 import json
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -17,6 +19,7 @@ import threading
 import time
 import zipfile
 import zlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,16 +30,17 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from serving import process, serving
+from serving import LONG, held, process, serving, until
 
 import viceversa
 from viceversa import cli
 from viceversa.config import Serve
+from viceversa.data.statistics import describe
 from viceversa.model.file import save_model
-from viceversa.serve import app
+from viceversa.serve import app, command
 from viceversa.serve.guard import Guard
 from viceversa.serve.guard import Request as Upload
-from viceversa.serve.jobs import Job, Jobs, look_at, own_folder
+from viceversa.serve.jobs import ENTRIES, KEPT_SECONDS, WAITING, Job, Jobs, look_at, own_folder
 from viceversa.serve.queue import Queue, Work
 from viceversa.serve.refusal import Refusal
 from viceversa.serve.served import find
@@ -88,8 +92,12 @@ def refused(answer, status):
     return told["error"]
 
 
+def address(server):
+    return urlsplit(server.url).hostname, urlsplit(server.url).port
+
+
 def connection(server):
-    return http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)
+    return http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=LONG)
 
 
 def test_a_picture_comes_back_as_the_command_writes_it(server, models, tmp_path):
@@ -112,6 +120,61 @@ def test_format(server, format):
     answer = server.ask(f"/v1/translate?to=day&format={format}", picture(), Content_Type="image/png")
     with Image.open(io.BytesIO(answer.body)) as image:
         assert image.format == {"jpg": "JPEG"}.get(format, format.upper()) and image.size == (64, 48)
+
+
+@pytest.mark.parametrize(("asked", "format"), [("JPG", "JPEG"), ("jpeg", "JPEG"), ("TIF", "TIFF")])
+def test_a_format_by_another_of_its_endings(server, asked, format):
+    body, kind = form([("a.png", picture())], to="night", format=asked)
+    answer = server.ask("/v1/translate", body, **kind)
+    assert Image.open(io.BytesIO(answer.body)).format == format
+    job = server.finished(server.json("/v1/jobs", body, **kind))
+    with zipfile.ZipFile(io.BytesIO(server.ask(job["result"]).body)) as made:
+        assert Image.open(io.BytesIO(made.read(made.namelist()[0]))).format == format
+
+
+def unlike_their_kind():
+    """Pictures of which JPEG, or their reading, loses something."""
+    deep, cut_out, inks = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    Image.fromarray(np.full((48, 64), 40_000, np.uint16)).save(deep, "PNG")
+    Image.new("RGBA", (64, 48), (200, 100, 50, 128)).save(cut_out, "PNG")
+    Image.new("CMYK", (64, 48), (10, 20, 30, 40)).save(inks, "JPEG")
+    return {"g16.png": deep.getvalue(), "rgba.png": cut_out.getvalue(), "cmyk.jpg": inks.getvalue()}
+
+
+def test_what_is_changed_or_left_out_is_told(server):
+    files = unlike_their_kind()
+    body, kind = form(list(files.items()), to="night", format="jpg")
+    notes = server.finished(server.json("/v1/jobs", body, **kind))["notes"]
+    lost = {
+        "g16.png": "16 bits, rounded to the 8 of JPEG",
+        "rgba.png": "transparency, which JPEG does not hold, left out",
+    }
+    assert {f"1 picture ({name}): {note}" for name, note in lost.items()} < set(notes)
+    assert any(note.startswith("1 picture (cmyk.jpg): CMYK") for note in notes)
+    for name, note in lost.items():
+        answer = server.ask("/v1/translate?to=night&format=jpg", files[name], Content_Type="image/png")
+        assert json.loads(answer.headers["Viceversa-Notes"]) == [note]
+    as_it_was = server.ask("/v1/translate?to=night", files["rgba.png"], Content_Type="image/png")
+    assert as_it_was.status == 200 and as_it_was.headers["Viceversa-Notes"] is None
+
+
+def test_pictures_unlike_those_of_training_are_told(models, tmp_path):
+    """Of domains whose names no header can hold, and in the words of requests."""
+    model, shades = viceversa.load(models.first).model, {"day": 250, "soir\u00e9e": 5}
+    known = {name: describe([np.full((64, 64, 3), shade, np.uint8)]) for name, shade in shades.items()}
+    told = replace(model, domains=tuple(shades), info={**model.info, "statistics": known})
+    save_model(tmp_path / "evening.safetensors", told)
+    dark = io.BytesIO()
+    Image.new("RGB", (64, 64), (5, 5, 5)).save(dark, "PNG")
+    with serving(tmp_path / "evening.safetensors", tmp=tmp_path) as server:
+        answer = server.ask("/v1/translate?to=soir%C3%A9e", dark.getvalue(), Content_Type="image/png")
+        (note,) = json.loads(answer.headers["Viceversa-Notes"])
+        assert note.startswith("unlike all 1 images of day") and note.endswith(
+            "looks like soir\u00e9e already: to=day?"
+        )
+        job = server.json("/v1/jobs?to=soir%C3%A9e", dark.getvalue(), Content_Type="image/png")
+        job = server.finished(job)
+        assert job["notes"] == [f"1 picture (picture): {note}"]
 
 
 def test_there_and_back_and_size(server, models):
@@ -214,10 +277,15 @@ REFUSED = {
     "a size that makes too many": ("?to=night&size=8192", picture(1600, 16), "image/png", 413, "6,711 million at size"),
     "size of words": ("?to=night&size=½", picture(), "image/png", 422, "16 to 8192"),
     "wrong content type": ("?to=night", b"{}", "application/json", 415, "curl -F"),
-    "as curl sends bare data": ("?to=night", picture(), "application/x-www-form-urlencoded", 415, "Content-Type"),
+    "as curl sends bare data": ("?to=night", picture(), "application/x-www-form-urlencoded", 415,
+                                "curl -H 'Content-Type: image/jpeg' --data-binary @photo.jpg"),
     "a form without its edge": ("?to=night", picture(), "multipart/form-data", 400, "boundary"),
     "a form without a file": ("?to=night", b'--e\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--e--\r\n',
                               "multipart/form-data; boundary=e", 400, "curl -F"),
+    "a form that breaks off": ("?to=night", form([("a.png", picture())])[0][:2000],
+                               "multipart/form-data; boundary=edge", 400, "breaks off"),
+    "given twice": ("?to=night&to=day", picture(), "image/png", 422, "'to' is given twice, and they differ"),
+    "9,000 letters": (f"?to={9000 * 'x'}", picture(), "image/png", 422, "x: choose to=night or to=day"),
 }  # fmt: skip
 
 
@@ -240,7 +308,26 @@ def test_two_pictures_are_a_job(server):
 def test_what_is_said_twice_must_agree(server):
     body, kind = form([("a.png", picture())], to="night")
     assert "they differ" in refused(server.ask("/v1/translate?to=day", body, **kind), 422)
-    assert server.ask("/v1/translate?to=night", body, **kind).status == 200
+    assert server.ask("/v1/translate?to=night&to=night", body, **kind).status == 200
+    twice, _ = form([], to="day")
+    assert "they differ" in refused(
+        server.ask("/v1/translate", twice.removesuffix(b"--edge--\r\n") + body, **kind), 422
+    )
+
+
+def test_a_form_that_breaks_off_is_not_half_done(server):
+    """Also not where the pictures ahead of that are whole."""
+    body, kind = form([("a.png", picture()), ("b.png", picture(seed=1))], to="night")
+    assert "breaks off" in refused(server.ask("/v1/jobs", body[:-3000], **kind), 400)
+
+
+def test_no_sentence_repeats_all_of_what_was_sent(server):
+    long = 9000 * "x"
+    data = {"data": picture(), "Content_Type": "image/png"}
+    for query in (f"to={long}", f"{long}=1", f"to=night&format={long}", f"model={long}", f"to=night&size={long}"):
+        assert len(refused(server.ask(f"/v1/translate?{query}", **data), 404 if "model" in query else 422)) < 500
+    assert len(refused(server.ask("/v1/models", Origin=f"https://{long}"), 403)) < 500
+    assert len(refused(server.ask("/v1/jobs", method=long), 405)) < 500
 
 
 def test_too_large_without_a_length(server):
@@ -262,6 +349,22 @@ def test_nothing_else_is_there(server):
     refused(server.ask("/v1/jobs/none", method="DELETE"), 404)
 
 
+def test_monitors_may_ask_for_the_head_alone(server):
+    job = server.finished(server.json("/v1/jobs?to=night", animation(), Content_Type="image/gif"))
+    for path in ("/", "/page.js", "/healthz", "/readyz", job["result"]):
+        head = server.ask(path, method="HEAD")
+        assert head.status == 200 and head.body == b""
+        assert head.headers["Content-Length"] == server.ask(path).headers["Content-Length"] != "0"
+    assert "head" not in json.dumps(server.json("/openapi.json")["paths"]["/healthz"])
+
+
+def test_a_result_of_which_the_head_was_asked_for_is_not_fetched(server):
+    job = server.finished(server.json("/v1/jobs?to=night", animation(), Content_Type="image/gif"))
+    kept = server.inner.jobs.named(job["id"])
+    assert server.ask(job["result"], method="HEAD").status == 200 and not kept.fetched
+    assert server.ask(job["result"]).status == 200 and kept.fetched
+
+
 def test_headers_that_browsers_heed(server):
     for path in ("/", "/page.js", "/v1/models", "/nothing"):
         headers = server.ask(path).headers
@@ -271,8 +374,10 @@ def test_headers_that_browsers_heed(server):
 
 
 def test_other_sites_may_not_call(server, models, tmp_path):
-    refused(server.ask("/v1/models", Origin="https://elsewhere.example"), 403)
-    refused(server.ask("/v1/models", Origin="null"), 403)
+    told = refused(server.ask("/v1/models", Origin="https://elsewhere.example"), 403)
+    assert told.endswith("--allow-origin https://elsewhere.example")
+    told = refused(server.ask("/v1/models", Origin="null"), 403)
+    assert "a page opened from a file" in told and "--allow-origin null" not in told
     refused(server.ask("/v1/models", Host="rebound.example"), 403)  # a name that was made to mean this machine
     assert server.ask("/v1/models", Origin=server.url).status == 200
     with serving(models.first, tmp=tmp_path, allow_origin=("https://photos.example",), auth="me:secret") as other:
@@ -322,6 +427,7 @@ def test_several_pictures_and_an_archive(server, models):
         for name, data in hostile:
             packed.writestr(name, data)
         packed.writestr("__MACOSX/._up.png", b"left out")
+        packed.writestr(".hidden/a.png", picture())
     zipped = server.ask("/v1/jobs?to=night&format=png", archive.getvalue(), Content_Type="application/zip")
     body, kind = form(hostile, to="night", format="png")
     sent = server.ask("/v1/jobs", body, **kind)
@@ -329,6 +435,7 @@ def test_several_pictures_and_an_archive(server, models):
         job = server.finished(json.loads(begun.body))
         assert job["state"] == "done", job["error"]
         assert len(job["failed"]) == 3
+        assert job["notes"] == (["2 hidden files of the archive left out"] if begun is zipped else [])
         assert {line.split(":")[0] for line in job["failed"]} == {"notes.txt", "cut.png", "large.png"}
         with zipfile.ZipFile(io.BytesIO(server.ask(job["result"]).body)) as made:
             names = made.namelist()
@@ -339,9 +446,10 @@ def test_several_pictures_and_an_archive(server, models):
 
 
 def test_an_animation(server):
-    job = server.json("/v1/jobs?to=night", animation(), Content_Type="image/gif")
+    job = server.json("/v1/jobs?to=night&format=png", animation(), Content_Type="image/gif")
     job = server.finished(job)
     assert job["state"] == "done", job
+    assert job["notes"] == ["format=png is for pictures, and not heeded for a film or an animation"]
     with Image.open(io.BytesIO(server.ask(job["result"]).body)) as image:
         assert image.format == "GIF" and image.n_frames == 3
 
@@ -375,7 +483,7 @@ def jobs(models, tmp_path):
     """Without a server."""
     translator = viceversa.load(models.first)
     queue = Queue([translator])
-    jobs = Jobs(tmp_path, queue, 1e9, 1)
+    jobs = Jobs(tmp_path, queue, 1e6, 1)
     jobs.served = find(Serve(models=(str(models.first),)))["day2night"]
     yield jobs
     jobs.close()
@@ -412,6 +520,40 @@ def test_results_that_are_kept_lock_nobody_out(jobs):
     assert done[5] not in jobs.all.values() and done[63] not in jobs.all.values() and done[62] in jobs.all.values()
 
 
+def test_no_more_jobs_than_may_wait(jobs):
+    for _ in range(WAITING - 1):
+        begun(jobs, b"")
+    jobs.check_room()
+    begun(jobs, b"")
+    with pytest.raises(Refusal, match="too many jobs are waiting"):
+        jobs.check_room()
+
+
+def test_results_are_kept_for_an_hour(jobs):
+    old, new = begun(jobs, b""), begun(jobs, b"")
+    for job, past in ((old, KEPT_SECONDS + 1), (new, 1)):
+        job.state, job.ended = "done", time.monotonic() - past
+    assert jobs.named(new.id) is new and new.folder.exists() and not old.folder.exists()
+    with pytest.raises(Refusal, match="gone an hour after"):
+        jobs.named(old.id)
+
+
+def test_no_jobs_without_room_on_the_disk(jobs):
+    jobs.largest = shutil.disk_usage(jobs.folder).total
+    with pytest.raises(Refusal, match="nearly full"):
+        jobs.check_room()
+
+
+def test_a_disk_that_is_full_while_a_job_runs(jobs, monkeypatch, capsys):
+    def full(job):
+        raise OSError(errno.ENOSPC, "No space left on device", str(job.folder))
+
+    monkeypatch.setattr(jobs, "translate", full)
+    job = begun(jobs, picture())
+    jobs.run(job)
+    assert job.error.startswith("the server's disk is full") and "No space left" in capsys.readouterr().err
+
+
 def test_a_job_that_is_cancelled_after_its_last_image_goes_with_its_files(jobs, monkeypatch):
     job = begun(jobs, picture())
     translate = jobs.translate
@@ -433,13 +575,13 @@ def test_who_looks_at_a_file_keeps_nobody_waiting(server, monkeypatch, look):
 
     def slow(*given):
         entered.set()
-        assert answered.wait(10)
+        assert answered.wait(LONG)
         return own(*given)
 
     monkeypatch.setattr(app, look, slow)
     with ThreadPoolExecutor(1) as other:
         asked = other.submit(server.ask, "/v1/translate?to=night", picture(), Content_Type="image/png")
-        assert entered.wait(10)
+        assert entered.wait(LONG)
         assert server.json("/healthz") == {"status": "ok"}
         answered.set()
         assert asked.result().status == 200
@@ -468,18 +610,29 @@ def test_addresses_that_are_none(server, header):
     refused(server.ask("/v1/models", **header), 400)
 
 
-def bomb_archive():
+def archive_of(files):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
-        for n in range(20):
-            packed.writestr(f"{n}.bmp", bytes(1_000_000))
+        for name, data in files:
+            packed.writestr(name, data)
+    return out.getvalue()
+
+
+def many_pixels():
+    """An animation that says it has 700 x 700 pixels, 1,000 times."""
+    out = io.BytesIO()
+    frames = [Image.new("P", (700, 700), n % 2) for n in range(1000)]
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:])
     return out.getvalue()
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (bomb_archive(), "unpacked"),
+        (archive_of((f"{n}.bmp", bytes(1_000_000)) for n in range(20)), "unpacked"),
+        (archive_of((f"{n}.bmp", b"") for n in range(ENTRIES + 1)), "holds 1001 files: send at most 1000"),
+        (archive_of([(".hidden.png", b"")]), "no files but hidden ones"),
+        (many_pixels(), "holds 1000 frames of 0.5 megapixels"),
         (b"PK\x03\x04" + bytes(200), "cannot be unpacked"),
         (b"\0\0\0\x20ftypisom" + bytes(400), "film"),
         (picture()[:300], "broken"),
@@ -502,8 +655,7 @@ def test_a_playlist_opens_nothing(server):
 def test_a_cancelled_job_goes_with_its_files(server, tmp_path):
     before = set(server.tmp.rglob("*"))
     job = server.json("/v1/jobs?to=night", film(tmp_path / "long.mp4", 300, 320, 240), Content_Type="video/mp4")
-    while server.json(f"/v1/jobs/{job['id']}")["done"] < 2:
-        time.sleep(0.01)
+    until(lambda: server.json(f"/v1/jobs/{job['id']}")["done"] > 1)
     assert server.json(f"/v1/jobs/{job['id']}", method="DELETE")["state"] == "cancelled"
     refused(server.ask(f"/v1/jobs/{job['id']}"), 404)
     # The next one only begins when the cancelled one has ended.
@@ -538,13 +690,23 @@ def test_the_description_matches(server):
 def test_a_full_house_says_when_to_come_back(models, tmp_path):
     """Many at once, places for two: every answer is right, or 503 with Retry-After."""
     with serving(models.first, tmp=tmp_path, queue=2) as server:
-        data = picture(400, 300)
+        data = picture()
         wanted = server.ask("/v1/translate?to=night", data, Content_Type="image/png").body
         with ThreadPoolExecutor(12) as crowd:
-            answers = list(
-                crowd.map(lambda _: server.ask("/v1/translate?to=night", data, Content_Type="image/png"), range(48))
-            )
-        assert {answer.status for answer in answers} == {200, 503}
+
+            def many():
+                return [
+                    crowd.submit(server.ask, "/v1/translate?to=night", data, Content_Type="image/png")
+                    for _ in range(48)
+                ]
+
+            with held(server) as release:
+                first = many()
+                until(lambda: sum(asked.done() for asked in first) == 46)
+                release()
+                answers = [asked.result() for asked in first]
+            assert Counter(answer.status for answer in answers) == {503: 46, 200: 2}
+            answers += [asked.result() for asked in many()]
         for answer in answers:
             if answer.status == 200:
                 assert answer.body == wanted
@@ -560,21 +722,21 @@ def answered(server):
 
 def test_who_leaves_frees_the_place(models, tmp_path):
     with serving(models.first, tmp=tmp_path, queue=4) as server:
-        data = picture(1600, 1200, "JPEG")
-        for _ in range(12):  # thrice as many as there are places
-            asked = connection(server)
-            asked.request("POST", "/v1/translate?to=night", data, {"Content-Type": "image/jpeg"})
-            asked.sock.shutdown(socket.SHUT_RDWR)
-            asked.close()
-        while answered(server) < 12:
-            time.sleep(0.05)
-        assert b"viceversa_pictures_inside 0.0" in server.ask("/metrics").body
+        data = picture()
+        with held(server):  # until all have left
+            for _ in range(12):  # thrice as many as there are places
+                asked = connection(server)
+                asked.request("POST", "/v1/translate?to=night", data, {"Content-Type": "image/png"})
+                asked.sock.shutdown(socket.SHUT_RDWR)
+                asked.close()
+            until(lambda: answered(server) == 12)
+            assert b"viceversa_pictures_inside 0.0" in server.ask("/metrics").body
         assert server.ask("/v1/translate?to=night", picture(), Content_Type="image/png").status == 200
 
 
 def test_a_picture_that_takes_too_long(models, tmp_path):
-    with serving(models.first, tmp=tmp_path, seconds=0.01) as server:
-        answer = server.ask("/v1/translate?to=night", picture(1600, 1200, "JPEG"), Content_Type="image/jpeg")
+    with serving(models.first, tmp=tmp_path, seconds=0.01) as server, held(server):
+        answer = server.ask("/v1/translate?to=night", picture(), Content_Type="image/png")
         assert "longer than 0.01 seconds" in refused(answer, 504)
         assert answer.headers["Retry-After"] is None  # it would take as long again
 
@@ -590,8 +752,7 @@ def test_too_large_for_the_memory(models, tmp_path):
 
 
 def test_idle_and_slow_clients_are_in_nobodys_way(server):
-    host = (urlsplit(server.url).hostname, urlsplit(server.url).port)
-    idle = [socket.create_connection(host) for _ in range(200)]
+    idle = [socket.create_connection(address(server)) for _ in range(200)]
     for slow in idle[:100]:
         slow.sendall(b"POST /v1/translate?to=night HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n\x89P")
     assert server.ask("/v1/translate?to=night", picture(), Content_Type="image/png").status == 200
@@ -600,29 +761,39 @@ def test_idle_and_slow_clients_are_in_nobodys_way(server):
         one.close()
 
 
-def test_sigterm_answers_what_was_accepted(models, tmp_path):
-    with process(models.first, "--host", "0.0.0.0", tmp=tmp_path) as server:
-        data = picture(900, 700, "JPEG")
+@pytest.fixture
+def hold(tmp_path):
+    """A file that is there while nothing goes through the network of a process."""
+    path = tmp_path.with_name(f"{tmp_path.name}-hold")
+    path.touch()
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def test_sigterm_answers_what_was_accepted(models, tmp_path, hold):
+    hold.unlink()
+    with process(models.first, "--host", "0.0.0.0", tmp=tmp_path, hold=hold) as server:
+        data = picture(400, 300, "JPEG")
         wanted = hashlib.sha256(server.ask("/v1/translate?to=night", data, Content_Type="image/jpeg").body).digest()
+        hold.touch()
         kept = connection(server)  # a connection that stays
         kept.request("GET", "/healthz")
         kept.getresponse().read()
         asked = [connection(server) for _ in range(6)]
         for one in asked:
             one.request("POST", "/v1/translate?to=night", data, {"Content-Type": "image/jpeg"})
-        while b"viceversa_pictures_inside 6.0" not in server.ask("/metrics").body:
-            time.sleep(0.005)
+        until(lambda: b"viceversa_pictures_inside 6.0" in server.ask("/metrics").body)
         server.process.send_signal(signal.SIGTERM)
-        new = None
-        while new is None or new.status == 200:  # until the signal is noticed
-            kept.request("GET", "/v1/models")
-            new = kept.getresponse()
-            new.body = new.read()
-        assert new.status == 503 and new.headers["Retry-After"] and b"stopping" in new.body
+        until(lambda: server.json("/healthz")["status"] == "stopping")
+        new = server.ask("/v1/models")
+        assert "stopping" in refused(new, 503) and new.headers["Retry-After"]
+        kept.request("GET", "/v1/models")
+        assert kept.getresponse().status == 503
+        hold.unlink()
         answers = [one.getresponse() for one in asked]
         assert [answer.status for answer in answers] == [200] * 6
         assert {hashlib.sha256(answer.read()).digest() for answer in answers} == {wanted}
-        _, said = server.process.communicate(timeout=30)
+        _, said = server.process.communicate(timeout=LONG)
         assert server.process.returncode == 0 and "all that was begun is done" in said and "Traceback" not in said
         assert "note: 0.0.0.0 can be reached from other machines" in said and "--auth USER:PASSWORD" in said
     assert not list(tmp_path.iterdir())
@@ -640,40 +811,114 @@ def uploading(server, data):
 
 def test_sigterm_waits_for_a_job_whose_upload_still_comes(models, tmp_path):
     with process(models.first, tmp=tmp_path) as server:
-        data = film(tmp_path.parent / "late.mp4", 30, 320, 240)
+        data = film(tmp_path.parent / "late.mp4")
         asked = uploading(server, data)
         server.ask("/metrics")  # when this is answered, the head of the upload has been read
         server.process.send_signal(signal.SIGTERM)
-        while server.json("/healthz")["status"] != "stopping":
-            time.sleep(0.01)
+        until(lambda: server.json("/healthz")["status"] == "stopping")
         asked.send(data[-1:])
         job = server.finished(json.loads(asked.getresponse().read()))
         assert job["state"] == "done" and server.ask(job["result"]).status == 200
-        _, said = server.process.communicate(timeout=30)
+        _, said = server.process.communicate(timeout=LONG)
         assert server.process.returncode == 0 and "all that was begun is done" in said
 
 
-def test_a_second_signal_ends_all_jobs_at_their_next_image(models, tmp_path):
-    data, large = film(tmp_path.parent / "endless.mp4", 3000, 320, 240), io.BytesIO()
-    Image.new("RGB", (6000, 6000)).save(large, "JPEG")
-    with process(models.first, tmp=tmp_path) as server:
+def test_a_second_signal_ends_all_jobs_at_their_next_image(models, tmp_path, hold):
+    data = film(tmp_path.parent / "endless.mp4", 300)
+    with process(models.first, tmp=tmp_path, hold=hold) as server:
         job = server.json("/v1/jobs?to=night", data, Content_Type="video/mp4")
-        while server.json(f"/v1/jobs/{job['id']}")["done"] < 2:
-            time.sleep(0.01)
+        until(lambda: server.json(f"/v1/jobs/{job['id']}")["state"] == "running")
         asked = connection(server)
-        asked.request("POST", "/v1/translate?to=night", large.getvalue(), {"Content-Type": "image/jpeg"})
-        while b"viceversa_pictures_inside 1.0" not in server.ask("/metrics").body:
-            time.sleep(0.01)
+        asked.request("POST", "/v1/translate?to=night", picture(), {"Content-Type": "image/png"})
+        until(lambda: b"viceversa_pictures_inside 1.0" in server.ask("/metrics").body)
         server.process.send_signal(signal.SIGTERM)
-        while server.json("/healthz")["status"] != "stopping":
-            time.sleep(0.01)
+        until(lambda: server.json("/healthz")["status"] == "stopping")
         server.process.send_signal(signal.SIGTERM)
         answer = asked.getresponse()
         assert answer.status == 503 and b"the server has stopped" in answer.read()
-        _, said = server.process.communicate(timeout=60)
+        hold.unlink()
+        _, said = server.process.communicate(timeout=LONG)
         assert server.process.returncode == 143 and "2 requests or jobs were not finished" in said, said
+        assert " and 1 job are finished first" in said
         assert "Traceback" not in said
     assert not list(tmp_path.iterdir())
+
+
+def test_a_job_may_be_let_go_of_while_the_server_stops(models, tmp_path):
+    with serving(models.first, tmp=tmp_path) as server, held(server):
+        job = server.json("/v1/jobs?to=night", animation(), Content_Type="image/gif")
+        server.inner.handle_exit(signal.SIGTERM, None)
+        until(lambda: server.json("/healthz")["status"] == "stopping")
+        assert "stopping" in refused(server.ask("/v1/jobs?to=night", animation(), Content_Type="image/gif"), 503)
+        assert server.json(f"/v1/jobs/{job['id']}", method="DELETE")["state"] == "cancelled"
+
+
+def test_a_body_that_comes_too_slowly(models, tmp_path, monkeypatch):
+    monkeypatch.setattr("viceversa.serve.guard.UPLOAD_SECONDS", 0.05)
+    with serving(models.first, tmp=tmp_path) as server:
+        asked = uploading(server, picture())
+        answer = asked.getresponse()
+        assert answer.status == 408 and b"did not arrive within 0.05 seconds" in answer.read()
+        asked.close()
+
+
+def test_a_head_that_comes_too_slowly(models, tmp_path, monkeypatch):
+    monkeypatch.setattr("viceversa.serve.server.HEAD_SECONDS", 0.05)
+    with serving(models.first, tmp=tmp_path) as server, socket.create_connection(address(server), LONG) as slow:
+        slow.sendall(b"GET /healthz HTTP/1.1\r\n")
+        assert slow.recv(100) == b""
+
+
+def test_who_does_not_read_an_answer_is_let_go(models, tmp_path, monkeypatch):
+    listen = command.listen
+
+    def with_little_room(*given):
+        listener = listen(*given)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
+        return listener
+
+    monkeypatch.setattr(command, "listen", with_little_room)
+    monkeypatch.setattr("viceversa.serve.server.UPLOAD_SECONDS", 0.0)
+    with serving(models.first, tmp=tmp_path) as server:
+        asked = connection(server)
+        asked.sock = socket.socket()
+        asked.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        asked.sock.connect(address(server))
+        asked.request("POST", "/v1/translate?to=night&format=bmp", picture(600, 400), {"Content-Type": "image/png"})
+        until(lambda: answered(server) == 1)
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):  # what the system's buffers held comes yet
+            asked.getresponse().read()
+
+
+def test_too_many_requests_at_a_time(server, monkeypatch):
+    monkeypatch.setattr("viceversa.serve.guard.MOST", 0)
+    answer = server.ask("/v1/models")
+    assert "too many requests" in refused(answer, 503) and answer.headers["Retry-After"]
+
+
+def test_a_disk_that_is_full_while_a_body_comes(server, capfd):
+    body, kind = form([("large.png", bytes(1_500_000))], to="night")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, limit[1]))
+    try:
+        raw = server.ask("/v1/translate?to=night", bytes(1_500_000), Content_Type="image/png")
+        answers = [raw, server.ask("/v1/translate", body, **kind), server.ask("/v1/jobs", body, **kind)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    for answer in answers:
+        assert "disk is full" in refused(answer, 507)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_addresses_of_this_machine_alone(capsys):
+    guard = Guard(None, Serve(host="127.0.0.2"), lambda *told: None)
+    for host in ("127.0.0.2:7860", "127.0.0.1", "localhost", "[::1]:7860"):
+        guard.check_site({"host": host})
+    with pytest.raises(Refusal, match="does not answer to the name 'rebound"):
+        guard.check_site({"host": "rebound.example"})
+    for host, told in (("127.0.0.2", False), ("::1", False), ("0.0.0.0", True), ("photos.example", True)):
+        command.tell(Serve(host=host), {}, "http://127.0.0.2:7860")
+        assert ("can be reached from other machines" in capsys.readouterr().err) == told
 
 
 def test_what_a_killed_server_left_is_removed_at_the_next_start(models, tmp_path, monkeypatch):
@@ -702,9 +947,9 @@ def test_does_not_start(models, tmp_path, capsys, monkeypatch):
         taken.listen()
         port = str(taken.getsockname()[1])
         for arguments, words in (
-            ([str(models.first), "--port", port], f"port {port} of 127.0.0.1: address already in use"),
+            ([str(models.first), "--port", port], f"port {port} of 127.0.0.1: address already in use: stop what"),
             ([str(models.first), "--port", "99999"], "65,535"),
-            ([str(models.first), "--port", "0", "--host", "192.0.2.1"], "cannot listen"),
+            ([str(models.first), "--port", "0", "--host", "192.0.2.1"], "it is no address of this machine"),
             ([str(models.first), "--port", "0", "--auth", "me"], "USER:PASSWORD"),
             ([str(models.first), "--port", "0", "--allow-origin", "photos.example"], "https://"),
             ([str(models.first), "--port", "0", "--allow-origin", "https://[bad"], "scheme and host alone"),
@@ -719,6 +964,15 @@ def test_does_not_start(models, tmp_path, capsys, monkeypatch):
             assert cli.main(["serve", *arguments]) == 2
             said = capsys.readouterr().err
             assert words in said and said.count("\n") == 1
+
+
+def test_a_port_that_is_for_others(monkeypatch):
+    def create_server(*given, **how):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("socket.create_server", create_server)
+    with pytest.raises(viceversa.BadInput, match=r"port 443 of .*: permission denied: give a --port above 1023$"):
+        command.listen("127.0.0.1", 443)
 
 
 def test_the_client_of_the_examples(server, tmp_path):
@@ -772,5 +1026,5 @@ def test_threads_of_the_crew_translate_side_by_side(models):
     was_cancelled = cancelled.cancel()
     assert was_cancelled
     for image, future in zip(images, futures, strict=True):
-        assert np.array_equal(future.result(60), translator(image, to="night"))
+        assert np.array_equal(future.result(LONG), translator(image, to="night"))
     queue.close()

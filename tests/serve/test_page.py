@@ -155,13 +155,19 @@ def test_dropped_pasted_and_taken(browser, models, tmp_path):
 def test_several_pictures_come_back_as_one_archive(browser, server):
     with visited(browser, server.url + "/") as page:
         files = [(f"{n}.png", "image/png", picture(seed=n)) for n in range(3)]
-        give(page, *files, ("notes.txt", "text/plain", b"no picture"))
+        inks = io.BytesIO()
+        Image.new("CMYK", (64, 48)).save(inks, "JPEG")
+        give(page, *files, ("ink.jpg", "image/jpeg", inks.getvalue()), ("notes.txt", "text/plain", b"no picture"))
         page.wait_for_selector("#batch:not([hidden])")
-        assert page.inner_text("#batch-said").startswith("3 pictures are now night, 1 could not be translated")
+        assert page.inner_text("#batch-said").startswith("4 pictures are now night, 1 could not be translated")
         assert "Notes.txt: not a picture" in page.inner_text("#batch-failed")
+        assert "1 picture (ink.jpg): CMYK" in page.inner_text("#batch-failed")
         name, data = saved(page, "#batch-download")
         assert name == "night.zip"
-        assert zipfile.ZipFile(io.BytesIO(data)).namelist() == ["0.png", "1.png", "2.png", "failed.txt"]
+        assert zipfile.ZipFile(io.BytesIO(data)).namelist() == ["0.png", "1.png", "2.png", "ink.jpg", "failed.txt"]
+        give(page, ("ink.jpg", "image/jpeg", inks.getvalue()))
+        shown(page)
+        assert "CMYK" in page.inner_text("#shown")
 
 
 def test_a_film_with_progress_and_cancel(browser, server, tmp_path):

@@ -1,9 +1,10 @@
 """The page and the API: what is asked, whether it may be, and the answer. The work is done in queue.py and jobs.py."""
 
 import asyncio
+import json
 import mimetypes
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ from fastapi import Path as InPath
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -25,12 +27,14 @@ from starlette.types import Scope
 from .. import __version__
 from ..config import Serve
 from ..data import pictures as images
+from ..data.statistics import remark
 from ..errors import BadInput
-from ..translation.command import FORMATS
-from .guard import ARCHIVES, Guard, refused
-from .jobs import ENDING, FILMS, Job, Jobs, harmless_name, kind_of, look_at
+from ..files import DISK_FULL
+from ..translation.command import FORMATS, SUFFIXES
+from .guard import ARCHIVES, NOTES, Guard, refused
+from .jobs import ENDING, FILMS, FULL, Job, Jobs, harmless_name, kind_of, look_at
 from .queue import Queue, Room, Work
-from .refusal import Refusal
+from .refusal import Refusal, in_fields
 from .served import Models, Served, page_file, samples, suggestion
 
 IN_MEMORY = 1 << 20
@@ -95,6 +99,7 @@ class JobState(BaseModel):
     failed: list[str]
     """What could not be translated, and why."""
     notes: list[str]
+    """What was changed, left out or not heeded."""
 
 
 class Alive(BaseModel):
@@ -120,9 +125,8 @@ class Asked:
             if name not in known:
                 raise Refusal(422, f"no parameter {name!r}: {suggestion(name, known, ', '.join(known))}")
         served = models.meant(given.get("model") or None, given.get("to") or None)
-        format, size, back = given.get("format") or None, given.get("size") or None, given.get("back") or "false"
-        if format is not None and format not in FORMATS:
-            raise Refusal(422, f"no format {format!r}: {suggestion(format, FORMATS, ', '.join(FORMATS))}")
+        size, back = given.get("size") or None, given.get("back") or "false"
+        format = as_format(given["format"]) if given.get("format") else None
         if size is not None and not (
             size.isascii() and size.isdecimal() and len(size) <= 4 and 16 <= int(size) <= 8192
         ):
@@ -134,6 +138,15 @@ class Asked:
         if back == "true" and len(served.targets) < 2:
             raise Refusal(422, f"{served.name} knows one direction only: there is no way back")
         return Asked(served, to, format, int(size) if size else None, back == "true", strength)
+
+
+def as_format(given: str) -> str:
+    """One of FORMATS, also by another of its endings, such as JPG or jpeg. Raises Refusal (422)."""
+    meant = SUFFIXES.get(f".{given.lower()}")
+    for format, name in FORMATS.items():
+        if name == meant:
+            return format
+    raise Refusal(422, f"no format {given!r}: {suggestion(given, FORMATS, ', '.join(FORMATS))}")
 
 
 def as_strength(given: str) -> float:
@@ -240,6 +253,8 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[Guard, Jobs]:
         tags=["pictures"],
         response_class=Response,
         responses={200: {"content": {mime: {"schema": BINARY} for mime in MIME.values()},
+                         "headers": {NOTES: {"description": "What was changed or left out, where anything was: a JSON "
+                                             "list of sentences, in ASCII.", "schema": {"type": "string"}}},
                          "description": "The picture, of the same size."}, **REFUSED},
         openapi_extra=takes("image", "A picture.", fields(models) | BACK, [*MIME.values(), "application/octet-stream"]),
     )  # fmt: skip
@@ -255,9 +270,10 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[Guard, Jobs]:
             raise Refusal(415, "films and archives go to /v1/jobs")
         pixels = await asyncio.to_thread(look_at, data, serve.megapixels, asked.size)
         with room.enter(pixels):
-            format, body = await within(serve.seconds, request, translated(queue, asked, data))
+            format, body, notes = await within(serve.seconds, request, translated(queue, asked, data))
         shown = quote(f"{PurePosixPath(harmless_name(name)).stem}.{asked.to}{ENDING[format]}")
         about = {"Content-Disposition": f"inline; filename*=UTF-8''{shown}", "Cache-Control": "no-store"}
+        about |= {NOTES: json.dumps(notes)} if notes else {}
         return Response(body, 200, about, MIME[format])
 
     @app.post(
@@ -295,6 +311,7 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[Guard, Jobs]:
         await asyncio.to_thread(jobs.cancel, job)
         return {**job.about(), "state": "cancelled", "result": None}
 
+    @app.head("/v1/jobs/{id}/result", include_in_schema=False)
     @app.get(
         "/v1/jobs/{id}/result",
         tags=["jobs"],
@@ -303,12 +320,12 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[Guard, Jobs]:
                    206: {"description": "A part of it."}, 416: {"description": "No such part."},
                    **tells(409), **REFUSED},
     )  # fmt: skip
-    async def result(id: JobId) -> Response:
+    async def result(id: JobId, request: Request) -> Response:
         """What a job has made."""
         job = jobs.named(id)
         if job.state != "done" or job.result is None:
             raise Refusal(409, job.error or f"the job is {job.state}, its result is not there")
-        job.fetched = True
+        job.fetched |= request.method == "GET"
         mime = mimetypes.guess_type(job.result.name)[0] or "application/octet-stream"
         return FileResponse(job.result, media_type=mime, filename=job.name, content_disposition_type="inline")
 
@@ -348,11 +365,13 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[Guard, Jobs]:
             raise Refusal(404, f"{served.name} comes without a film to {to!r}")
         return FileResponse(served.films[to], media_type="image/gif")
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["server"], response_model=Alive)
     async def healthz() -> dict[str, str]:
         """Is the server alive?"""
         return {"status": "stopping" if guard.stopping else "ok"}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", tags=["server"], response_model=Alive, responses=tells(401, 403, 503))
     async def readyz() -> dict[str, str]:
         """Does it take pictures now?"""
@@ -377,31 +396,59 @@ Upload = tuple[str | None, IO[bytes]]
 async def uploaded(request: Request, folder: Path) -> AsyncIterator[tuple[list[Upload], dict[str, str]]]:
     """The files of a request with their names, and its parameters. Raises Refusal (400, 415)."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    given = dict(request.query_params)
+    query = request.query_params.multi_items()
     if kind == "multipart/form-data":
-        async with request.form(max_files=1000, max_fields=16, max_part_size=10_000) as form:
-            files: list[Upload] = [
-                (value.filename, value.file) for _, value in form.multi_items() if isinstance(value, UploadFile)
-            ]
-            for name, value in form.items():
-                if isinstance(value, str) and given.setdefault(name, value) != value:
-                    raise Refusal(
-                        422, f"{name[:40]!r} stands in the address and in the form, and they differ: leave one out"
-                    )
+        parts = await form(request)
+        files: list[Upload] = [(value.filename, value.file) for _, value in parts if isinstance(value, UploadFile)]
+        try:
+            given = agreed([*query, *((name, value) for name, value in parts if isinstance(value, str))])
             if not files:
                 raise Refusal(400, "the form holds no file: send one, as with curl -F image=@photo.jpg")
             yield files, given
+        finally:
+            for _, file in files:
+                file.close()
     elif kind in ("", "application/octet-stream", "application/zip") or kind.startswith(("image/", "video/")):
         with SpooledTemporaryFile(IN_MEMORY, dir=str(folder)) as file:
             async for part in request.stream():
                 file.write(part)
             file.seek(0)
-            yield [(None, file)], given
+            yield [(None, file)], agreed(query)
     else:
-        ways = (
-            "(curl -F image=@photo.jpg), or bytes with their own type (curl -H 'Content-Type: image/jpeg' -T photo.jpg)"
-        )
+        bare = "curl -H 'Content-Type: image/jpeg' --data-binary @photo.jpg"
+        ways = f"(curl -F image=@photo.jpg), or bytes with their own type ({bare})"
         raise Refusal(415, f"cannot take {kind[:60]}: send multipart/form-data {ways}")
+
+
+class Form(MultiPartParser):
+    """Starlette's, which takes a form that breaks off for a whole one."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+async def form(request: Request) -> list[tuple[str, UploadFile | str]]:
+    """The parts of a form. Raises Refusal (400)."""
+    parser = Form(request.headers, request.stream(), max_files=1000, max_fields=16, max_part_size=10_000)
+    try:
+        found = await parser.parse()
+    except MultiPartException as wrong:
+        raise Refusal(400, wrong.message) from None
+    if not parser.ended:
+        await found.close()
+        raise Refusal(400, "the form breaks off before its end: send all of it, with the line that closes it")
+    return found.multi_items()
+
+
+def agreed(given: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Parameters of the address and of the form. Raises Refusal (422) where one is given twice, as two things."""
+    found: dict[str, str] = {}
+    for name, value in given:
+        if found.setdefault(name, value) != value:
+            raise Refusal(422, f"{name!r} is given twice, and they differ: leave one out")
+    return found
 
 
 async def within(seconds: float, request: Request, work: Awaitable[T]) -> T:
@@ -426,26 +473,30 @@ async def until_gone(request: Request) -> None:
         pass
 
 
-async def translated(queue: Queue, asked: Asked, data: bytes) -> tuple[str, bytes]:
-    """Pillow's name of the format, and the file: decoded, there (and back), encoded, by the rules of `translate`.
+async def translated(queue: Queue, asked: Asked, data: bytes) -> tuple[str, bytes, list[str]]:
+    """Pillow's name of the format, the file - decoded, there (and back), encoded, by the rules of `translate` -, and
+    what was changed or left out.
 
     Raises Refusal (400, 422, 507).
     """
     translator = asked.served.translator
+    home = next(domain for domain in translator.domains if domain != asked.to)
     channels = translator.channels(translator.model.direction(asked.to))
     try:
         before = await asyncio.to_thread(images.read, data, channels)
     except BadInput as wrong:
         raise Refusal(400, wrong) from None
+    known = translator.model.info.get("statistics", {})
+    unlike = await asyncio.to_thread(remark, before.pixels, known, home, asked.to)
     pixels = await asyncio.wrap_future(queue.put(Work(translator, before.pixels, asked.to, asked.size, asked.strength)))
     if asked.back:
-        home = next(domain for domain in translator.domains if domain != asked.to)
         pixels = await asyncio.wrap_future(queue.put(Work(translator, pixels, home, asked.size)))
     after = replace(before, pixels=pixels, format=FORMATS.get(asked.format or "", before.format))
     try:
-        return after.format, await asyncio.to_thread(images.encode, after, QUALITY)
+        body, lost = await asyncio.to_thread(images.encoded, after, QUALITY)
     except BadInput as wrong:  # too large for its format
         raise Refusal(422, wrong) from None
+    return after.format, body, [in_fields(note) for note in (*before.notes, unlike, *lost) if note]
 
 
 def laid_down(files: list[Upload], asked: Asked, folder: Path) -> Job:
@@ -486,7 +537,14 @@ def answer_errors(app: FastAPI) -> None:
             ]
             error.headers = {"Allow": ", ".join(sorted({method for route in here for method in route.methods or ()}))}
         words = {404: "there is nothing here", 405: f"{request.method} is not for this address"}
-        return JSONResponse({"error": words.get(error.status_code, error.detail)}, error.status_code, error.headers)
+        told = Refusal(error.status_code, words.get(error.status_code, error.detail)).sentence
+        return JSONResponse({"error": told}, error.status_code, error.headers)
+
+    @app.exception_handler(OSError)
+    async def full(request: Request, error: OSError) -> Response:
+        if error.errno not in DISK_FULL:
+            raise error
+        return refused(Refusal(507, FULL))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
@@ -517,7 +575,7 @@ def serve_page(app: FastAPI) -> None:
         return Response(data, 200, {"Cache-Control": "no-cache"}, mime)
 
     for path in held:
-        app.add_api_route(path, answer, include_in_schema=False)
+        app.add_api_route(path, answer, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 async def every_minute(task: Callable[[], None]) -> None:

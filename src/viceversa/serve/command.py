@@ -1,5 +1,6 @@
 """`viceversa serve`: from a command line to a server that listens, and its orderly end."""
 
+import errno
 import os
 import socket
 import sys
@@ -8,13 +9,19 @@ import webbrowser
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..config import Serve
 from ..errors import BadInput, Interrupted
+from ..terminal import words
 
 NEEDED = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart",
           "prometheus_client": "prometheus-client"}  # fmt: skip
+ADVICE = {
+    errno.EADDRINUSE: "stop what listens there, or give another --port (0 takes a free one)",
+    errno.EADDRNOTAVAIL: "it is no address of this machine: give another --host (0.0.0.0 is all that it has)",
+    errno.EACCES: "give a --port above 1023",
+}
+"""Where it cannot listen."""
 
 
 def command_serve(serve: Serve) -> int:
@@ -41,13 +48,16 @@ def command_serve(serve: Serve) -> int:
                 webbrowser.open(address)
             server.run(sockets=[listener])
     if server.left:
-        raise Interrupted(server.signal, f"stopped; {server.left} requests or jobs were not finished in time")
+        left = f"{words(server.left, 'request or job was', 'requests or jobs were')} not finished in time"
+        raise Interrupted(server.signal, f"stopped; {left}")
     print("stopped; all that was begun is done", file=sys.stderr)
     return 0
 
 
 def checked(serve: Serve) -> Serve:
     """Raises BadInput for values that cannot be meant."""
+    from .guard import is_origin
+
     auth = serve.auth or os.environ.get("VICEVERSA_AUTH") or None
     if auth is not None and (auth.startswith(":") or ":" not in auth or auth.endswith(":")):
         raise BadInput("--auth: give USER:PASSWORD")
@@ -55,17 +65,6 @@ def checked(serve: Serve) -> Serve:
         if not is_origin(origin):
             raise BadInput(f"--allow-origin {origin}: give scheme and host alone, such as https://photos.example")
     return replace(serve, auth=auth)
-
-
-def is_origin(given: str) -> bool:
-    """Is it what browsers send: scheme and host, and the port where it is not the scheme's own?"""
-    given = given.lower().removesuffix("/")
-    try:
-        parts = urlsplit(given)
-        own = parts.port == {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        return False
-    return bool(parts.hostname) and "@" not in given and not own and given == f"{parts.scheme}://{parts.netloc}"
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -79,14 +78,16 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=both)
     except OSError as error:
         reason = str(error.strerror).partition(" (while attempting")[0].lower()  # create_server's own words
-        free = "stop what listens there, or give another --port (0 takes a free one)"
-        raise BadInput(f"cannot listen on port {port} of {host}: {reason}: {free}") from None
+        advice = ADVICE.get(error.errno or 0, "give another --host or --port")
+        raise BadInput(f"cannot listen on port {port} of {host}: {reason}: {advice}") from None
 
 
 def tell(serve: Serve, models: Any, address: str) -> None:
+    from .guard import is_loopback
+
     for served in models.values():
         print(f"serving {served.name}: to {' and to '.join(served.targets)}", file=sys.stderr)
-    if serve.host not in ("127.0.0.1", "localhost", "::1") and serve.auth is None:
+    if not is_loopback(serve.host) and serve.auth is None:
         print(f"note: {serve.host} can be reached from other machines, by anybody: give --auth USER:PASSWORD, or "
               "listen on 127.0.0.1 (the default)", file=sys.stderr)  # fmt: skip
     print(f"{address} (Ctrl-C stops)", flush=True)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hmac
+import ipaddress
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,10 +24,11 @@ ARCHIVES = 8
 HELD = 16
 """Uploads of the largest size that may be held at a time, of pictures and of jobs."""
 UPLOAD_SECONDS = 120.0
-"""Time that a body may take to arrive, and an answer to be read."""
+"""Time that a body may take to arrive, and an answer, or the next part of a file, to be read."""
 DRAIN_SECONDS = 10.0
 """Time for the rest of a body that is refused."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+NOTES = "Viceversa-Notes"
+"""The header that tells what was changed in a picture, or left out: a JSON list of sentences."""
 OPEN = ("/healthz",)
 """Told to anybody."""
 
@@ -54,7 +56,7 @@ class Guard:
         self.auth = serve.auth.encode() if serve.auth else None
         self.origins = {origin.rstrip("/").lower() for origin in serve.allow_origin}
         self.hosts = {urlsplit(origin).netloc for origin in self.origins}
-        self.loopback = serve.host in LOOPBACK
+        self.loopback = is_loopback(serve.host)
         self.stopping = False
         self.inside = 0
         self.held = Counter[float]()
@@ -88,7 +90,8 @@ class Guard:
         self.check_site(headers)
         if self.auth is not None and not self.is_preflight(scope, headers) and scope["path"] not in OPEN:
             self.check_credentials(headers.get("authorization", ""))
-        if self.stopping and scope["path"] not in OPEN and not (scope["method"] == "GET" and "/jobs/" in scope["path"]):
+        of_a_job = scope["method"] in ("GET", "HEAD", "DELETE") and "/jobs/" in scope["path"]
+        if self.stopping and scope["path"] not in OPEN and not of_a_job:
             raise Refusal(503, "the server is stopping; it may be back soon", retry_after=10, Connection="close")
         if self.inside > MOST:
             raise Refusal(503, "too many requests at a time, come back later", retry_after=5)
@@ -108,10 +111,12 @@ class Guard:
             name, site = urlsplit(f"//{host}").hostname or "", urlsplit(origin).netloc
         except ValueError:
             raise Refusal(400, "Host and Origin must be addresses, such as http://127.0.0.1:7860") from None
-        if self.loopback and name not in LOOPBACK and host not in self.hosts:
+        if self.loopback and not is_loopback(name) and host not in self.hosts:
             raise Refusal(403, f"this server does not answer to the name {name!r}: start it with --allow-origin for it")
         if origin and origin not in self.origins and site != host:
-            raise Refusal(403, f"pages of {origin} may not call: start the server with --allow-origin {origin}")
+            allow = f"start the server with --allow-origin {origin}"
+            nobody = "that is no site (a page opened from a file has none): open it from one that --allow-origin names"
+            raise Refusal(403, f"pages of {origin} may not call: {allow if is_origin(origin) else nobody}")
 
     def check_credentials(self, authorization: str) -> None:
         """HTTP Basic (RFC 7617), compared in constant time."""
@@ -171,13 +176,12 @@ class Request:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message = {**message, "headers": self.with_headers(message.get("headers", []))}
-        async with asyncio.timeout(UPLOAD_SECONDS):  # for a client that does not read
-            if message["type"] == "http.response.body" and not message.get("more_body") and not self.arrived:
-                # Closed while it still sends, the client would never read why.
-                await self.send_next({**message, "more_body": True})
-                await self.drain()
-                message = {"type": "http.response.body"}
-            await self.send_next(message)
+        if message["type"] == "http.response.body" and not message.get("more_body") and not self.arrived:
+            # Closed while it still sends, the client would never read why.
+            await self.send_next({**message, "more_body": True})
+            await self.drain()
+            message = {"type": "http.response.body"}
+        await self.send_next(message)
 
     async def drain(self) -> None:
         """Let the rest of a body come, for a while, and forget it."""
@@ -197,13 +201,31 @@ class Request:
         if origin in self.guard.origins:
             wanted |= {"access-control-allow-origin": self.headers["origin"], "vary": "Origin"}
             wanted |= {"access-control-allow-credentials": "true", "cross-origin-resource-policy": "cross-origin"}
-            wanted |= {"access-control-expose-headers": "Content-Disposition, Location, Retry-After"}
+            wanted |= {"access-control-expose-headers": f"Content-Disposition, Location, Retry-After, {NOTES}"}
         return headers + [(n.encode(), v.encode()) for n, v in wanted.items() if n.encode() not in named]
 
     async def answer(self, response: Response) -> None:
         """Answer instead of the application, if it has not begun to."""
         if not self.status:
             await response(self.scope, self.receive_next, self.send)
+
+
+def is_loopback(host: str) -> bool:
+    """Is it this machine alone?"""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def is_origin(given: str) -> bool:
+    """Is it what browsers send: scheme and host, and the port where it is not the scheme's own?"""
+    given = given.lower().removesuffix("/")
+    try:
+        parts = urlsplit(given)
+        own = parts.port == {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return False
+    return bool(parts.hostname) and "@" not in given and not own and given == f"{parts.scheme}://{parts.netloc}"
 
 
 def refused(refusal: Refusal) -> JSONResponse:

@@ -26,12 +26,14 @@ from PIL import Image, UnidentifiedImageError
 from ..config import Translate
 from ..data import pictures as images
 from ..errors import BadInput, Failed
+from ..files import DISK_FULL
+from ..terminal import words
 from ..translation.command import SUFFIXES
 from ..translation.films import translate_film
 from ..translation.pipeline import Job as Picture
 from ..translation.pipeline import translate_pictures
 from .queue import InTurn, Queue, pixels_at
-from .refusal import Refusal
+from .refusal import Refusal, in_fields
 from .served import Served
 
 KEPT_SECONDS = 3600.0
@@ -53,6 +55,7 @@ TOLD = 20
 LONGEST_NAME = 150
 """Bytes of a client's name: more may follow it, and 255 is what a file system takes."""
 PREFIX = "viceversa-serve-"
+FULL = "the server's disk is full: come back later, or send something smaller"
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
@@ -172,7 +175,8 @@ class Jobs:
             job.error, job.state = self.harmless(job, str(error)), "failed"
         except Exception as error:  # told to the person at the server, not to clients
             print(f"viceversa: a job failed: {type(error).__name__}: {error}", file=sys.stderr)
-            job.error, job.state = "the server could not do it, and has told its owner why", "failed"
+            full = isinstance(error, OSError) and error.errno in DISK_FULL
+            job.error, job.state = FULL if full else "the server could not do it, and has told its owner why", "failed"
         finally:
             job.ended = time.monotonic()
             shutil.rmtree(job.folder / "in", ignore_errors=True)
@@ -180,7 +184,8 @@ class Jobs:
                 shutil.rmtree(job.folder, ignore_errors=True)
 
     def harmless(self, job: Job, sentence: str) -> str:
-        """With the client's names of files, without their places on this machine."""
+        """In a client's words: its names of files, and not their places on this machine; fields, and not flags."""
+        sentence = in_fields(sentence)
         for name, path in [*job.files, (job.name, job.result)]:
             sentence = sentence.replace(str(path), str(name))
         return sentence.replace(f"{job.folder}/out/", "").replace(f"{job.folder}/in/", "")
@@ -198,6 +203,8 @@ class Jobs:
             how: Any = {"to": job.to, "size": job.size, "strength": job.strength}
             notes = translate_film(translator, path, job.result, **how, on_progress=job.step)
             job.notes = [self.harmless(job, note) for note in notes]
+            if job.format:
+                job.notes.append(f"format={job.format} is for pictures, and not heeded for a film or an animation")
             return
         if len(job.files) == 1 and kind == "zip":
             job.files = list(self.unpacked(job, path))
@@ -212,6 +219,7 @@ class Jobs:
         format = SUFFIXES[f".{job.format}"] if job.format else None
         names = {path: name for name, path in job.files}
         entries: set[PurePosixPath] = set()
+        notes: list[tuple[Path, tuple[str, ...]]] = []
         todo: list[Picture] = []
         for path, name in names.items():
             try:
@@ -229,9 +237,11 @@ class Jobs:
                 else:
                     packed.write(work.job.target, entry(names[work.job.source], work.job.target, entries))
                     work.job.target.unlink()
+                    notes.append((work.job.source, work.notes))
                 job.step(job.done + 1)
             if job.failed:
                 packed.writestr("failed.txt", "\n".join(job.failed) + "\n")
+        job.notes += [self.harmless(job, line) for line in images.told(notes)]
         if len(job.failed) == len(job.files):
             none = f"none of {len(job.files)} could be translated: " if len(job.files) > 1 else ""
             raise Failed(f"{none}{job.failed[0]}")
@@ -240,9 +250,12 @@ class Jobs:
         """The files of an archive, within limits, under numbers: no name in it says where they go."""
         try:
             with zipfile.ZipFile(path) as archive:
-                entries = [entry for entry in archive.infolist() if not (entry.is_dir() or hidden(entry.filename))]
+                found = [entry for entry in archive.infolist() if not entry.is_dir()]
+                entries = [entry for entry in found if not hidden(entry.filename)]
                 if not entries:
-                    raise Failed("the archive holds no files")
+                    raise Failed(f"the archive holds no files{' but hidden ones' if found else ''}")
+                if len(entries) < len(found):
+                    job.notes.append(f"{words(len(found) - len(entries), 'hidden file')} of the archive left out")
                 if len(entries) > ENTRIES:
                     raise Failed(f"the archive holds {len(entries)} files: send at most {ENTRIES} at a time")
                 if sum(entry.file_size for entry in entries) > self.largest:

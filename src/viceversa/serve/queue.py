@@ -19,6 +19,7 @@ import torch
 
 from ..device import is_out_of_memory, threads_for_cores
 from ..errors import BadInput, Failed
+from ..terminal import words
 from ..translation.pipeline import BATCH, SMALL
 from ..translation.translator import Translator
 from .refusal import Refusal
@@ -39,7 +40,8 @@ class Room:
         """A place for a picture, kept for the block. Raises Refusal (503) when there is none."""
         full = self.pictures_inside >= self.pictures
         if full or (self.pictures_inside and self.pixels_inside + pixels > self.pixels):
-            what = f"{self.pictures_inside} pictures are waiting already, come back later"
+            waiting = words(self.pictures_inside, "picture is", "pictures are")
+            what = f"{waiting} waiting already, come back later"
             raise Refusal(503, what, retry_after=self.pictures_inside * self.pace)
         self.pictures_inside += 1
         self.pixels_inside += pixels

@@ -19,7 +19,7 @@ from ..errors import BadInput
 from ..model.file import bundled, read_card, resolve
 from ..training.progress import stills
 from ..translation.translator import Translator, load
-from .refusal import Refusal
+from .refusal import Refusal, in_fields
 
 ASSETS = files("viceversa") / "assets"
 SAMPLE = 1024
@@ -52,7 +52,7 @@ class Served:
         try:
             return model.domains[model.direction(to) == "ab"]
         except BadInput as wrong:
-            raise Refusal(422, str(wrong).replace("--to ", "to=")) from None
+            raise Refusal(422, in_fields(str(wrong))) from None
 
     @cached_property
     def picture(self) -> bytes:

@@ -11,7 +11,9 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..config import Serve
+from ..terminal import words
 from .app import create
+from .guard import UPLOAD_SECONDS
 from .served import Models
 
 HEAD_SECONDS = 30.0
@@ -19,11 +21,23 @@ HEAD_SECONDS = 30.0
 
 
 class Connection(H11Protocol):
-    """Closed when it has asked for nothing for so long: Uvicorn's own clock begins anew with each byte."""
+    """Closed when it has asked for nothing for so long (Uvicorn's own clock begins anew with each byte), and when it
+    does not read what it is sent."""
+
+    unread: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # paused as soon as anything waits to be read
         self.loop.call_later(HEAD_SECONDS, self.look, None)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.unread = self.loop.call_later(UPLOAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.unread.cancel()
 
     def look(self, last: Any) -> None:
         idle = self.cycle is None or self.cycle.response_complete
@@ -76,7 +90,8 @@ class Server(uvicorn.Server):
         self.guard.stopping = True
         began = time.monotonic()
         jobs = [job for job in list(self.jobs.all.values()) if not job.is_over()]
-        print(f"stopping: {self.guard.inside} requests and {len(jobs)} jobs are finished first", file=sys.stderr)
+        inside = f"{words(self.guard.inside, 'request')} and {words(len(jobs), 'job')}"
+        print(f"stopping: {inside} are finished first", file=sys.stderr)
         while not self.should_exit and time.monotonic() < began + self.limit:
             jobs = [job for job in list(self.jobs.all.values()) if job.ended is None or job.ended > began]
             waited_for = [job for job in jobs if not (job.is_over() and (job.fetched or job.state != "done"))]

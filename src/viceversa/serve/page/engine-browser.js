@@ -62,11 +62,12 @@ export async function translate(file, options, signal, tell) {
 
 /** Several pictures: {address, name, failed, notes, done}. */
 export async function job(files, options, signal, tell) {
-  const made = [], failed = [];
+  const made = [], failed = [], notes = [];
   for (const [number, file] of files.entries()) {
     tell(number, files.length, "running");
     try {
-      const { blob } = await translate(file, options, signal);
+      const { blob, notes: said } = await translate(file, options, signal);
+      notes.push(...said.slice(0, -1).map((note) => `${file.name}: ${note}`)); // the last is how long it took
       const ending = blob.type.replace("image/", "").replace("jpeg", "jpg");
       made.push([`${String(number + 1).padStart(3, "0")}-${file.name.replace(/\.[^.]*$/, "")}.${ending}`, blob]);
     } catch (error) {
@@ -76,7 +77,7 @@ export async function job(files, options, signal, tell) {
   }
   if (!made.length) throw new Failure(`none of the files could be translated: ${failed[0]}`);
   const address = URL.createObjectURL(await zip(made));
-  return { address, name: `${options.to}.zip`, failed, notes: [], done: made.length };
+  return { address, name: `${options.to}.zip`, failed, notes, done: made.length };
 }
 
 /** An archive that only stores (PKWARE's APPNOTE 6.3): pictures are compressed already. */

@@ -40,7 +40,7 @@ export async function translate(file, options, signal) {
   const form = new FormData();
   form.append("image", file, file.name);
   const answer = await ask("v1/translate" + query(options), { method: "POST", body: form, signal });
-  return { blob: await answer.blob(), notes: [] };
+  return { blob: await answer.blob(), notes: JSON.parse(answer.headers.get("Viceversa-Notes") || "[]") };
 }
 
 /** A film, an archive or several pictures: {address, name, failed, notes, done}. `tell(done, total, state)`. */

@@ -262,7 +262,8 @@ async function takeSeveral(files) {
   if (!done) return void (at("drop").hidden = false);
   at("batch-said").textContent = `${done.done} ${done.done === 1 ? "picture is" : "pictures are"} now ${way.to}`
     + (done.failed.length ? `, ${done.failed.length} could not be translated:` : ".");
-  at("batch-failed").replaceChildren(...done.failed.map((text) => element("li", { textContent: sentence(text) })));
+  at("batch-failed").replaceChildren(
+    ...[...done.failed, ...done.notes].map((text) => element("li", { textContent: sentence(text) })));
   Object.assign(at("batch-download"), { href: done.address, download: done.name, textContent: `Download ${done.name}` });
   at("batch").hidden = at("new").hidden = false;
 }
