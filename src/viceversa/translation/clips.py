@@ -1,24 +1,24 @@
-"""Moving pictures in and out: films through FFmpeg (PyAV), with their sound; GIF, WebP, PNG and AVIF through Pillow.
+"""Moving pictures in: films through FFmpeg (PyAV), with what goes along; GIF, WebP, PNG and AVIF through Pillow.
 
-A clip is read frame by frame: upright, with times, what is transparent upon white.
+A clip is read frame by frame: upright and whole, with times, what is transparent upon white.
 """
 
 import os
-import secrets
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import av
 import numpy as np
-from av.bitstream import BitStreamFilterContext
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.filter import Graph
+from av.stream import Discard, Disposition
+from av.video.reformatter import Colorspace, Interpolation
 from PIL import Image, ImageSequence
 
 from ..data import pictures as images
@@ -39,18 +39,16 @@ WRITTEN = CONTAINERS.keys() | ANIMATIONS.keys()
 """Endings of all moving pictures that can be written."""
 OF_THE_FILE = frozenset(("encoder", "major_brand", "minor_version", "compatible_brands"))
 """Metadata that tell of the file, not of the film."""
-UNNAMED, HDR, BT709, LIMITED = 2, (16, 18), 1, 1
-"""Numbers of H.273: a matrix that is not named; the transfers of HDR (PQ and HLG); high-definition colour; and of
-FFmpeg: the range 16 to 235."""
+CHROMA = {(16, 16): "4:4:4", (8, 16): "4:2:2", (16, 8): "4:4:0"}
+"""How colours finer than 4:2:0 are called: of 16x16 pixels, how many samples."""
+UNNAMED, HDR = 2, (16, 18)
+"""Numbers of H.273: a matrix that is not named; the transfers of HDR (PQ and HLG)."""
+SEE_THROUGH = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Codecs of WebM, and the decoders that know of its transparency."""
 UNSAID = 100
 """Milliseconds that browsers show a frame which names no length."""
-SHORTEST = Fraction(20, 1000)
-"""Of a GIF's frames: browsers show those that are shorter for a tenth of a second."""
-LONGEST_NAME = 255
-"""Bytes of a file's name that file systems take."""
-UNNAMED_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-"""Loudspeakers that so many channels of sound are for where nothing is said, as in FFmpeg."""
-os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder tells its life story on standard error else
+ANEW, SHORT = Fraction(1, 10), Fraction(1, 2)
+"""Seconds: by which times that begin anew go back at least; that a whole film may be shorter than it says."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Frame:
 
 @dataclass(kw_only=True)
 class Clip:
-    """What is read: the frames, with packets of sound between them, and what must be known to write them."""
+    """What is read: the frames, with packets of what goes along between them, and what must be known to write them."""
 
     frames: Iterator[Frame | av.Packet]
     source: Path | None = None
@@ -83,15 +81,32 @@ class Clip:
     """Seconds for which an animation shows its shortest frame."""
     aspect: Fraction = Fraction(1)
     """Width of a pixel divided by its height; known to be that of upright frames once the first is read."""
+    chroma: str = ""
+    """4:4:4 or the like, where colours are finer than 4:2:0; known once the first frame is read."""
+    origin: Fraction = Fraction(0)
+    """Seconds at which the source begins, by its own clock; frames and packets count from there."""
+    end: Fraction = Fraction(0)
+    """Seconds to which it has been read, by its own clock."""
     sounds: list[Any] = field(default_factory=list)
     """PyAV's audio streams."""
+    subtitles: list[Any] = field(default_factory=list)
+    attachments: list[Any] = field(default_factory=list)
+    chapters: list[Any] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    """What else there is, which no translation has."""
     metadata: dict[str, str] = field(default_factory=dict)
-    loop: int | None = 0
-    """How often an animation repeats: 0 for ever, None not at all."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Title and language of the pictures."""
+    plays: int = 0
+    """How often an animation is played: 0 for ever."""
     damaged: int = 0
     """Packets that could not be decoded so far."""
     notes: list[str] = field(default_factory=list)
     """What a person should know of the film, a line each."""
+
+
+class Changed(Failed):
+    """A film is not what it was when its reading began: still being copied, it may be."""
 
 
 def is_film(path: Path) -> bool:
@@ -130,20 +145,24 @@ def read(source: Path) -> AbstractContextManager[Clip]:
 @contextmanager
 def read_film(source: Path) -> Iterator[Clip]:
     try:
-        container: Any = av.open(source, "r", metadata_errors="replace")
+        container: Any = av.open(by_path(source), "r", metadata_errors="replace")
     except av.error.EOFError:
         raise BadInput(f"{source}: holds no frames") from None
     except (av.error.FFmpegError, OSError) as wrong:
         raise BadInput(f"{source}: not a video, or a broken one ({said(wrong)})") from None
     with container:
-        if not container.streams.video:
+        streams = container.streams
+        covers = [stream for stream in streams.video if stream.disposition & Disposition.attached_pic]
+        videos = [stream for stream in streams.video if stream not in covers]
+        if not videos:
             raise BadInput(f"{source}: holds no video stream")
-        video = container.streams.best("video") or container.streams.video[0]
+        video = best if (best := streams.best("video")) in videos else videos[0]
         if video.codec_context is None:
             raise BadInput(f"{source}: nothing here decodes its video")
-        video.thread_type = "AUTO"
         rate = video.average_rate or video.guessed_rate or Fraction(25)
         seconds = video.duration * video.time_base if video.duration else (container.duration or 0) / 10**6
+        sounds = [sound for sound in streams.audio if sound.codec_context is not None]
+        begin = [stream.start_time * stream.time_base for stream in (video, *sounds) if stream.start_time is not None]
         clip = Clip(
             frames=iter(()),
             source=source,
@@ -151,10 +170,20 @@ def read_film(source: Path) -> Iterator[Clip]:
             rate=rate,
             clock=video.time_base or 1 / rate,
             aspect=video.sample_aspect_ratio or Fraction(1),
-            sounds=[sound for sound in container.streams.audio if sound.codec_context is not None],
+            origin=min(begin, default=Fraction(0)),
+            sounds=sounds,
+            subtitles=list(streams.subtitles),
+            attachments=list(streams.attachments),
+            chapters=container.chapters(),
+            others=+Counter({
+                "further video stream": len(videos) - 1,
+                "cover picture": len(covers),
+                "data stream": sum(not is_written_again(stream) for stream in streams.data),
+            }),
             metadata={key: text for key, text in container.metadata.items() if key not in OF_THE_FILE},
-        )
-        if silent := len(container.streams.audio) - len(clip.sounds):
+            labels=labels(video),
+        )  # fmt: skip
+        if silent := len(streams.audio) - len(sounds):
             clip.notes.append(f"{source}: {words(silent, 'stream')} of sound, which nothing here decodes, left out")
         if video.codec_context.color_trc in HDR:
             clip.notes.append(f"{source}: is HDR; its values are taken as they are, which looks paler")
@@ -162,43 +191,181 @@ def read_film(source: Path) -> Iterator[Clip]:
         yield clip
 
 
+def is_written_again(data: Any) -> bool:
+    """Is it of chapters, or a time code, which the metadata hold, too?"""
+    return data.discard == Discard.all or "timecode" in data.metadata
+
+
+def labels(stream: Any) -> dict[str, str]:
+    """Title and language of a stream, as they are written."""
+    title = stream.metadata.get("title") or stream.metadata.get("name")  # in an MP4
+    return {key: text for key, text in (("title", title), ("language", stream.language)) if text}
+
+
+def by_path(path: Path) -> str:
+    """A file as FFmpeg takes it for one: 12:30.mp4 alone would be of a protocol called 12."""
+    return os.path.abspath(path)
+
+
 def decode_film(source: Path, container: Any, video: Any, clip: Clip) -> Iterator[Frame | av.Packet]:
-    """Frames as they are shown, and between them the packets of sound; both counted from the film's start."""
-    streams = [video, *clip.sounds]
-    origin = min((s.start_time * s.time_base for s in streams if s.start_time is not None), default=Fraction(0))
+    """Frames as they are shown, and between them the packets of what goes along; both counted from the film's start."""
+    along, pictures = [*clip.sounds, *clip.subtitles], Pictures(container, video, clip)
+    before = state(source)
     size: tuple[int, int] | None = None
+    frame: Frame | None = None
     end = Fraction(0)
     try:
-        for packet in container.demux(streams):
+        for packet in on_one_clock(container, video, clip):
             if packet.stream is not video:
-                if packet.dts is not None:
-                    yield moved(packet, -origin)
+                if packet.stream in along and packet.dts is not None:
+                    packet.pts = packet.dts if packet.pts is None else packet.pts
+                    yield moved(packet, -clip.origin)
                 continue
             try:
-                decoded = packet.decode()
+                decoded = pictures.decode(packet)
             except av.error.InvalidDataError:  # as players do: what is damaged is left out
                 clip.damaged += 1
                 continue
-            for frame in decoded:
-                matrix = display_matrix(frame)
+            for picture in decoded:
+                matrix = display_matrix(picture)
                 if size is None:
-                    size = frame.width, frame.height
-                    if matrix is not None and matrix[0] == 0:  # a quarter turn: wide pixels become high ones
-                        clip.aspect = 1 / clip.aspect
-                start = end if frame.pts is None else frame.pts * frame.time_base - origin
-                length = Fraction(frame.duration * clip.clock if frame.duration else 1 / clip.rate)
+                    size = picture.width, picture.height
+                    look(picture, matrix, clip)
+                start = end if picture.pts is None else picture.pts * picture.time_base - clip.origin
+                length = picture.duration * picture.time_base if picture.duration else 1 / clip.rate
                 end = start + length
-                yield on_white(upright(to_rgb(frame, *size), matrix), start, length)
+                frame = on_white(upright(to_rgb(picture, *size), matrix), start, length)
+                yield frame
+        if frame is not None and pictures.repeated - clip.origin > end:
+            yield replace(frame, start=pictures.repeated - clip.origin - 1 / clip.rate, length=1 / clip.rate)
     except (av.error.FFmpegError, OSError) as wrong:
         raise Failed(f"{source}: broken after {float(end):.1f} s ({said(wrong)})") from None
+    if state(source) != before:
+        raise Changed(f"{source}: changed while it was read, after {float(end):.1f} s")
+    clip.notes += cut_off(container, video, clip)
 
 
-def moved(packet: Any, seconds: Fraction) -> av.Packet:
+def state(source: Path) -> tuple[int, int] | None:
+    """What tells whether a file is still the same; of a pipe, nothing does."""
+    with suppress(OSError):
+        status = source.stat()
+        return (status.st_size, status.st_mtime_ns) if status.st_size else (0, 0)
+    return None
+
+
+def cut_off(container: Any, video: Any, clip: Clip) -> list[str]:
+    """A word on a film that ends before it says. MPEG streams do not say, and their length is guessed."""
+    says = Fraction(container.duration or 0, 10**6)
+    if container.format.name == "avi":  # where what is there has been measured, but the frames were counted
+        says = max(says, video.frames / clip.rate)
+    there = clip.end - min(clip.origin, Fraction(0))
+    if "mpeg" in container.format.name or says - there < max(SHORT, 2 / clip.rate):
+        return []
+    return [f"{clip.source}: ends after {float(there):.1f} s of {float(says):.1f} s: the rest of the file is missing"]
+
+
+def on_one_clock(container: Any, video: Any, clip: Clip) -> Iterator[Any]:
+    """Packets. Where their times begin anew, as in films that were put together, they go on after those before."""
+    shifts = [Fraction(0)]
+    part, last = Counter[int](), dict[int, Fraction]()  # by stream: which shift is its own, and where it is
+    begin = {each.index: (each.start_time or 0) * each.time_base - clip.origin for each in (video, *clip.sounds)}
+    for packet in container.demux():
+        stream = packet.stream
+        if stream.index in begin and packet.dts is not None:
+            now = packet.dts * packet.time_base
+            if now < last.get(stream.index, now) - ANEW:
+                part[stream.index] += 1
+                if part[stream.index] == len(shifts):  # this one begins as much after the others as it first did
+                    start = now if packet.pts is None else packet.pts * packet.time_base
+                    shifts.append(clip.end - start + begin[stream.index])
+            last[stream.index] = now
+        moved(packet, shifts[part[stream.index] if stream.index in begin else -1])
+        if packet.pts is not None:
+            clip.end = max(clip.end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+        yield packet
+
+
+def moved(packet: Any, seconds: Fraction) -> Any:
     """The packet, that much later."""
-    shift = round(seconds / packet.time_base)
-    packet.dts = packet.dts + shift
-    packet.pts = packet.dts if packet.pts is None else packet.pts + shift
-    return packet  # type: ignore[no-any-return]
+    shift = round(seconds / packet.time_base) if seconds else 0
+    packet.pts = None if packet.pts is None else packet.pts + shift
+    packet.dts = None if packet.dts is None else packet.dts + shift
+    return packet
+
+
+class Pictures:
+    """Decodes the pictures of a film: in order, with their times, and whole where they were two fields."""
+
+    def __init__(self, container: Any, video: Any, clip: Clip):
+        self.clip, self.decoder = clip, video.codec_context
+        if ("alpha_mode", "1") in ((key.lower(), text) for key, text in video.metadata.items()):
+            # FFmpeg's own decoders do not see it
+            name = SEE_THROUGH.get(self.decoder.name, "")
+            if name in av.codecs_available:
+                self.decoder = av.CodecContext.create(name, "r")
+            else:
+                clip.notes.append(f"{clip.source}: what is transparent, which nothing here decodes, is shown")
+        self.decoder.thread_type = "AUTO"
+        self.is_avi = container.format.name == "avi"
+        self.times: deque[int] = deque()
+        """Of an AVI, which does not tell when a picture is shown: in this order at the times when some are decoded."""
+        self.repeated = Fraction(0)
+        """Seconds until which the last picture stays by packets without bytes."""
+        self.graph: Graph | None = None
+        """Makes whole pictures of fields, from the first on; of one size and format: `kind`."""
+        self.kind: tuple[int, int, str] | None = None
+
+    def decode(self, packet: Any) -> list[Any]:
+        """The pictures that are ready; those that are left, for the last packet, which is empty."""
+        last = packet.dts is None and not packet.size
+        if not packet.size and not last:  # the same picture again
+            self.repeated = (packet.dts + (packet.duration or 0)) * packet.time_base
+            return []
+        decoded = self.decoder.decode(packet)
+        if self.is_avi and not last:
+            self.times.append(packet.dts)
+        for picture in decoded:
+            picture.pts = self.times.popleft() if self.times else picture.pts
+        return [whole for picture in decoded for whole in self.whole(picture)] + (self.whole(None) if last else [])
+
+    def whole(self, picture: Any) -> list[Any]:
+        """The picture as it is, or those that are made of fields, which come a picture later; None for the rest."""
+        kind = None if picture is None else (picture.width, picture.height, picture.format.name)
+        ready = []
+        if self.graph is not None and kind != self.kind:
+            self.graph.push(None)
+            ready, self.graph = pulled(self.graph), None
+        if picture is None or (self.graph is None and not picture.interlaced_frame):
+            return ready + [picture] * (picture is not None)
+        if self.graph is None:
+            note = f"{self.clip.source}: is interlaced; each two fields became one whole picture"
+            self.clip.notes += [note] * (note not in self.clip.notes)
+            self.graph, self.kind = Graph(), kind
+            buffer = self.graph.add_buffer(picture, time_base=picture.time_base)
+            fields = self.graph.add("bwdif", "mode=send_frame:deint=interlaced")
+            self.graph.link_nodes(buffer, fields, self.graph.add("buffersink")).configure()
+        self.graph.push(picture)
+        return ready + pulled(self.graph)
+
+
+def pulled(graph: Graph) -> list[Any]:
+    """The pictures that are ready in a filter graph."""
+    ready = []
+    with suppress(av.error.BlockingIOError, av.error.EOFError):
+        while True:
+            ready.append(graph.pull())
+    return ready
+
+
+def look(picture: av.VideoFrame, matrix: tuple[int, int, int, int] | None, clip: Clip) -> None:
+    """What only the first picture tells."""
+    if matrix is not None and matrix[0] == 0:  # a quarter turn: wide pixels become high ones
+        clip.aspect = 1 / clip.aspect
+    pixels = picture.format
+    if len(pixels.components) >= 3 and not pixels.is_rgb:
+        clip.chroma = CHROMA.get((pixels.chroma_width(16), pixels.chroma_height(16)), "")
+    if (bits := max(part.bits for part in pixels.components)) > 8:
+        clip.notes.append(f"{clip.source}: levels of {bits} bits became 8")
 
 
 def to_rgb(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
@@ -264,8 +431,17 @@ def read_animation(source: Path) -> Iterator[Clip]:
                 total=len(lengths),
                 rate=rate,
                 shortest=min(lengths),
-                loop=image.info.get("loop"),
+                plays=plays(image),
             )
+
+
+def plays(image: Image.Image) -> int:
+    """How often an animation is played, 0 for ever. A GIF names the times that it is repeated, and nothing for once; an
+    AVIF, nothing."""
+    loop = image.info.get("loop")
+    if image.format == "GIF":
+        return 1 if loop is None else loop and loop + 1
+    return loop or 0
 
 
 def opened_animation(source: Path) -> Image.Image:
@@ -294,326 +470,3 @@ def decode_animation(source: Path, image: Image.Image, count: int, broken: Excep
 def said(wrong: Exception) -> str:
     """FFmpeg's words for what went wrong."""
     return str(getattr(wrong, "strerror", None) or wrong)
-
-
-@contextmanager
-def telling(partial: Path) -> Iterator[None]:
-    """What goes wrong while a film is written becomes Failed, in a line that names the file."""
-    try:
-        yield
-    except (av.error.FFmpegError, OSError) as wrong:
-        raise Failed(f"{partial}: cannot be written any further ({said(wrong)})") from None
-
-
-class Writer(ABC):
-    """Writes one film. A context: left well, the file gets its name; left by an exception, what was done stays, as
-    NAME.partial.mp4, which plays. `notes`: what a person should know of the result, a line each.
-    """
-
-    def __init__(self, target: Path, clip: Clip):
-        self.target, self.partial = target, target.with_name(f"{target.stem}.partial{target.suffix}")
-        if len(os.fsencode(self.partial.name)) > LONGEST_NAME:
-            self.partial = target.with_name(f"{secrets.token_hex(4)}.partial{target.suffix}")
-        if clip.source is not None and os.path.realpath(self.partial) == os.path.realpath(clip.source):
-            raise BadInput(f"{clip.source} would be overwritten on the way to {target}: name another --out")
-        self.sounds: dict[int, Sound] = {}
-        """By the number of the source's stream; an animation is silent."""
-        self.frames = 0
-        self.notes: list[str] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # What stopped the film may stop its end, too: a full disk. The first word on it is enough.
-        with telling(self.partial) if kind is None else suppress(av.error.FFmpegError, OSError):
-            self.finish()
-        if kind is None:
-            self.partial.replace(self.target)
-        elif not self.frames:
-            self.partial.unlink()
-
-    @abstractmethod
-    def write(self, frame: Frame) -> None:
-        """Take the next frame."""
-
-    @abstractmethod
-    def finish(self) -> None:
-        """Complete the file."""
-
-    def unpacked(self, packet: Any) -> list[Any]:
-        """What of a packet of the source's sound any writer takes by `add_sound`: a packet changes as it is read."""
-        with telling(self.partial):
-            sound = self.sounds.get(packet.stream.index)
-            return [] if sound is None else sound.unpacked(packet)
-
-    def add_sound(self, index: int, parts: list[Any]) -> None:
-        """Take what `unpacked` found in a packet of that stream."""
-        with telling(self.partial):
-            for part in parts:
-                self.sounds[index].write(part)
-
-
-def open_writer(target: Path, clip: Clip, size: tuple[int, int], codec: str, quality: int) -> Writer:
-    """Of what the ending of `target` says; `size`: (height, width) of the frames. Raises BadInput for a codec that
-    is not there, that the container cannot hold, or that cannot encode this size; and for an unwritable target."""
-    if target.is_dir():
-        raise BadInput(f"{target}: a folder of this name is in the way")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix.lower() in ANIMATIONS:
-            return AnimationWriter(target, clip, quality)
-        return FilmWriter(target, clip, size, codec, quality)
-    except (av.error.FFmpegError, OSError) as wrong:
-        raise BadInput(f"{target}: cannot write {size[1]}x{size[0]} there ({said(wrong)})") from None
-
-
-class AnimationWriter(Writer):
-    """A GIF, WebP, PNG or AVIF, which is encoded at the end."""
-
-    def __init__(self, target: Path, clip: Clip, quality: int):
-        super().__init__(target, clip)
-        self.clip, self.quality = clip, quality
-        self.kind = ANIMATIONS[target.suffix.lower()]
-        self.pictures: list[Image.Image] = []
-        self.starts: list[Fraction] = []
-        self.end = Fraction(0)
-        self.partial.touch()
-
-    def write(self, frame: Frame) -> None:
-        """A GIF leaves out frames that come too fast for it."""
-        self.end = frame.start + frame.length
-        if self.kind == "GIF" and self.starts and frame.start - self.starts[-1] < SHORTEST:
-            return
-        picture = Image.fromarray(frame.pixels[..., 0] if frame.pixels.shape[2] == 1 else frame.pixels)
-        if frame.alpha is not None:
-            picture.putalpha(Image.fromarray(frame.alpha))
-        self.starts.append(frame.start)
-        self.pictures.append(picture)
-        self.frames += 1
-
-    def finish(self) -> None:
-        if not self.pictures:
-            return
-        step = 10 if self.kind == "GIF" else 1  # milliseconds that the format counts in
-        edges = [step * round(1000 * second / step) for second in (*self.starts, self.end)]
-        once = {"loop": 1} if self.kind in ("WEBP", "PNG") else {}
-        self.pictures[0].save(
-            self.partial,
-            self.kind,
-            save_all=True,
-            append_images=self.pictures[1:],
-            duration=[after - before for before, after in zip(edges[:-1], edges[1:], strict=True)],
-            quality=self.quality,
-            **({"loop": self.clip.loop} if self.clip.loop is not None else once),
-        )
-
-
-@dataclass(frozen=True)
-class Codec:
-    """How films are encoded by one codec."""
-
-    encoder: str
-    """FFmpeg's name of the encoder."""
-    pixels: str
-    """FFmpeg's name of the pixel format."""
-    options: Callable[[int], dict[str, str]]
-    """From quality, 1 to 100, to the options of the encoder."""
-    multiple: tuple[int, int] = (1, 1)
-    """What height and width must be multiples of."""
-
-
-def crf(worst: float, slope: float, **others: str) -> Callable[[int], dict[str, str]]:
-    """Constant quality: `worst` at quality 0, better by `slope` for each step."""
-    return lambda quality: {"crf": str(round(worst - slope * quality))} | others
-
-
-CODECS = {
-    # veryfast takes 0.07 instead of 0.19 s of a core for 1920x1080, for 41 instead of 42 dB in as many bytes.
-    "h264": Codec("libx264", "yuv420p", crf(50, 0.4, preset="veryfast"), multiple=(2, 2)),
-    "hevc": Codec("libx265", "yuv420p", crf(50, 0.4, **{"x265-params": "log-level=none"}), multiple=(2, 2)),
-    "av1": Codec("libsvtav1", "yuv420p", crf(63, 0.45, preset="8")),
-    "vp9": Codec("libvpx-vp9", "yuv420p", crf(63, 0.45, **{"b": "0", "row-mt": "1", "cpu-used": "4"})),
-    "prores": Codec(
-        "prores_ks",
-        "yuv422p10le",
-        lambda quality: {"profile": "3", "global_quality": str(118 * round(26 - quality / 4))},
-        multiple=(1, 2),
-    ),
-    "ffv1": Codec("ffv1", "bgr0", lambda quality: {"level": "3", "slicecrc": "1"}),
-}
-"""Quality 80, the default, is crf 18 of H.264, where differences are hard to see. ffv1 is lossless."""
-
-
-def choose_codec(codec: str, target: Path) -> str:
-    """`codec`, or for a container that cannot hold the default, H.264, the one it is made for.
-
-    Raises BadInput for a codec that is not there or does not go into the container.
-    """
-    there = sorted(name for name in CODECS if CODECS[name].encoder in av.codecs_available)
-    if codec not in there:
-        raise BadInput(f"--codec {codec}: no such codec here; there are {', '.join(there)}")
-    container: Any = av.open(target, "w", format=CONTAINERS[target.suffix.lower()])  # opens no file yet
-    held = [name for name in there if name in container.supported_codecs]
-    if codec in held:
-        return codec
-    if codec == "h264" and container.default_video_codec in held:
-        return str(container.default_video_codec)
-    raise BadInput(f"--codec {codec}: {target.suffix} cannot hold it; it holds {', '.join(held)}")
-
-
-class FilmWriter(Writer):
-    """A film. MP4 and MOV are written in fragments of a second, and made plain files at the end."""
-
-    def __init__(self, target: Path, clip: Clip, size: tuple[int, int], codec: str, quality: int):
-        super().__init__(target, clip)
-        name = choose_codec(codec, target)
-        self.codec = CODECS[name]
-        kind = CONTAINERS[target.suffix.lower()]
-        fragments = {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": "1000000"}
-        options = {"flush_packets": "1"} | (fragments if kind in ("mp4", "mov") else {})
-        try:
-            self.container: Any = av.open(self.partial, "w", format=kind, options=options)
-            self.container.metadata.update(clip.metadata)
-            frame = clip.shortest or 1 / clip.rate
-            self.clock = frame if kind == "avi" else clip.clock  # AVI counts frames, not time
-            self.video = self.add_video(name, clip, size, quality)
-            self.sounds = {sound.index: Sound(self.container, sound) for sound in clip.sounds}
-            self.container.start_encoding()
-        except (av.error.FFmpegError, OSError):
-            self.partial.unlink(missing_ok=True)
-            raise
-        self.last = -1
-        (height, width), (high, wide) = size, (self.video.height, self.video.width)
-        if (height, width) != (high, wide):
-            self.notes.append(f"{target}: {width}x{height} became {wide}x{high}, since {name} wants even sides; "
-                              "--codec vp9 and av1 keep the size")  # fmt: skip
-        self.notes += [
-            f"{target}: {sound.was} sound became {sound.became}, since {target.suffix} cannot hold it"
-            for sound in self.sounds.values()
-            if not sound.copied
-        ]
-
-    def add_video(self, name: str, clip: Clip, size: tuple[int, int], quality: int) -> Any:
-        height, width = (side + -side % multiple for side, multiple in zip(size, self.codec.multiple, strict=True))
-        video: Any = self.container.add_stream(self.codec.encoder, rate=clip.rate)
-        video.width, video.height, video.pix_fmt = width, height, self.codec.pixels
-        video.time_base = video.codec_context.time_base = self.clock
-        video.sample_aspect_ratio = clip.aspect
-        video.options = self.codec.options(quality) | ({"bf": "0"} if self.container.format.name == "avi" else {})
-        if self.codec.pixels.startswith("yuv"):
-            context = video.codec_context
-            context.colorspace = context.color_primaries = context.color_trc = BT709
-            context.color_range = LIMITED
-        if name == "hevc" and self.container.format.name in ("mp4", "mov"):
-            video.codec_context.codec_tag = "hvc1"  # Apple's players know no other
-        video.codec_context.open()
-        return video
-
-    def write(self, frame: Frame) -> None:
-        """Gray becomes RGB; where a codec wants even sides, the last row and column stand twice; RGB to BT.709."""
-        clear = f"{self.target}: what is transparent was laid upon white"
-        if frame.alpha is not None and clear not in self.notes:
-            self.notes.append(clear)
-        height, width = frame.pixels.shape[:2]
-        pixels = images.to_channels(frame.pixels, 3)
-        pixels = np.pad(pixels, ((0, self.video.height - height), (0, self.video.width - width), (0, 0)), "edge")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        if self.codec.pixels.startswith("yuv"):
-            picture = picture.reformat(
-                format=self.codec.pixels,
-                dst_colorspace=Colorspace.ITU709,
-                dst_color_range=ColorRange.MPEG,
-                interpolation=Interpolation.BICUBIC,
-            )
-        self.last = max(round(frame.start / self.clock), self.last + 1)
-        picture.pts, picture.time_base = self.last, self.clock
-        picture.duration = round(frame.length / self.clock)
-        with telling(self.partial):
-            self.container.mux(self.video.encode(picture))
-        self.frames += 1
-
-    def finish(self) -> None:
-        self.container.mux(self.video.encode(None))
-        for sound in self.sounds.values():
-            sound.finish()
-        self.container.close()
-
-
-class Sound:
-    """One stream of sound: its packets copied where the container holds the codec, else encoded again."""
-
-    def __init__(self, container: Any, source: Any):
-        self.container = container
-        self.was = source.codec_context.codec.canonical_name
-        self.copied = self.was in container.supported_codecs
-        self.damaged = 0
-        if self.copied:
-            self.stream = container.add_stream_from_template(source)
-            name_layout(self.stream.codec_context)
-            bare = self.was == "aac" and not source.codec_context.extradata  # from a broadcast stream
-            self.unpack = BitStreamFilterContext("aac_adtstoasc", source).filter if bare else lambda packet: [packet]
-        else:
-            self.unpack = av.Packet.decode
-            self.encode_again(source)
-        if source.language:
-            self.stream.metadata["language"] = source.language
-
-    def encode_again(self, source: Any) -> None:
-        """Make the encoder ready: rate and loudspeakers as they were, where it knows them."""
-        codec, encoder = ("opus", "libopus") if self.container.format.name == "webm" else ("aac", "aac")
-        known: Any = av.Codec(encoder, "w")
-        rates = [48_000] if codec == "opus" else known.audio_rates  # all that Opus is played at
-        rate = source.rate if source.rate in rates else 48_000
-        name_layout(source.codec_context)
-        own = source.layout.name
-        layout = next(name for name in (own, own.replace("(side)", ""), "stereo") if takes(encoder, rate, name))
-        self.became = codec + f", {rate} instead of {source.rate} Hz" * (rate != source.rate)
-        self.became += f", stereo instead of {own}" * (layout == "stereo" != own)
-        self.stream = self.container.add_stream(encoder, rate=rate, layout=layout)
-        context = self.stream.codec_context
-        context.open()
-        self.resampler = av.AudioResampler(context.format.name, layout, rate, context.frame_size or None)
-
-    def unpacked(self, packet: Any) -> list[Any]:
-        """The packet as it is written, or the frames in it; damaged ones are left out and counted."""
-        if self.container.format.name == "avi" and packet.dts < 0:
-            return []  # an encoder's run-up, before the film; AVI counts from 0 and would delay the picture for it
-        try:
-            return self.unpack(packet)
-        except av.error.InvalidDataError:
-            self.damaged += 1
-            return []
-
-    def write(self, part: Any) -> None:
-        if self.copied:
-            part.stream = self.stream
-            self.container.mux(part)
-        else:
-            self.encode(part)
-
-    def finish(self) -> None:
-        if not self.copied:
-            self.encode(None)
-            self.container.mux(self.stream.encode(None))
-
-    def encode(self, frame: Any) -> None:
-        for part in self.resampler.resample(frame):
-            self.container.mux(self.stream.encode(part))
-
-
-def name_layout(context: Any) -> None:
-    """Of PCM in some containers only the number of channels is known, which other containers do not take."""
-    if context.layout.name == f"{context.channels} channels":
-        context.layout = UNNAMED_LAYOUTS.get(context.channels, context.layout)
-
-
-def takes(encoder: str, rate: int, layout: str) -> bool:
-    """Does an encoder of sound know this layout of loudspeakers?"""
-    context: Any = av.CodecContext.create(encoder, "w")
-    context.sample_rate, context.layout, context.format = rate, layout, context.codec.audio_formats[0]
-    try:
-        context.open()
-    except av.error.FFmpegError:
-        return False
-    return True

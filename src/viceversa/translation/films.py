@@ -21,6 +21,7 @@ from . import clips
 from .clips import Clip, Frame
 from .pipeline import Way, beside, side_by_side
 from .translator import Translator
+from .writers import Writer, open_writer
 
 RATE, BEFORE, AFTER = 25, 0.5, 1.5
 """Of a photo's film: frames a second, and seconds for which its beginning and its end stand still."""
@@ -45,7 +46,8 @@ def translate_film(
 ) -> list[str]:
     """Translate a film or an animation into what the ending of `target` says. An existing target is replaced.
 
-    The times of the frames, the orientation and the sound are kept. `compare` also writes before and after
+    The times of the frames, the orientation, the sound, and where the new file holds them subtitles, chapters and
+    attachments are kept. `compare` also writes before and after
     side by side, as NAME.compare.mp4; with `keep`, that of the two which is there already is left.
     `on_progress(done, total)` is called after each frame; the total is None where the file does not say. Returns
     what a person should know of the result, a line each.
@@ -81,17 +83,20 @@ def show_change(
     as for `translate_film`.
     """
     direction = translator.model.direction(to)
-    before = images.on_white(images.read(source, 3))
+    picture = images.read(source, 3)
+    before = images.on_white(picture)
     given = images.to_channels(before, translator.channels(direction))
     after = np.broadcast_to(translator(given, to, size=size, strength=strength), before.shape)
     moving = target.suffix.lower() in clips.ANIMATIONS
     first, last = (shrunk(pixels, LARGEST_ANIMATION if moving else LARGEST_FILM) for pixels in (before, after))
+    alpha = None if picture.alpha is None else shrunk(picture.alpha, max(first.shape))
+    alpha = None if alpha is None or alpha.min() == 255 else alpha
     rate = RATE // 2 if moving else RATE
     still, change, end = (round(rate * part) for part in (BEFORE, seconds, AFTER))
     part = np.clip((np.arange(still + change + end) - still) / max(1, change), 0, 1)
     parts = iter(part * part * (3 - 2 * part))
     length = Fraction(1, rate)
-    frames = (Frame(first, n * length, length) for n in range(still + change + end))
+    frames = (Frame(first, n * length, length, alpha) for n in range(still + change + end))
     clip = Clip(frames=frames, source=source, total=still + change + end, rate=Fraction(rate), clock=length)
     levels, way = first.astype(np.float32), last.astype(np.float32) - first
 
@@ -132,7 +137,7 @@ def write_film(
             (item, replace(item, pixels=translate(item.pixels))) if isinstance(item, Frame) else item
             for item in takewhile(lambda item: item is not end, decoded)
         )
-        begun: list[Any] = []  # packets of sound, and the first frame, which tells the size
+        begun: list[Any] = []  # packets of what goes along, and the first frame, which tells the size
         while not begun or not isinstance(begun[-1], tuple):
             begun.append(next(pairs, None))
             if begun[-1] is None:
@@ -140,14 +145,14 @@ def write_film(
         writers = []
         for path, view in outputs:
             shape = view(begun[-1]).pixels.shape[:2]
-            writers.append((stack.enter_context(clips.open_writer(path, clip, shape, codec, quality)), view))
+            writers.append((stack.enter_context(open_writer(path, clip, shape, codec, quality)), view))
         write = partial(write_item, writers)
         done = 0
         for is_frame in stack.enter_context(closing(ordered(write, chain(begun, pairs), workers=1))):
             done += is_frame
             if is_frame and on_progress is not None:
                 on_progress(done, clip.total)
-    clip.damaged += sum(sound.damaged for sound in writers[0][0].sounds.values())
+    clip.damaged += sum(track.damaged for track in writers[0][0].tracks.values())
     return writers[0][0].notes
 
 
@@ -161,13 +166,13 @@ def both(pair: Pair) -> Frame:
     return replace(now, pixels=side_by_side(was.pixels, now.pixels), alpha=alpha)
 
 
-def write_item(writers: list[tuple[clips.Writer, Callable[[Pair], Frame]]], item: Any) -> bool:
-    """Write a frame (True) or a packet of sound (False)."""
+def write_item(writers: list[tuple[Writer, Callable[[Pair], Frame]]], item: Any) -> bool:
+    """Write a frame (True) or a packet of what goes along (False)."""
     if isinstance(item, tuple):
         for writer, view in writers:
             writer.write(view(item))
         return True
     index, parts = item.stream.index, writers[0][0].unpacked(item)
     for writer, _ in writers:
-        writer.add_sound(index, parts)
+        writer.add(index, parts)
     return False
