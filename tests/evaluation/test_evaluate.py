@@ -18,7 +18,7 @@ from PIL import Image
 import viceversa
 from viceversa.cli import main
 from viceversa.data.fetch import Download
-from viceversa.data.pictures import to_pixels, to_tensor
+from viceversa.data.pictures import Picture, to_pixels, to_tensor, write
 from viceversa.errors import BadInput
 from viceversa.evaluation import features as features_module
 from viceversa.evaluation.evaluate import Images, Preparation, evaluate
@@ -279,6 +279,62 @@ def test_pairs_of_a_model(tmp_path: Path, ruler: str) -> None:
         y = to_tensor(np.asarray(Image.open(night / "001.png").resize((32, 32), Image.Resampling.BICUBIC)))
         wanted = psnr(to_tensor(to_pixels(model().generators["ab"](x))), y)
     assert found["night"]["paired"]["images"]["001"]["psnr"] == pytest.approx(wanted, rel=1e-3)
+
+
+def deep(folder: Path, count: int, dark: int = 1) -> list[np.ndarray]:
+    """A folder of gray pictures of 16 bit, in few of the 8 bit's levels, as a scan without a window."""
+    folder.mkdir()
+    ramps = [(np.arange(1600).reshape(40, 40, 1) * (n + 1) // dark).astype(np.uint16) for n in range(count)]
+    for n, ramp in enumerate(ramps):
+        write(folder / f"{n:03d}.png", Picture(ramp))
+    return ramps
+
+
+def test_pairs_of_16_bit_are_measured_in_16(tmp_path: Path, ruler: str) -> None:
+    fake, real = deep(tmp_path / "fake", 3), deep(tmp_path / "real", 3, dark=2)
+    found = evaluate(fake=tmp_path / "fake", real=tmp_path / "real", features=ruler)["paired"]["images"]
+    for n in range(3):
+        error = np.square((fake[n].astype(float) - real[n]) / 65535).mean()
+        assert found[f"{n:03d}"]["psnr"] == pytest.approx(-10 * np.log10(error), rel=1e-5)
+        assert found[f"{n:03d}"]["ssim"] == pytest.approx(float(ssim(to_tensor(fake[n]), to_tensor(real[n]))), rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_16_bit_is_translated_in_16(tmp_path: Path, ruler: str, precision: str) -> None:
+    """As `translate` does: by the same network, into as many levels."""
+    made = model(channels=(1, 1))
+    del made.generators["ba"]
+    ramps, truth = deep(tmp_path / "d", 3), deep(tmp_path / "n", 3, dark=2)
+    found = evaluate(made, tmp_path / "d", tmp_path / "n", features=ruler, device="cpu", precision=precision)["night"]
+    translator = viceversa.load(made, device="cpu", precision=precision)
+    fakes = [translator(ramp, to="night") for ramp in ramps]
+    assert all(fake.dtype == np.uint16 and len(np.unique(fake)) > 300 for fake in fakes)
+    for n in range(3):
+        wanted = psnr(to_tensor(fakes[n]), to_tensor(truth[n]))
+        assert found["paired"]["images"][f"{n:03d}"]["psnr"] == pytest.approx(wanted, rel=1e-9)
+    kept = [structure_kept(to_tensor(x), to_tensor(y), torch.device("cpu")) for x, y in zip(ramps, fakes, strict=True)]
+    assert found["edges"] == pytest.approx(np.mean([row["edges"] for row in kept]), rel=1e-9)
+
+
+def test_what_is_changed_in_reading_is_among_the_notes(tmp_path: Path, ruler: str) -> None:
+    """Each time, also where the features are known from before; and nothing of pictures that are left out."""
+    day, night = pictures(tmp_path / "day", 1, DAY), pictures(tmp_path / "night", 1, NIGHT, seed=1)
+    page = Image.open(day / "000.png")
+    for name, side in (("s", 40), ("t", 40), ("u", 20)):
+        page.resize((side, side)).save(day / f"{name}.tif", save_all=True, append_images=[page])
+    for name, alpha in (("clear", 100), ("opaque", 255)):
+        page.putalpha(alpha)
+        page.save(night / f"{name}.png")
+    several = f"pictures ({day}/s.tif and others): several pictures in one file, of which the first is taken"
+    clear = f"1 picture ({night}/clear.png): transparent, laid on white"
+    for fake, real in ((day, night), (night, day), (night, day)):
+        notes = evaluate(fake=fake, real=real, features=ruler)["notes"]
+        assert {f"3 {several}", clear} == {note for note in notes if "picture" in note}
+    one_way = model(image={"crop": 32, "resize": "none"})
+    del one_way.generators["ba"]
+    for _ in range(2):
+        notes = evaluate(one_way, day, night, features=ruler, device="cpu")["night"]["notes"]
+        assert {f"2 {several}", clear} == {note for note in notes if "picture" in note}
 
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="needs ../shared/weights")

@@ -125,6 +125,16 @@ def test_standard_input_and_output(model):
     assert done.stdout == Path("b.png").read_bytes()
 
 
+def test_what_a_format_does_not_hold_is_told_of_standard_output_too(model, capsysbinary):
+    clear = Picture(noise(8, 9, 3, dtype=np.uint16), alpha=noise(8, 9, dtype=np.uint16))
+    images.write(Path("clear.png"), clear)
+    assert translate(model, "clear.png", "--to", "day", "-o", "-", "--format", "jpg") == 0
+    written, said = capsysbinary.readouterr()
+    assert written.startswith(b"\xff\xd8")
+    assert b"(clear.png): transparency, which JPEG does not hold, left out" in said
+    assert b"(clear.png): 16 bits, rounded to the 8 of JPEG" in said
+
+
 def test_compare_and_round_trip_are_written_beside(model):
     make("a.png", 16, 20)
     assert translate(model, "a.png", "--to", "day", "-o", "out", "--compare", "--round-trip") == 0
@@ -134,6 +144,22 @@ def test_compare_and_round_trip_are_written_beside(model):
     ))  # fmt: skip
     assert np.array_equal(both, np.concatenate([before, after], 1))
     assert np.array_equal(back, load(model, precision="fp32")(after, "night"))
+
+
+def test_too_wide_for_a_format_is_said_before_the_work(model, capsys):
+    """And not after it, again and again, with a part of it done."""
+    make("in/wide.png", 8, 9000)
+    assert translate(model, "in", "--to", "day", "-o", "out", "--format", "webp", "--compare") == 2
+    said = complaint(capsys)
+    assert "in/wide.png: out/wide.compare.webp: WEBP holds at most 16383 pixels a side, not 18000x8; choose PNG" in said
+    assert said.endswith("by --format png, or leave out --compare") and not Path("out/wide.webp").exists()
+    assert translate(model, "in", "--to", "day", "-o", "out", "--format", "webp") == 0
+    make("in/wide.png", 8, 17_000)
+    capsys.readouterr()
+    assert translate(model, "in", "--to", "day", "-o", "new", "--format", "webp") == 2
+    assert "new/wide.webp: WEBP holds at most 16383 pixels a side, not 17000x8; choose PNG, as by --format png" in (
+        complaint(capsys)
+    )
 
 
 def test_exif_alpha_and_sixteen_bits_stay(model):
@@ -219,6 +245,14 @@ def test_a_named_file_that_is_there_is_never_taken_for_work_done(model, other_mo
     assert Path("one.png").read_bytes() == before and not Path("one.compare.png").exists()
     assert translate(other_model, "a.png", "--to", "night", "-o", "one.png", *flags, "--overwrite") == 0
     assert Path("one.png").read_bytes() != before
+
+
+def test_a_folder_in_the_place_of_a_result_is_no_result(model, capsys):
+    make("in/a.png")
+    Path("out/a.png").mkdir(parents=True)
+    for more in ([], ["--overwrite"]):
+        assert translate(model, "in", "--to", "night", "-o", "out", *more) == 2
+        assert "out/a.png is a folder, where a file is to be written: name another --out" in complaint(capsys)
 
 
 def test_a_model_that_was_trained_on_is_another(model, other_model, capsys):
@@ -395,9 +429,9 @@ def run_in_background(model, *more):
 
 def wait_for(condition, seconds=240):
     until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
+    while not condition():  # which may be so for a moment alone, while a file gets its name
+        assert time.monotonic() < until
         time.sleep(0.005)
-    assert condition()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -544,6 +578,13 @@ def test_every_page_of_a_stack_is_translated(model):
     made = images.read_all(Path("out/deep.tif"))
     assert [page.pixels.dtype for page in made] == [np.uint16] * 2
     assert np.array_equal(made[1].pixels, translator(deep[1].pixels, "night"))
+
+
+def test_what_is_to_be_said_of_any_page_is_said(model, capsys):
+    pages = [Picture(noise(8, 9, 1, dtype=np.uint16), format="TIFF", signed=n >= 2) for n in range(4)]
+    images.write(Path("stack.tif"), pages)
+    assert translate(model, "stack.tif", "--to", "night", "-o", "out") == 0
+    assert "1 picture (stack.tif): signed values" in told(capsys)
 
 
 def test_a_stack_does_not_fit_into_other_formats(model, capsys):
@@ -727,6 +768,20 @@ def test_a_labelled_set_keeps_its_labels(model, capsys):
     assert "translated 1 and copied 6 labels to out" in said and "left out" not in said
     assert translate(model, "set", "--to", "night", "-o", "out", "--with-labels") == 0
     assert "7 were there already" in told(capsys)
+
+
+def test_pictures_that_are_turned_away_from_their_labels_are_told(model, capsys):
+    Path("set").mkdir()
+    for n in (1, 3, 6):
+        exif = Image.Exif()
+        exif[274] = n
+        Image.fromarray(noise(16, 16, 3, seed=n)).save(f"set/{n}.jpg", exif=exif)
+    make("set/masks/6.png", 16, 16)
+    make("set/plain.bmp")
+    assert translate(model, "set", "--to", "night", "-o", "out", "--with-labels") == 0
+    assert "2 pictures (set/3.jpg and others): turned upright by EXIF, and labels were not: " in told(capsys)
+    assert translate(model, "set", "--to", "night", "-o", "pictures") == 0
+    assert "turned" not in told(capsys)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

@@ -5,6 +5,7 @@ import os
 import pickle
 import threading
 import unicodedata
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -113,6 +114,34 @@ def test_sixteen_bits_are_translated_in_sixteen(translator):
     assert len(np.unique(translated % 257)) > 100  # not 8 bits made longer
 
 
+def test_arrays_of_gray_may_have_two_dimensions_and_16_bits_either_order():
+    both = load(model(channels_in=1, channels_out=1, directions=("ab",)), precision="fp32")
+    for gray in (noise(12, 18), noise(12, 18, dtype=np.uint16)):
+        assert np.array_equal(both(gray), both(gray[..., None])[..., 0])
+    assert np.array_equal(both(gray.astype(">u2")), both(gray)) and both(gray.astype(">u2")).dtype == np.uint16
+    to_colour = load(model(channels_in=1, directions=("ab",)), precision="fp32")
+    assert np.array_equal(to_colour(gray), to_colour(gray[..., None]))
+
+
+def test_what_is_changed_in_reading_is_told_once_a_call(translator, tmp_path):
+    deep = [images.Picture(noise(8, 8, 1, dtype=np.uint16, seed=n), format="TIFF", signed=True) for n in range(2)]
+    images.write(tmp_path / "stack.tif", deep)
+    Image.fromarray(noise(8, 8, 3)).save(tmp_path / "photo.png")
+    for translate in (translator.to("night"), lambda path: translator(path, to="night")):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            translate(tmp_path / "photo.png")
+            translate(tmp_path / "stack.tif")
+        (warning,) = told
+        said = str(warning.message)
+        assert said.startswith(f"{tmp_path}/stack.tif: ") and "\n" not in said and warning.filename == __file__
+        for note in ("signed values", "several pictures in one file", "16 bits, rounded to the 8 of a PIL image"):
+            assert note in said
+    with pytest.warns(UserWarning, match="PIL image of mode I;16: 16 bits, rounded"):
+        translator(Image.fromarray(noise(8, 8, dtype=np.uint16)), "night")
+
+
+@pytest.mark.filterwarnings("ignore:PIL image of mode I;16")
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "L", "P", "CMYK", "1", "I;16"])
 def test_pil_images_of_every_mode(translator, mode):
     pixels = noise(12, 18, 4)
@@ -369,13 +398,17 @@ def test_large_images_by_tiles_are_the_same(monkeypatch):
     "given, message",
     [
         (noise(8, 8, 4), "takes 3 channels, not 4"),
-        (noise(8, 8), "give uint8"),
+        (noise(8, 8), "takes 3 channels, not 1"),
+        (noise(8), "give uint8"),
         (noise(0, 8, 3), "0x8x3"),
         (noise(8, 8, 3).astype(np.float32), "float32"),
         (torch.zeros(1, 1, 8, 8), "takes 3 channels, not 1"),
         (torch.zeros(3, 8, 8), "B, C, H, W"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "floats"),
-        (Image.new("F", (4, 4)), "mode F"),
+        (Image.new("F", (4, 4)), r"mode F .* scale it to a uint16 array \(H, W, C\)"),
+        (torch.full((1, 3, 8, 8), torch.nan), "a tensor that holds NaN"),
+        (torch.tensor([0.5, 1, torch.nan, 0] * 48).view(1, 3, 8, 8), "a tensor that holds NaN"),
+        (torch.full((1, 3, 8, 8), torch.inf), "values up to inf"),
         (torch.full((1, 3, 8, 8), 200.0), r"values up to 200: bring them to \[-1, 1\]"),
         (torch.full((1, 3, 8, 8), -1.6), "values up to 1.6"),
         (7, "a int"),
@@ -458,6 +491,31 @@ def test_size_returns_at_the_photos_own(translator, size):
     assert not np.array_equal(translated, translator(pixels, "night"))
     with pytest.raises(BadInput, match="--size 0"):
         translator(pixels, "night", size=0)
+
+
+@pytest.mark.parametrize(
+    "asked, message",
+    [
+        ({"size": "x"}, "size='x': must be a whole number"),
+        ({"size": 33.3}, "size=33.3: must be a whole number"),
+        ({"strength": "0.5"}, "strength='0.5': must be a number"),
+        ({"strength": None}, "strength=None: must be a number"),
+        ({"strength": float("nan")}, "--strength nan: must be finite"),
+    ],
+    ids=str,
+)
+def test_what_is_asked_for_is_looked_at_as_by_the_command(translator, asked, message):
+    with pytest.raises(BadInput, match=message):
+        translator(noise(8, 8, 3), "night", **asked)
+    with pytest.raises(BadInput, match=message):
+        translator.frames("night", **asked)
+
+
+def test_a_size_that_makes_a_picture_enormous_is_refused(translator):
+    with pytest.raises(BadInput, match="--size 64 would make 1920000x64 pixels of 60000x2, and a side has 65,536 at"):
+        translator(noise(2, 60_000, 3), "night", size=64)
+    assert translator(noise(2, 60_000, 3), "night", size=1).shape == (2, 60_000, 3)
+    assert translator(noise(2, 70_000, 3), "night", size=2).shape == (2, 70_000, 3)
 
 
 def test_detail_of_colour_for_gray_and_of_gray_for_colour():

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 from rich.box import SIMPLE
@@ -26,9 +27,8 @@ from torch.nn import functional as F
 from ..config import Evaluate, make
 from ..data import folders
 from ..data.fetch import cache_folder, sha256
-from ..data.pictures import BadImage, on_white, read, to_tensor
-from ..data.sixteen import to_8_bit
-from ..data.store import as_tested
+from ..data.pictures import BadImage, on_white, read, to_tensor, told
+from ..data.store import as_tested, notes_of
 from ..device import choose_device
 from ..errors import BadInput
 from ..files import replacing
@@ -36,7 +36,7 @@ from ..model.file import Model, load_model, resolve
 from ..terminal import progress_bar, say, words
 from ..threads import ordered
 from ..translation.translator import Translator
-from .features import Features, Lpips, Pixels, SqueezeNet, Vectors, load_features, load_lpips
+from .features import Features, Lpips, SqueezeNet, Vectors, load_features, load_lpips
 from .scores import SSIM_WINDOW, frechet, kid, kid_subsets, precisely, psnr, spread, ssim, structure_kept, translated
 
 __all__ = ["Evaluation", "command_evaluate", "evaluate"]
@@ -128,23 +128,29 @@ class Images:
     channels: Literal[1, 3] = 3
     broken: dict[Path, str] = field(default_factory=dict)
     """Those that were left out so far, and why."""
+    changed: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+    """Of those that were read so far, what was changed or left out in reading."""
 
     @property
     def how(self) -> str:
         """How they are brought to size, in words."""
         return f"{self.preparation or 'own size'}{', gray' if self.channels == 1 else ''}"
 
-    def load(self, path: Path) -> Pixels | None:
-        """(H, W, C) uint8; None for one that cannot be read or is too small, which is noted among the `broken`."""
+    def load(self, path: Path) -> np.ndarray | None:
+        """(H, W, C) uint8 or uint16; None for one that cannot be read or is too small, which is noted among the
+        `broken`."""
         try:
-            if (p := self.preparation) is None:
-                return to_8_bit(on_white(read(path, self.channels)))
-            return to_8_bit(as_tested(path, channels=self.channels, resize=p.resize, crop=p.crop))
+            if (p := self.preparation) is None or path not in self.changed:
+                picture = read(path, self.channels)
+                self.changed[path] = notes_of(picture)
+            if p is None:
+                return on_white(picture)
+            return as_tested(path, channels=self.channels, resize=p.resize, crop=p.crop)
         except BadImage as broken:
             self.broken[path] = str(broken)
             return None
 
-    def each(self) -> Iterator[tuple[Path, Pixels]]:
+    def each(self) -> Iterator[tuple[Path, np.ndarray]]:
         """Loaded by threads, ahead of what is done with them; without those that are left out.
 
         Raises BadInput when fewer than two are left.
@@ -164,9 +170,10 @@ class Images:
         return "; ".join(reasons[:5]) + more
 
     def notes(self) -> list[str]:
-        if not self.broken:
-            return []
-        return [f"{self.source}: {len(self.broken)} of {words(len(self.paths), 'image')} left out: {self.left_out()}"]
+        """What was left out, and what was changed in reading the others."""
+        count = f"{len(self.broken)} of {words(len(self.paths), 'image')}"
+        out = [f"{self.source}: {count} left out: {self.left_out()}"] if self.broken else []
+        return out + told((path, self.changed.get(path, ())) for path in self.paths if path not in self.broken)
 
 
 @dataclass(frozen=True)
@@ -304,7 +311,7 @@ def compare_folders(tools: Tools, fake: Images, real: Images, pairs: Pairs) -> N
     """Images translated elsewhere against real ones."""
     found = Paired(tools, real)
 
-    def images() -> Iterator[tuple[str, Pixels]]:
+    def images() -> Iterator[tuple[str, np.ndarray]]:
         for path, image in tools.follow(f"reading {fake.source}", len(fake.paths), fake.each()):
             if path in pairs:
                 found.add(*pairs[path], to_tensor(image))
@@ -347,7 +354,7 @@ def compare_translations(
     found = Paired(tools, target)
     others = (image for _ in iter(int, 1) for _, image in target.each())  # of the target, again and again
 
-    def fakes() -> Iterator[tuple[str, Pixels]]:
+    def fakes() -> Iterator[tuple[str, np.ndarray]]:
         for path, image in tools.follow(f"translating {source.source}", len(source.paths), source.each()):
             fake = translated(model, there, image, str(path))
             x, y = to_tensor(image), to_tensor(fake)
@@ -355,7 +362,7 @@ def compare_translations(
             other = F.interpolate(to_tensor(next(others)), x.shape[2:], mode="area")
             elsewhere.append(structure_kept(x, other, model.device))
             if back is not None:
-                again = precisely(model, back, y)
+                again = precisely(model, back, fake)
                 row["l1"] = float((again - x).abs().mean() / 2)  # in units of 0 to 1
                 row |= perceptual(tools.lpips, again, x)
             kept.append(row)
@@ -459,20 +466,22 @@ def averaged(rows: Sequence[Numbers]) -> Numbers:
 
 
 def reference(features: Features, images: Images) -> Vectors:
-    """Features of real images: kept in the cache, filed under what the files hold (not their names) and how they
-    are loaded, and read from there the next time.
+    """Features of real images, and what was changed in reading these: kept in the cache, filed under what the files
+    hold (not their names) and how they are loaded, and read from there the next time.
     """
     held = [features.key, images.how, *(sha256(path) if path.is_file() else "" for path in images.paths)]
     name = hashlib.sha256("\n".join(held).encode()).hexdigest()
-    kept = cache_folder() / "references" / f"{name}.npy"
-    with suppress(OSError, ValueError, EOFError):  # not there, or spoilt: computed (again)
-        vectors = np.load(kept, allow_pickle=False)
+    kept = cache_folder() / "references" / f"{name}.npz"
+    with suppress(OSError, ValueError, EOFError, KeyError, BadZipFile):  # not there, or spoilt: computed (again)
+        with np.load(kept, allow_pickle=False) as file:
+            vectors, changed = file["vectors"], json.loads(file["changed"].item())
         if vectors.shape == (len(images.paths), features.size):
+            images.changed.update(zip(images.paths, map(tuple, changed), strict=True))
             return vectors.astype(np.float64)  # type: ignore[no-any-return]
     vectors = features.of((str(path), image) for path, image in images.each())
     if not images.broken:
         with suppress(OSError), replacing(kept) as temporary:  # a cache that cannot be written is no reason to fail
-            np.save(temporary, vectors)
+            np.savez(temporary, vectors=vectors, changed=json.dumps([images.changed[path] for path in images.paths]))
     return vectors
 
 

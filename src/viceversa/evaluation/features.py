@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from ..data.fetch import Download, fetch, sha256
 from ..data.pictures import to_channels
+from ..data.sixteen import to_8_bit
 from ..errors import BadInput
 from ..model.file import read_weights
 from ..threads import ordered
@@ -51,7 +52,8 @@ HEADS = Download(
 
 @dataclass(frozen=True)
 class Features:
-    """One ruler. `features(images)` gives the vectors of uint8 (H, W, C) images of any sizes: (N, size)."""
+    """One ruler. `features(images)` gives the vectors of (H, W, C) images of any sizes: (N, size). The networks know
+    pictures of 8 bit: uint16 is rounded to these."""
 
     name: str
     """What a score is labelled with."""
@@ -63,16 +65,16 @@ class Features:
     network: Callable[[Tensor], Tensor]
     """float32 (B, 3, S, S) -> (B, size)."""
 
-    def __call__(self, images: Iterable[Pixels]) -> Vectors:
+    def __call__(self, images: Iterable[np.ndarray]) -> Vectors:
         """Vectors of images in memory, or of an iterator over them."""
         return self.of((f"image {number}", image) for number, image in enumerate(images))
 
-    def of(self, images: Iterable[tuple[str, Pixels]]) -> Vectors:
+    def of(self, images: Iterable[tuple[str, np.ndarray]]) -> Vectors:
         """Vectors of named images, which threads prepare ahead of the network.
 
         Raises BadInput that names the first image whose features are no finite numbers.
         """
-        prepared = ordered(lambda item: (item[0], self.prepare(to_channels(item[1], 3))), images)
+        prepared = ordered(lambda item: (item[0], self.prepare(to_channels(to_8_bit(item[1]), 3))), images)
         found = [np.empty((0, self.size))]
         while batch := list(islice(prepared, BATCH)):
             with torch.inference_mode():

@@ -1,8 +1,8 @@
 """Measures: of two sets of feature vectors, of one image against another; and the scores of a run on its way.
 
 One path for `--score` while training and for `viceversa evaluate`: both bring the test images to the same pixels,
-translate them with the same prepared networks, round to 8 bit as a written file would, and compare with the same
-rulers; so both give one number.
+translate them with the same prepared networks, round to the bits of a written file, and compare with the same rulers;
+so both give one number.
 """
 
 import math
@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.pictures import luminance, to_pixels, to_tensor
-from ..data.sixteen import to_8_bit
 from ..errors import BadInput
 from ..model.file import Model
 from ..model.frozen import looked_at, shared
-from ..translation.translator import Translator
-from .features import Features, Pixels, Vectors, full_precision, load_features
+from ..translation.translator import Translator, telling_of_memory
+from .features import Features, Vectors, full_precision, load_features
 
 ROWS = 4096
 """Vectors whose kernel values are held at a time: memory stays at ROWS x ROWS numbers, however many images."""
@@ -212,20 +211,23 @@ Kind = Literal["kid", "frechet"]
 DISTANCES: dict[Kind, Callable[[Vectors, Vectors], float]] = {"kid": kid, "frechet": frechet}
 
 
-def translated(translator: Translator, to: str, image: Pixels, name: str) -> Pixels:
-    """(H, W, C) uint8 -> the same size, as a written file would hold it. BadInput names an image that fails."""
-    y = precisely(translator, to, to_tensor(image))
+def translated(translator: Translator, to: str, image: np.ndarray, name: str) -> np.ndarray:
+    """(H, W, C) uint8 or uint16 -> the same size and depth, as a written file would hold it. BadInput names an image
+    that fails."""
+    y = precisely(translator, to, image)
     if not torch.isfinite(y).all():
         raise BadInput(f"{name}: the model makes no finite numbers of it; the model is broken")
-    pixels: Pixels = to_pixels(y)[0]
+    pixels: np.ndarray = to_pixels(y, image.dtype)[0]
     return pixels
 
 
-def precisely(translator: Translator, to: str, x: Tensor) -> Tensor:
-    """(1, C, H, W) in [-1, 1], any H and W -> (1, C', H, W), without TF32."""
+@telling_of_memory()
+def precisely(translator: Translator, to: str, image: np.ndarray) -> Tensor:
+    """(H, W, C) uint8 or uint16 -> (1, C', H, W) in [-1, 1], not rounded: as `translate` does, but without TF32."""
+    direction = translator.model.direction(to)
+    dtype = translator.precise if image.dtype == np.uint16 else translator.dtype
     with full_precision(translator.device):
-        y: Tensor = translator(x, to=to)
-    return y
+        return translator.tensor(to_tensor(image), direction, translator.how(direction, None, 1.0), dtype)
 
 
 class Scorer:
@@ -246,8 +248,8 @@ class Scorer:
             )
         self.kind: Kind = kind
         self.features: Features = load_features(features, device=device)
-        self.device, self.precision = str(device), "bf16" if dtype == torch.bfloat16 else "fp32"
-        self.images = {"a": [to_8_bit(i) for i in images_a], "b": [to_8_bit(i) for i in images_b]}
+        self.device, self.precision = str(device), "auto" if dtype == torch.bfloat16 else "fp32"
+        self.images = {"a": images_a, "b": images_b}
         self.real = {domain: self.features(images) for domain, images in self.images.items()}
 
     def score(self, ab: nn.Module, ba: nn.Module) -> dict[str, Any]:

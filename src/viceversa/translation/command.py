@@ -346,8 +346,8 @@ def to_folder(t: Translate, source: Path, relative: Path, label: bool = False) -
 
 
 def check(jobs: list[Job]) -> tuple[list[Job], dict[Job, str]]:
-    """Each job once; and those that cannot be, since their results would land on each other, or on an input, or since
-    a video has no way back, with the reason."""
+    """Each job once; and those that cannot be, since their results would land on each other, on an input or a folder,
+    or since a video has no way back, with the reason."""
     writers: dict[Path, Job] = {}
     wrong: dict[Job, str] = {}
     sources = {os.path.realpath(job.source) for job in jobs if job.source != STDIO}
@@ -359,6 +359,8 @@ def check(jobs: list[Job]) -> tuple[list[Job], dict[Job, str]]:
             if other.target != job.target or os.path.realpath(other.source) != os.path.realpath(job.source):
                 both = f"{other.source} and {job.source} would both be written to {target}"
                 wrong.setdefault(job, f"{both}: translate them one after the other, with another --out each")
+            if os.path.isdir(target):
+                wrong.setdefault(job, f"{target} is a folder, where a file is to be written: name another --out")
             if os.path.realpath(target) in sources:
                 wrong.setdefault(job, f"{target} is an input, and would be overwritten: name another --out")
     return list({job.target: job for job in jobs if job not in wrong}.values()), wrong

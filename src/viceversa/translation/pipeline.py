@@ -4,6 +4,7 @@ The network is not compiled: with the quick norms of `norms` that wins 5 to 8% o
 compiling eat up in anything but a night's work.
 """
 
+import io
 import math
 import os
 import sys
@@ -17,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ..config import Translate
 from ..data import pictures as images
@@ -39,6 +41,10 @@ SMALL = 1 << 18
 """Pixels up to which a CPU translates a picture with one core, and others with the other cores. As quick on a quiet
 machine as all cores on one picture after the other, and several times as quick on a busy one, where cores that
 share a picture wait for each other; decoders and encoders alone keep this one busy."""
+TURNED = (
+    "turned upright by EXIF, and labels were not: turn those that were made for the picture as it is stored, or turn "
+    "the pictures upright first"
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,8 @@ def reading(t: Translate, model: Model) -> Callable[[Work], Work]:
     source, target = model.domains if direction == "ab" else model.domains[::-1]
     known = model.info.get("statistics", {})
     unlike = partial(statistics.remark, statistics=known, domain=source, other=target)
-    return partial(guarded, partial(read_one, channels=model.spec(direction).channels_in, unlike=unlike))
+    channels = model.spec(direction).channels_in
+    return partial(guarded, partial(read_one, channels=channels, unlike=unlike, labels=t.with_labels))
 
 
 def applying(t: Translate, translator: Translator) -> Callable[[list[Work]], list[Work]]:
@@ -167,11 +174,36 @@ def weigh_file(work: Work) -> int:
     return 0
 
 
-def read_one(work: Work, channels: int, unlike: Callable[[np.ndarray], str]) -> Work:
+def read_one(work: Work, channels: int, unlike: Callable[[np.ndarray], str], labels: bool) -> Work:
     source = work.data or (sys.stdin.buffer.read() if work.job.source == STDIO else work.job.source)
     pages = images.read_all(source, channels=1 if channels == 1 else 3)
-    notes = (*pages[0].notes, *filter(None, [unlike(pages[0].pixels)]))
-    return replace(work, data=None, pages=tuple(pages), notes=notes)
+    check_sides(work.job, pages[0])
+    of_pages = dict.fromkeys(note for page in pages for note in page.notes)
+    said = (unlike(pages[0].pixels), TURNED if labels and is_turned(source) else "")
+    return replace(work, data=None, pages=tuple(pages), notes=(*of_pages, *filter(None, said)))
+
+
+def check_sides(job: Job, picture: Picture) -> None:
+    """Raise BadInput where a result would be too large for its format: rather now than after the work, each time."""
+    format = job.format or picture.format
+    longest = images.LONGEST_SIDE.get(format, math.inf)
+    height, width = picture.pixels.shape[:2]
+    if max(height, width) > longest:
+        path, wide, instead = job.target, width, ""
+    elif job.compare and 2 * width > longest:
+        path, wide, instead = beside(job.target, "compare"), 2 * width, ", or leave out --compare"
+    else:
+        return
+    raise BadInput(f"{path}: {format} holds at most {longest} pixels a side, not {wide}x{height}; choose PNG, as by "
+                   f"--format png{instead}")  # fmt: skip
+
+
+def is_turned(source: Path | bytes) -> bool:
+    """Is this picture stored otherwise than upright, by its EXIF?"""
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    with suppress(Exception), images.own_limits(), Image.open(file) as image:  # what Pillow does not read has none
+        return image.getexif().get(images.ORIENTATION, 1) in range(2, 9)
+    return False
 
 
 def batches(works: Iterable[Work], pixels: int) -> Iterator[list[Work]]:
@@ -242,11 +274,15 @@ def weigh_results(work: Work) -> int:
 
 
 def write_one(work: Work, quality: int) -> Work:
-    notes: tuple[str, ...] = ()
-    for path, pages in work.results:
-        if path == STDIO:
-            sys.stdout.buffer.write(images.encode(pages, quality))
-            sys.stdout.buffer.flush()
-        else:
-            notes = images.write(path, pages, quality)
-    return Work(work.job, notes=work.notes + notes)
+    notes = [write(path, pages, quality) for path, pages in work.results]
+    return Work(work.job, notes=work.notes + (notes[0] if notes else ()))  # what lies beside is the same again
+
+
+def write(path: Path, pages: list[Picture], quality: int) -> tuple[str, ...]:
+    """To its file, or to standard output; tells what the format could not hold."""
+    if path != STDIO:
+        return images.write(path, pages, quality)
+    data, notes = images.encoded(pages, quality)
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+    return notes

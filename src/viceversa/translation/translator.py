@@ -5,13 +5,14 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..config import LARGEST_SIZE
+from ..config import LARGEST_SIZE, Translate, checked
 from ..data import pictures as images
 from ..data.sixteen import to_8_bit
 from ..device import choose_device, choose_dtype, free, is_out_of_memory, on_available_cores
@@ -40,8 +41,9 @@ OVERSHOOT = 1.5
 """The largest value of a tensor that may be taken for one in [-1, 1]: other networks, and resizing, go beyond 1."""
 FREE_SHARE = 0.75
 """The part of the free memory that the network may take where nothing else was said."""
-
-"""Short side in pixels that may be asked for."""
+ASKED = get_type_hints(Translate, include_extras=True)
+"""What may be asked for, as by the command."""
+ROUNDED = "16 bits, rounded to the 8 of a PIL image: give an array to keep them"
 OUT_OF_MEMORY = "out of memory: close what else uses it, or use --size, or a smaller one"
 
 
@@ -68,8 +70,9 @@ def load(
 ) -> "Translator":  # fmt: skip
     """The translator of a model: a file, a run folder, hf://owner/name, what `train` returned, or a `Model`.
 
-    `epoch`: of a run, instead of its best or last. `memory`, such as "4GB", is what the network may take; larger
-    images go by tiles. Raises BadInput.
+    `epoch`: of a run, instead of its best or last. `precision`: auto is bf16 where the chip has it (for tensors, too,
+    of whose values that leaves 8 bits: say fp32), fp32 elsewhere and for images of 16 bit. `memory`, such as "4GB", is
+    what the network may take; larger images go by tiles. Raises BadInput.
     """
     if not isinstance(model, Model):
         model = load_model(resolve(getattr(model, "folder", model), epoch))
@@ -213,8 +216,9 @@ class Translator:
     def __call__(self, image: Any, to: str | None = None, *, size: int | None = None, strength: float = 1.0) -> Any:
         """Translate `image` to the domain `to`, which may be left out where the model has one direction only.
 
-        A path or a PIL image gives a PIL image, with its transparency; a uint8 or uint16 array (H, W, C) or
-        (N, H, W, C) such an array; a float tensor (B, C, H, W) in [-1, 1] such a tensor, on its device.
+        A path or a PIL image gives a PIL image, with its transparency (of what was changed or left out in reading, one
+        warning tells); a uint8 or uint16 array (H, W, C) or (N, H, W, C), or (H, W) of gray, such an array; a float
+        tensor (B, C, H, W) in [-1, 1] such a tensor, on its device.
         Images are translated at their own size, photos much larger than a pyramid or a generator that sees was trained
         on by way of their halves (`How.near`); or, with `size`, with the short side at that, and brought back to their
         own size with their own detail (see `detail.with_detail`). `strength`: how much of the way, from 0, the image
@@ -228,9 +232,11 @@ class Translator:
                     raise BadInput(f"{image}: a folder, and one image is translated at a time: give each, or use "
                                    f"`viceversa translate MODEL {image}`")  # fmt: skip
                 picture = images.read(Path(image), self.channels(direction))
+                warn(str(image), picture.pixels, picture.notes)
                 return to_pil(self.array(picture.pixels, direction, how), picture.alpha)
             case Image.Image():
                 pixels, alpha = from_pil(image, self.channels(direction))
+                warn(f"PIL image of mode {image.mode}", pixels)
                 return to_pil(self.array(pixels, direction, how), alpha)
             case np.ndarray():
                 return self.array(image, direction, how)
@@ -264,13 +270,17 @@ class Translator:
         return translate
 
     def array(self, pixels: np.ndarray, direction: str, how: "How") -> np.ndarray:
-        """(H, W, C) or (N, H, W, C), uint8 or uint16 -> the same, of the other domain."""
-        if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (3, 4) or not pixels.size:
+        """(H, W, C) or (N, H, W, C), uint8 or uint16 -> the same, of the other domain; (H, W) is gray."""
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+        if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (2, 3, 4) or not pixels.size:
             shape = "x".join(map(str, pixels.shape))
             raise BadInput(
                 f"cannot translate an array {shape} of {pixels.dtype}: give uint8 (or uint16) as (H, W, C) or "
-                "(N, H, W, C)"
+                "(N, H, W, C), or gray as (H, W)"
             )
+        if pixels.ndim == 2:
+            made = self.array(pixels[..., None], direction, how)
+            return made[..., 0] if made.shape[2] == 1 else made
         self.check_channels(pixels.shape[-1], direction)
         network = self.network(direction, self.precise if pixels.dtype == np.uint16 else self.dtype)
         # Where more than the network is to see the photo it is wanted in full; else nothing larger is held.
@@ -279,16 +289,20 @@ class Translator:
         out = images.to_pixels(how(batch, network), pixels.dtype)
         return out if pixels.ndim == 4 else out[0]
 
-    def tensor(self, batch: Tensor, direction: str, how: "How") -> Tensor:
-        """(B, C, H, W) in [-1, 1] -> the same, of the other domain."""
+    def tensor(self, batch: Tensor, direction: str, how: "How", dtype: torch.dtype | None = None) -> Tensor:
+        """(B, C, H, W) in [-1, 1] -> the same, of the other domain. `dtype`: which the network computes in."""
         if not batch.is_floating_point() or batch.ndim != 4 or not batch.numel():
             shape = "x".join(map(str, batch.shape))
             raise BadInput(f"cannot translate a tensor {shape} of {batch.dtype}: give floats (B, C, H, W) in [-1, 1]")
         self.check_channels(batch.shape[1], direction)
-        if (largest := float(batch.detach().abs().max())) > OVERSHOOT:
+        largest = float(batch.detach().abs().max())
+        if math.isnan(largest):
+            raise BadInput("cannot translate a tensor that holds NaN: put numbers in [-1, 1] in its place")
+        if largest > OVERSHOOT:
             raise BadInput(f"cannot translate a tensor with values up to {largest:.4g}: bring them to [-1, 1], as by "
                            "x / 127.5 - 1 from 0 to 255")  # fmt: skip
-        return how(batch.to(self.device), self.network(direction, self.dtype)).to(batch.device, batch.dtype)
+        network = self.network(direction, dtype or self.dtype)
+        return how(batch.to(self.device), network).to(batch.device, batch.dtype)
 
     def how(self, direction: str, size: int | None, strength: float) -> "How":
         """What the model file says of this direction, and what is asked for."""
@@ -330,10 +344,8 @@ class How:
     things are as large then as they were in training, whatever the camera."""
 
     def __post_init__(self) -> None:
-        if self.size is not None and not 1 <= self.size <= LARGEST_SIZE:
-            raise BadInput(f"--size {self.size}: give the short side in pixels, such as 256, {LARGEST_SIZE:,} at most")
-        if not 0 <= self.strength <= 1:
-            raise BadInput(f"--strength {self.strength}: choose from 0, the input, to 1, the full translation")
+        for name in ("size", "strength"):
+            checked(name, getattr(self, name), ASKED[name])
 
     @torch.no_grad()
     def __call__(self, batch: Tensor, network: Network) -> Tensor:
@@ -351,7 +363,11 @@ class How:
             return self.from_afar(batch, network)
         height, width = batch.shape[2:]
         factor = self.size / min(height, width)
-        small = resize(batch.float(), (max(1, round(height * factor)), max(1, round(width * factor))))
+        high, wide = (max(1, round(side * factor)) for side in (height, width))
+        if factor > 1 and max(high, wide) > LARGEST_SIZE:
+            raise BadInput(f"--size {self.size} would make {wide}x{high} pixels of {width}x{height}, and a side has "
+                           f"{LARGEST_SIZE:,} at most: give a smaller one, or leave it out")  # fmt: skip
+        small = resize(batch.float(), (high, wide))
         made = network(small).float()
         return resize(made, (height, width)) if factor >= 1 else with_detail(batch.float(), small, made)
 
@@ -396,9 +412,16 @@ def from_pil(image: Image.Image, channels: int) -> tuple[np.ndarray, np.ndarray 
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[..., None].repeat(channels, 2), None
     if image.mode in ("I", "F"):
-        raise BadInput(f"cannot translate a PIL image of mode {image.mode} (32 bits a channel): convert it to RGB")
+        raise BadInput(f"cannot translate a PIL image of mode {image.mode} (32 bits a channel): scale it to a uint16 "
+                       "array (H, W, C)")  # fmt: skip
     pixels, alpha, _ = images.decode_8(image)
     return images.to_channels(pixels, channels), alpha
+
+
+def warn(what: str, pixels: np.ndarray, notes: Sequence[str] = ()) -> None:
+    """Tell who called a `Translator`, in one line, what was changed or left out of a picture, and what will be."""
+    if said := [*notes, *[ROUNDED] * (pixels.dtype == np.uint16)]:
+        warnings.warn(f"{what}: {'; '.join(said)}", stacklevel=4)
 
 
 def to_pil(pixels: np.ndarray, alpha: np.ndarray | None) -> Image.Image:
