@@ -28,6 +28,9 @@ def test_find_folders_globs_images_and_lists(folder, monkeypatch):
     assert names(find(folder / "a.png").paths, folder) == ["a.png"]
     (folder / "list.txt").write_text("# two\ndeep/c.webp\n\na.png\n")
     assert names(find(folder / "list.txt").paths, folder) == ["deep/c.webp", "a.png"]
+    (folder / "#00.png").touch()
+    (folder / "list.txt").write_text("#00.png\n#01.png\n# a.png\na.png\n")
+    assert names(find(folder / "list.txt").paths, folder) == ["#00.png", "a.png"]
     odd = folder / "odd [1]"
     odd.mkdir()
     (odd / "d.png").write_bytes(b"")

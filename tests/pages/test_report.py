@@ -22,6 +22,7 @@ from viceversa.errors import BadInput
 from viceversa.pages.html import figures, percent
 from viceversa.pages.report import Figure, Section, chart, extent, thinned_curve, write_report
 from viceversa.training import progress
+from viceversa.training.checkpoint import Position
 from viceversa.training.metrics import Metrics
 from viceversa.training.runs import read_run
 
@@ -157,6 +158,52 @@ def test_names_are_text_not_markup(tmp_path):
     run = make_run(tmp_path / "run", 2, names=("<b>day", "ni'ght\""), warnings=[(1, "</script><script>alert(1)")])
     text = text_of(write_report([run]))
     assert "<b>day" not in text and "<script>alert" not in text and "&lt;b&gt;day" in text
+
+
+def charts(page):
+    """The curves of a page, by their titles: epochs, and values."""
+    drawn = re.findall(r'<script type="application/json">(\{.*?\})</script>', page.read_text(encoding="utf-8"))
+    return {chart["title"]: chart["curves"] for chart in map(json.loads, drawn)}
+
+
+def test_scores_of_another_kind_and_of_before_they_began_anew_are_left_out(tmp_path):
+    run = make_run(tmp_path / "run", epochs=3)
+    lines = len((run / "metrics.jsonl").read_text().splitlines())
+    numbers = Metrics(run, ("day", "night"), False, Position(lines=lines))
+    for epoch, value in ((4, 150.0), (5, 140.0)):
+        numbers.score(epoch * STEPS, epoch, 30.0, "frechet", "lite0", value, value)
+    numbers.score(6 * STEPS, 6, 36.0, "frechet", "lite0", 160.0, 160.0, first=True)  # on other test images
+    numbers.score(7 * STEPS, 7, 42.0, "frechet", "lite0", 155.0, 155.0)
+    numbers.close()
+    found = read_run(run)
+    assert [score["epoch"] for score in found.scores] == [6, 7] and found.best["epoch"] == 7
+    page = write_report([run])
+    text = text_of(page)
+    assert "Left out: 5 earlier scores" in text and "KID" not in text
+    assert charts(page)["Fréchet distance (lite0 features)"][2][1] == [160.0, 155.0]
+
+
+def test_curves_stand_at_their_epochs_whatever_the_batch_was(tmp_path):
+    run = make_run(tmp_path / "run", epochs=2, scores=False)
+    lines = len((run / "metrics.jsonl").read_text().splitlines())
+    numbers = Metrics(run, ("day", "night"), False, Position(lines=lines))
+    for step, ended in ((27, False), (30, True), (33, False)):  # twice the batch: half the steps
+        numbers.losses(step, 4 - (step <= 30), step / 2, {"cycle/a": 1.0, "cycle/b": 1.0}, 2e-4, 3.5, ended)
+    numbers.close()
+    assert read_run(run).epochs_at([6, 12, 24, 27, 30, 33]) == [0.5, 1, 2, 2.5, 3, 3.5]
+    assert charts(write_report([run]))["Round trip"][0][0] == [0.5, 1, 1.5, 2, 2.5, 3, 3.5]
+
+
+def test_the_slider_shows_the_newest_test_pictures_and_says_what_is_left_out(tmp_path):
+    run = make_run(tmp_path / "run", epochs=2)
+    shown = progress.Progress(run, ("day", "night"), [picture(7)], [picture(8)])
+    for epoch in (3, 4):
+        shown.show(epoch, Shade(-1.0, 0.5), Shade(1.0, 0.5), torch.device("cpu"))
+    html = write_report([run]).read_text(encoding="utf-8")
+    assert [int(n) for n in re.findall(r'"epoch": (\d+), "kept"', html)] == [3, 4]
+    assert "after every epoch:" in html and "Left out: 2 earlier epochs, with other test images." in html
+    assert html.count("<canvas") == 6  # of one picture each way
+    assert "Left out" not in text_of(write_report([make_run(tmp_path / "other", epochs=2)]))
 
 
 def test_several_runs_side_by_side(tmp_path):

@@ -2,6 +2,8 @@
 
 import io
 import json
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -33,6 +35,7 @@ def test_lines_are_as_described(tmp_path):
     metrics = train(tmp_path, [5, 10])
     metrics.score(10, 1, 5.0, "kid", "lite0", 0.125, 0.25)
     metrics.warning(10, 1, 5.0, "Schön\u2028ist anders")
+    metrics.score(10, 1, 5.0, "kid", "lite0", 0.5, 0.5, first=True)
     metrics.close()
     lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     losses = {"adversarial/ab": 0.5, "cycle/a": 1.25, "discriminator/b": 0.3}
@@ -43,6 +46,8 @@ def test_lines_are_as_described(tmp_path):
         {"step": 10, "epoch": 1, "seconds": 5.0,
          "score": {"kind": "kid", "features": "lite0", "a": 0.125, "b": 0.25, "mean": 0.1875}},
         {"step": 10, "epoch": 1, "seconds": 5.0, "warning": "Schön\u2028ist anders"},
+        {"step": 10, "epoch": 1, "seconds": 5.0,
+         "score": {"kind": "kid", "features": "lite0", "a": 0.5, "b": 0.5, "mean": 0.5}, "first": True},
     ]  # fmt: skip
     assert read(tmp_path) == [json.loads(line) for line in lines]
     assert not (tmp_path / "tensorboard").exists()
@@ -120,6 +125,20 @@ def test_tensorboard_forgets_what_comes_after_the_checkpoint(tmp_path):
     train(tmp_path, range(5, 10), Position(step=4, lines=4), tensorboard=True).close()
     events = board(tmp_path).Scalars("loss/cycle/day")
     assert [(event.step, event.value) for event in events] == [(n, 3.75 if n < 5 else 1.25) for n in range(1, 10)]
+
+
+def test_what_tensorboards_thread_meets_is_raised_without_a_traceback(tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr(threading, "excepthook", heard.append)
+    metrics = train(tmp_path / "run", [1], tensorboard=True)
+    (tmp_path / "run").rename(tmp_path / "there")
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 1000)  # it writes every two minutes
+    deadline = time.monotonic() + 120
+    with pytest.raises(FileNotFoundError), metrics:
+        while time.monotonic() < deadline:
+            metrics.losses(2, 1, 1.0, MEANS, 2e-4, 12.5)
+    assert heard == [] and threading.excepthook == heard.append
 
 
 def test_tensorboard_has_the_pictures(tmp_path):

@@ -187,12 +187,12 @@ def test_a_webp_lies_beside_the_gif_only_where_it_is_smaller(tmp_path):
     p.film()
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "progress").iterdir()}
     assert sizes["day2night.webp"] < sizes["day2night.gif"]
-    flat = [np.zeros((32, 32, 3), np.uint8)]
-    p, _ = train(tmp_path, [4], flat, flat)  # one frame of nothing, which a GIF holds in fewer bytes
+    noise = [np.random.default_rng(0).integers(0, 2, (128, 128, 1), np.uint8).repeat(3, 2) * 255]
+    p, _ = train(tmp_path, [4], noise, noise)  # one frame of few colours, which a GIF holds in fewer bytes
     (tmp_path / "progress" / "night2day.webp").write_bytes(b"of an earlier end of this run")
     p.film()
     gif, webp = (tmp_path / "progress" / f"night2day.{ending}" for ending in ("gif", "webp"))
-    assert gif.exists() and (not webp.exists() or webp.stat().st_size < gif.stat().st_size)
+    assert gif.exists() and not webp.exists()
 
 
 def test_a_film_keeps_to_its_frames_and_bytes(tmp_path):

@@ -8,6 +8,8 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from test_train import PYTHON, folders, made, start, until  # noqa: F401 (a fixture)
+from test_train import PYTHON, Hearing, command, folders, made  # noqa: F401 (a fixture)
 
 import viceversa
 from viceversa.cli import main, parse
@@ -125,18 +127,75 @@ def test_the_end_of_an_epoch_that_a_kill_cut_off_is_made_up_for(folders, run):  
     assert after["metrics.jsonl"] == before["metrics.jsonl"]
 
 
+def spoil(run, **position):
+    """Let the newest checkpoint be of elsewhere in the run; what the end of a run makes is gone."""
+    head = heads(run)[-1]
+    told = json.loads(head.read_text()) | position
+    head.write_text(json.dumps({name: value for name, value in told.items() if value is not None}))
+    for path in (*run.glob("progress/*.gif"), *run.glob("progress/*.webp"), run / "model.safetensors"):
+        path.unlink()
+
+
+def test_a_part_of_an_epoch_is_made_again_where_an_epoch_has_fewer_steps(folders, run, capsys):  # noqa: F811
+    spoil(run, epochs=0.75, over=False)
+    go(folders, run, epochs=1, batch=8)
+    assert "going on after epoch 0.00" in capsys.readouterr().out
+    assert checkpoint.load(run).position.epochs == 1 and read(run)[-1]["end_of_epoch"]
+    assert viceversa.load(run).model.info["training"]["epoch"] == 1 and (run / "progress/day2night.gif").exists()
+
+
+@pytest.mark.parametrize("over", [False, None], ids=["now", "by an older version"])
+def test_a_run_that_is_over_by_what_is_asked_now_gets_its_end(folders, run, capsys, over):  # noqa: F811
+    spoil(run, epochs=0.75, seconds=9.0, over=over)
+    steps = checkpoint.load(run).position.step
+    for words in ("done: ", "is finished: 0.75 epochs"):
+        go(folders, run, epochs=5, minutes=0.1)
+        assert words in capsys.readouterr().out and checkpoint.load(run).position.step == steps
+        assert {"epoch_0001.webp", "day2night.gif"} <= {path.name for path in (run / "progress").iterdir()}
+        assert viceversa.load(run).model.info["training"]["epoch"] == 1
+
+
+def test_a_finished_run_of_an_older_version_is_finished(folders, run):  # noqa: F811
+    head = heads(run)[-1]
+    told = json.loads(head.read_text())
+    assert told.pop("over")
+    head.write_text(json.dumps(told))
+    before = contents(run)
+    go(folders, run)
+    assert contents(run) == before
+
+
+def test_what_a_finished_run_is_given_is_told(folders, run, capsys):  # noqa: F811
+    go(folders, run, learning_rate=1e-3, cycle=7)
+    said = capsys.readouterr().out
+    assert "left to train with --learning-rate 0.001 --cycle 7.0: " in said and "from here on" not in said
+
+
+def test_a_learning_rate_that_rises_again_is_told(folders, run, capsys):  # noqa: F811
+    *before, last = read(run)
+    lines = [*before, last | {"learning_rate": 6.7e-5}]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    go(folders, run, epochs=3)
+    assert "the learning rate rises again, from 6.7e-05 to 0.0002" in capsys.readouterr().out
+    go(folders, run, epochs=4)
+    assert "rises" not in capsys.readouterr().out
+
+
 # One process at a time
 
 
-def test_a_second_process_is_refused_and_the_first_goes_on(folders, tmp_path):  # noqa: F811
-    process = start(folders, tmp_path / "run")
-    until(process, tmp_path / "run", "config.json")
-    with pytest.raises(BadInput, match=rf"is being trained by process {process.pid} on {socket.gethostname()} since"):
-        viceversa.train(*folders, out=tmp_path / "run", **PYTHON)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    ends = [line["epoch"] for line in read(tmp_path / "run") if line.get("end_of_epoch")]
-    assert ends == [1, 2, 3, 4, 5, 6]
+def test_a_second_process_is_refused_and_the_first_goes_on(folders, tmp_path, monkeypatch):  # noqa: F811
+    run, second = tmp_path / "run", []
+
+    def another():
+        second.append(subprocess.run(command(folders, run), capture_output=True, text=True))
+
+    monkeypatch.setattr(sys, "stdout", Hearing("epoch 1/", another))
+    went_on = go(folders, run)
+    (refused,) = second
+    assert refused.returncode == 2
+    assert f"is being trained by process {os.getpid()} on {socket.gethostname()} since" in refused.stderr
+    assert [line["epoch"] for line in went_on.losses if line.get("end_of_epoch")] == [1, 2]
 
 
 def test_what_dead_processes_left_is_taken_over_and_removed(folders, run):  # noqa: F811
@@ -292,6 +351,27 @@ def test_other_photos_are_noticed_in_numbers_and_gone_on_with_when_asked(moved, 
     assert set(config["kept_out"]["a"]) == held  # what was never trained on still is not
     capsys.readouterr()
     assert go(photos, run, epochs=4).epoch == 4  # the list is the new one now
+
+
+def test_pictures_of_one_size_that_changed_are_noticed(folders, tmp_path):  # noqa: F811
+    """All BMPs of so many pixels are as large as each other."""
+    photos, run = [tmp_path / "day", tmp_path / "night"], tmp_path / "run"
+    for source, there in zip(folders, photos, strict=True):
+        there.mkdir()
+        for path in source.iterdir():
+            Image.open(path).save(there / f"{path.stem}.bmp")
+    go(photos, run, epochs=1)
+    kept_out = json.loads((run / "config.json").read_text())["kept_out"]["a"]
+    trained = sorted(path for path in photos[0].iterdir() if path.name not in kept_out)
+    for path in trained[:3]:
+        Image.new("RGB", (48, 40), "red").save(path)
+    with pytest.raises(BadInput, match=r"began with \(day: 3 changed\)"):
+        go(photos, run)
+    told = json.loads((run / "images.json").read_text())
+    older = {kind: [picture[:2] for picture in pictures] for kind, pictures in told.items()}
+    (run / "images.json").write_text(json.dumps(older))  # which knew names and sizes alone
+    assert go(photos, run).epoch == 2
+    assert json.loads((run / "images.json").read_text())["a"] != told["a"]
 
 
 def test_broken_test_images_are_said(folders, tmp_path, capsys):  # noqa: F811
@@ -511,6 +591,7 @@ def test_a_second_signal_ends_at_once_and_what_is_ignored_stays_so():
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), "a lower --batch"),
         (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"), "a process of this run was lost"),
         (OSError(5, "Input/output error", "/run/x"), "cannot write /run/x: Input/output error; what was saved before"),
+        (BrokenPipeError(32, "Broken pipe"), "cannot write standard output: Broken pipe"),
     ],
 )
 def test_what_breaks_a_run_is_one_line_that_says_what_helps(tmp_path, error, words):
@@ -538,10 +619,14 @@ def test_a_scored_run_goes_on_with_its_best(folders, tmp_path, capsys):  # noqa:
     assert after.best <= had and "scores begin anew" not in capsys.readouterr().out
     assert ((tmp_path / "run" / "best.safetensors").read_bytes() == best) == (after.best == had)
     assert [score["epoch"] for score in still.scores] == [1, 2, 3, 4]
-    go(folders, tmp_path / "run", epochs=5, learning_rate=1e-30, **scored | {"score": "frechet"})
+    other = go(folders, tmp_path / "run", epochs=5, learning_rate=1e-30, **scored | {"score": "frechet"})
     assert "scores begin anew" in capsys.readouterr().out
+    assert [(score["epoch"], score["kind"]) for score in other.scores] == [(5, "frechet")]
     assert checkpoint.load(tmp_path / "run").position.best != after.best
     go(folders, tmp_path / "run", epochs=9, learning_rate=1e-30, patience=1, **scored | {"score": "frechet"})
     capsys.readouterr()
     ended = go(folders, tmp_path / "run", epochs=9, learning_rate=1e-30, patience=1, **scored | {"score": "frechet"})
     assert ended.epoch < 9 and "early, 1 score in a row were no better" in capsys.readouterr().out
+    tests = {"score": "frechet", "patience": 0, "test_a": str(folders[1])}
+    last = go(folders, tmp_path / "run", epochs=ended.epoch + 1, **scored | tests)
+    assert [score["epoch"] for score in last.scores] == [ended.epoch + 1]

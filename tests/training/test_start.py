@@ -86,6 +86,22 @@ def test_a_run_gives_its_settings_too(folders, first, tmp_path, capsys):
     assert json.loads((other.folder / "config.json").read_text())["settings"]["projected"] > 0
 
 
+def test_a_cut_checkpoint_is_told_and_what_is_older_taken(folders, first, tmp_path, capsys):
+    mine = Path(shutil.copytree(first, tmp_path / "first"))
+    (whole,) = (mine / "checkpoint").glob("*.safetensors")
+    cut = whole.with_name("step_000000099.safetensors")
+    cut.write_bytes(whole.read_bytes()[:-100])
+    shutil.copy(whole.with_suffix(".json"), cut.with_suffix(".json"))
+    viceversa.train(*folders, out=tmp_path / "a", start=str(mine), **SMALL | UNTOUCHED)
+    said = capsys.readouterr().out
+    assert f"the checkpoint {cut} is broken: what is older is used" in said and f"weights of {whole}: day -> " in said
+    whole.write_bytes(cut.read_bytes())
+    viceversa.train(*folders, out=tmp_path / "b", start=str(mine), **SMALL | UNTOUCHED)
+    said = capsys.readouterr().out
+    assert said.count("is broken: what is older is used") == 2
+    assert f"weights of {mine / 'model.safetensors'}: day -> night, night -> day\n" in said
+
+
 def test_a_models_recipe_is_named_where_it_leads_to_its_networks(folders, tmp_path):
     with pytest.raises(BadInput, match=r"give --recipe photo$"):
         viceversa.train(*folders, out=tmp_path / "run", start="day2night")

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import signal
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,6 +14,7 @@ from safetensors.torch import save_file
 
 import viceversa
 from viceversa import distributed
+from viceversa.cli import main
 from viceversa.data.store import Store, draw
 from viceversa.model.cyclegan import Weights, adam, build, step
 from viceversa.model.networks import Generator, PatchDiscriminator
@@ -97,7 +100,22 @@ def shared_images(out: str, photos: str) -> None:
     distributed.close()
 
 
+def struck(victim: str, *arguments: str) -> None:
+    """`viceversa train`, in which one of torchrun's processes is killed when the first checkpoint has been written."""
+    write = sys.stdout.write
+
+    def heard(text: str) -> int:
+        if text.startswith("checkpoints take") and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            children = Path(f"/proc/{os.getppid()}/task/{os.getppid()}/children").read_text().split()
+            os.kill(int(children[int(victim)]), signal.SIGKILL)
+        return write(text)
+
+    sys.stdout.write = heard  # type: ignore[method-assign]
+    sys.exit(main(["train", *arguments]))
+
+
 if __name__ == "__main__":
-    {"store": shared_images, "steps": some_steps, "settings": other_settings, "images": other_images}[sys.argv[1]](
-        *sys.argv[2:]
-    )
+    {
+        "store": shared_images, "steps": some_steps, "settings": other_settings, "images": other_images,
+        "struck": struck,
+    }[sys.argv[1]](*sys.argv[2:])  # fmt: skip

@@ -212,13 +212,14 @@ def _root(pattern: str) -> Path:
 
 
 def _listed(file: Path, kinds: Iterable[str]) -> list[Path]:
-    """Names in a list may be in any encoding, as file names are."""
+    """Names in a list may be in any encoding, as file names are; and begin with #, where there is such a file."""
     with open(file, "rb") as opened:
         if b"\0" in opened.read(PIECE):
             endings = " ".join(sorted(kinds))
             raise BadInput(f"{file}: neither an image by its ending ({endings}) nor a text file of paths")
     text = os.fsdecode(file.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    paths = [file.parent / line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
+    lines = [line for line in map(str.strip, text.splitlines()) if line]
+    paths = [file.parent / line for line in lines if line[0] != "#" or os.path.isfile(file.parent / line)]
     for path in paths:
         if not os.path.isfile(path):
             raise BadInput(f"{file}: lists {path}, which is no file")

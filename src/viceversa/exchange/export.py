@@ -1,7 +1,8 @@
 """One direction of a model as a file for other programs: ONNX, or torch.export (`viceversa export`).
 
 The file takes float32 images (B, C, H, W) in [-1, 1] and gives the same; batch, height and width are free,
-height and width multiples of what its metadata says. From onnxruntime:
+height and width multiples of what its metadata says. It is the network: what `viceversa translate` does around it is
+told in the metadata, too (`halved_from`: the short side of photos that are halved first). From onnxruntime:
 
     session = onnxruntime.InferenceSession("night.onnx")
     session.get_modelmeta().custom_metadata_map     # source, target, value_range, multiple, smallest, ...
@@ -40,7 +41,7 @@ from ..files import replacing
 from ..model.file import Model, load_model, resolve
 from ..model.frozen import Frozen, looked_at
 from ..model.networks import Generator
-from ..translation.translator import with_lightness
+from ..translation.translator import Translator, with_lightness
 
 Translate = Callable[[Tensor], Tensor]
 LIMIT, HALF_LIMIT = 1e-3, 3e-2
@@ -58,6 +59,11 @@ def command_export(wanted: Export) -> int:
     facts = describe_file(model, direction, wanted.half)
     print(f"{facts['source']} -> {facts['target']}: any batch, sides in multiples of {facts['multiple']}")
     print(f'input "image": float32 (B, {facts["channels_in"]}, H, W) in {facts["value_range"]} (docs/serve.md)')
+    if "halved_from" in facts:
+        print(
+            f"photos with a short side of {facts['halved_from']} px and more are halved first by viceversa translate: "
+            "the file does not do it, so do it before (docs/serve.md)"
+        )
     print(f"largest difference from the model, at three sizes: {difference:.1e}")
     print(f"wrote {wanted.out} ({wanted.out.stat().st_size / 1e6:.1f} MB)")
     return 0
@@ -110,6 +116,7 @@ def describe_file(model: Model, direction: str, half: bool) -> dict[str, str]:
     """What a program must know to use the file; written into it."""
     spec = model.spec(direction)
     source, target = model.domains if direction == "ab" else model.domains[::-1]
+    near = Translator(model, device="cpu").how(direction, None, 1.0).near
     return {
         "viceversa": __version__,
         "domains": json.dumps(model.domains),
@@ -122,6 +129,7 @@ def describe_file(model: Model, direction: str, half: bool) -> dict[str, str]:
         "multiple": str(spec.multiple),
         "smallest": str(spec.smallest),
         "arithmetic": "float16" if half else "float32",
+        **({"halved_from": str(2 * near)} if near else {}),
     }
 
 

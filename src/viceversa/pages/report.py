@@ -105,6 +105,7 @@ def about(run: Run, room: int) -> dict[str, Any]:
         "best": run.best,
         "player": player(run, room),
         "scores": score_chart(run, run.best) if run.best else None,
+        "unlike": sum(map(len, run.rulers[:-1])),
         "charts": curves(run),
         "recipe": recipe(run),
         "settings": settings(run),
@@ -175,18 +176,23 @@ def encoded(image: Image.Image) -> str:
 
 
 def player(run: Run, room: int) -> dict[str, Any] | None:
-    """The stills for the slider, thinned to `room`; where their cells lie; and which epochs' models are kept."""
+    """The stills for the slider, thinned to `room`; where their cells lie; and which epochs' models are kept. Those of
+    earlier test pictures, whose cells lie elsewhere, are left out."""
     if not run.stills:
         return None
+    newest = run.stills[-1][0]
+    since = max((epoch for epoch in progress.layouts(run.folder) if epoch <= newest), default=0)
+    of = [still for still in run.stills if still[0] >= since]
     kept = {
         int(file.stem[6:]) for file in (run.folder / "epochs").glob("epoch_*.safetensors") if file.stem[6:].isdigit()
     }
-    telling = {run.stills[0][0], run.stills[-1][0]} | ({run.best["epoch"]} if run.best else set())
-    stills = thinned(run.stills, room, [telling | kept, telling])
+    telling = {of[0][0], newest} | ({run.best["epoch"]} if run.best else set())
+    stills = thinned(of, room, [telling | kept, telling])
     return {
         "frames": [{"epoch": e, "kept": e in kept, "src": data_uri(file.read_bytes())} for e, file in stills],
         "boxes": progress.boxes(stills[-1][1]),
-        "of": len(run.stills),
+        "of": len(of),
+        "unlike": len(run.stills) - len(of),
     }
 
 
@@ -272,7 +278,7 @@ def curves(run: Run) -> list[dict[str, Any]]:
         ("discriminator", "Discriminators", {"a": f"judge of {a}", "b": f"judge of {b}"},
          "Near zero a discriminator has won, and its generator learns little more."),
     ]  # fmt: skip
-    mark = (run.best["step"] / run.epoch_steps, "") if run.best else None
+    mark = (run.epochs_at([run.best["step"]])[0], "") if run.best else None
     charts = [
         chart(
             title, text, [(name, loss_points(run, f"{kind}/{key}")) for key, name in names.items()],
@@ -291,7 +297,7 @@ def score_chart(run: Run, best: Scored) -> dict[str, Any] | None:
         "How far the translations of the test images are, as a set, from real ones. Lower is better.",
         [(name, score_points(run, key)) for key, name in keys],
         faint=2,
-        mark=(best["step"] / run.epoch_steps, f"epoch {best['epoch']}"),
+        mark=(run.epochs_at([best["step"]])[0], f"epoch {best['epoch']}"),
     )
 
 
@@ -301,13 +307,16 @@ def score_name(score: Scored) -> str:
 
 
 def score_points(run: Run, key: str) -> Points:
-    each = run.epoch_steps
-    return [(score["step"] / each, float(score[key])) for score in run.scores]
+    return points(run, [(score["step"], float(score[key])) for score in run.scores])
 
 
 def loss_points(run: Run, key: str) -> Points:
-    each = run.epoch_steps  # once: it looks at every line
-    return [(line["step"] / each, float(line["loss"][key])) for line in run.losses if key in line["loss"]]
+    return points(run, [(line["step"], float(line["loss"][key])) for line in run.losses if key in line["loss"]])
+
+
+def points(run: Run, values: Sequence[tuple[int, float]]) -> Points:
+    """(step, value) over the epochs."""
+    return [*zip(run.epochs_at([step for step, _ in values]), (value for _, value in values), strict=True)]
 
 
 def side_by_side(runs: Sequence[Run]) -> list[dict[str, Any]]:

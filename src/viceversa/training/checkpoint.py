@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +49,8 @@ class Position:
     """The best score so far."""
     worse: int = 0
     """How many scores in a row were no better."""
+    over: bool = False
+    """Was the end of the run (the model, its pictures and films) made here?"""
 
 
 class Saved(NamedTuple):
@@ -141,7 +143,9 @@ def read_position(path: Path) -> Position:
     if path.stat().st_size != head["bytes"]:
         raise ValueError("cut short")
     known = {field.name for field in fields(Position)}
-    return Position(**{"step": head["step"], **{name: value for name, value in head.items() if name in known}})
+    at = Position(**{"step": head["step"], **{name: value for name, value in head.items() if name in known}})
+    # Older versions did not say; and a model that is gone can be made again.
+    return replace(at, over=head.get("over", True) and (path.parents[1] / MODEL).exists())
 
 
 def clean(run: Path) -> None:

@@ -3,13 +3,14 @@ a notebook's cell, plain lines elsewhere."""
 
 import base64
 import io
+import os
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -25,6 +26,37 @@ WIDE = 72
 """Columns that a terminal needs for the little bars."""
 CELL_EVERY = 1.0
 """Seconds between two views of a notebook's cell."""
+
+
+@contextmanager
+def while_heard() -> Iterator[None]:
+    """What is printed in here may reach nobody any more (`| head`, a terminal that was closed). That is no end of a
+    training: standard error is told, once, and from then on words go nowhere."""
+    try:
+        yield
+    except OSError as error:
+        silence(sys.stdout)
+        try:
+            print(f"viceversa: cannot write standard output: {error.strerror}; goes on without", file=sys.stderr)
+        except OSError:
+            silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:  # what is no file has no number
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def tell(text: str) -> None:
+    """Say a line to whoever hears it."""
+    with while_heard():
+        say(text)
+
+
+class Shown(Live):
+    def refresh(self) -> None:
+        with while_heard():
+            super().refresh()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +130,14 @@ class Display:
         self.stack.enter_context(ending_on_sigterm())
         if self.live and self.cell is None:
             errors_too = sys.stderr.isatty()  # what was sent elsewhere stays there
-            self.stack.enter_context(Live(console=self.console, get_renderable=self.render, redirect_stderr=errors_too))
+            live = Shown(console=self.console, get_renderable=self.render, redirect_stderr=errors_too)
+            with while_heard():
+                self.stack.enter_context(live)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stack.close()
+        with while_heard():
+            self.stack.close()
         if self.cell:
             self.cell.tell(self.render())
         self.print_once(self.state)
@@ -124,9 +159,10 @@ class Display:
     def say(self, text: str) -> None:
         """A line of its own, above the display."""
         if self.live and self.cell is None:
-            self.console.print(text, soft_wrap=True)
+            with while_heard():
+                self.console.print(text, soft_wrap=True)
         elif not self.silent:
-            say(text)
+            tell(text)
 
     def picture(self, still: Path) -> None:
         """The newest pictures: in a notebook they take the place of the ones before."""

@@ -10,20 +10,28 @@ import torch
 
 from .. import distributed
 from ..config import Train
-from ..data.folders import Sources, spread
+from ..data.folders import LOOKED_AT, Sources, _pieces, spread
 from ..data.statistics import COLOURFUL, in_colour
 from ..data.store import Store
 from ..errors import BadInput
 from ..terminal import Say, progress_bar, words
 
-Size = tuple[str, int]
-"""A picture as it is known again: its file's name and size."""
+Known = tuple[str, int, str]
+"""A picture as it is known again: its file's name and size, and a digest of pieces of it where others are as large."""
 
 
-def listing(sources: Sources) -> dict[str, list[Size]]:
+def listing(sources: Sources) -> dict[str, list[Known]]:
     """The images of each kind, in order, as they are known again wherever they are moved."""
-    kinds = ("a", "b", "test_a", "test_b")
-    return {kind: [(path.name, size_of(path)) for path in getattr(sources, kind)] for kind in kinds}
+    return {kind: known(getattr(sources, kind)) for kind in ("a", "b", "test_a", "test_b")}
+
+
+def known(paths: list[Path]) -> list[Known]:
+    """Sizes tell nothing where all are alike (BMP): of such files, LOOKED_AT at most, some pieces are read."""
+    sizes = {path: size_of(path) for path in paths}
+    often = Counter(sizes.values())
+    alike = spread([path for path, size in sizes.items() if often[size] > 1 and size > 0], LOOKED_AT)
+    digests = {path: hashlib.sha256(_pieces(path, sizes[path])).hexdigest()[:16] for path in alike}
+    return [(path.name, sizes[path], digests.get(path, "")) for path in paths]
 
 
 def size_of(path: Path) -> int:
@@ -33,32 +41,40 @@ def size_of(path: Path) -> int:
         return -1
 
 
-def compare_images(s: Train, now: dict[str, list[Size]], names: tuple[str, str]) -> bool:
+def compare_images(s: Train, now: dict[str, list[Known]], names: tuple[str, str]) -> bool:
     """Are the test images those that the run had? Raises BadInput where the others are not, but for --images
     changed.
     """
     try:
         told = json.loads((s.out / "images.json").read_text(encoding="utf-8"))
-        then = {kind: [(str(name), int(size)) for name, size in told[kind]] for kind in now}
+        then = {kind: [(str(name), int(size), "".join(digest)) for name, size, *digest in told[kind]] for kind in now}
     except (OSError, ValueError, KeyError, TypeError):
         return True  # a new run, or one begun by a viceversa that kept no such list
     differ = []
     for side, name in zip("ab", names, strict=True):
-        if then[side] != now[side]:
-            new, missing = Counter(now[side]) - Counter(then[side]), Counter(then[side]) - Counter(now[side])
-            what = f"{new.total()} new or changed, {missing.total()} missing" if new or missing else "in another order"
+        if what := difference(then[side], now[side]):
             differ.append(f"{name}: {what}")
     if differ and s.images != "changed":
         raise BadInput(
             f"the images are not those that {s.out} began with ({'; '.join(differ)}): put them back, go on with these "
             "by --images changed, or name another --out"
         )
-    return all(then[kind] == now[kind] for kind in ("test_a", "test_b"))
+    return not any(difference(then[kind], now[kind]) for kind in ("test_a", "test_b"))
 
 
-def same_everywhere(now: dict[str, list[Size]]) -> None:
+def difference(then: list[Known], now: list[Known]) -> str:
+    """In words; none where they are the same. Older versions kept no digests."""
+    before, after = ([picture[:2] for picture in pictures] for pictures in (then, now))
+    if before == after:
+        changed = sum(one[2] != other[2] for one, other in zip(then, now, strict=True) if one[2])
+        return f"{changed} changed" if changed else ""
+    new, missing = Counter(after) - Counter(before), Counter(before) - Counter(after)
+    return f"{new.total()} new or changed, {missing.total()} missing" if new or missing else "in another order"
+
+
+def same_everywhere(now: dict[str, list[Known]]) -> None:
     """Raise BadInput in all processes where they see other images: the first is named, not all are sent."""
-    mine = [(side, *size) for side in "ab" for size in now[side]]
+    mine = [(side, picture) for side in "ab" for picture in now[side]]
     low, high = 0, max(distributed.everyone(len(mine)))
     if agree(mine):
         return
@@ -73,13 +89,16 @@ def same_everywhere(now: dict[str, list[Size]]) -> None:
     )
 
 
-def agree(images: list[tuple[str, str, int]]) -> bool:
+def agree(images: list[tuple[str, Known]]) -> bool:
     digests = distributed.everyone(hashlib.sha256(repr(images).encode("utf-8", "surrogateescape")).hexdigest())
     return len(set(digests)) == 1
 
 
-def image_words(image: tuple[str, str, int] | None) -> str:
-    return "none" if image is None else f"{image[1]} ({image[2]:,} bytes)"
+def image_words(image: tuple[str, Known] | None) -> str:
+    if image is None:
+        return "none"
+    name, size, digest = image[1]
+    return f"{name} ({size:,} bytes{digest and f', digest {digest}'})"
 
 
 def load_images(s: Train, sources: Sources, device: torch.device, say: Say, silent: bool) -> tuple[Store, Store]:

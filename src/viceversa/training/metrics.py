@@ -2,7 +2,9 @@
 
 import io
 import json
+import threading
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +55,29 @@ class Metrics:
             kept = [entry for entry in kept if entry["step"] <= at.step]
         write_text(self.path, "".join(line(entry) for entry in kept))
         self.lines = len(kept)
+        rates = [entry["learning_rate"] for entry in kept if "learning_rate" in entry]
+        self.rate: float | None = rates[-1] if rates else None
+        """The learning rate of the last step that was written of before."""
         self.file = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (line by line, until close)
         self.names = dict(zip("ab", names, strict=True))
         self.folder = run / "tensorboard"
         self.board = board(self.folder, at.step) if tensorboard else None
+
+    def __enter__(self) -> "Metrics":
+        self.hook, threading.excepthook = threading.excepthook, self.on_error
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            with suppress(OSError) if error else nullcontext():  # what ends the run is told, not what follows from it
+                self.close()
+        finally:
+            threading.excepthook = self.hook
+
+    def on_error(self, told: threading.ExceptHookArgs) -> None:
+        """What TensorBoard's own thread met comes again where it is written to: one line, not a traceback, too."""
+        if not type(told.thread).__module__.startswith("tensorboard."):
+            self.hook(told)
 
     def losses(
         self, step: int, epoch: int, seconds: float, means: Mapping[str, float], learning_rate: float,
@@ -69,10 +90,13 @@ class Metrics:
         self.scalars(step, {f"loss/{self.tag(key)}": value for key, value in means.items()})
         self.scalars(step, {**now, "epoch": epoch})
 
-    def score(self, step: int, epoch: int, seconds: float, kind: str, features: str, a: float, b: float) -> None:
-        """Score of the translations into each domain, and their mean."""
+    def score(
+        self, step: int, epoch: int, seconds: float, kind: str, features: str, a: float, b: float, first: bool = False
+    ) -> None:
+        """Score of the translations into each domain, and their mean. `first`: those before are not to be compared."""
         values = {"a": a, "b": b, "mean": (a + b) / 2}
-        self.write(step, epoch, seconds, score={"kind": kind, "features": features, **values})
+        begins = {"first": True} if first else {}
+        self.write(step, epoch, seconds, score={"kind": kind, "features": features, **values}, **begins)
         self.scalars(step, {f"score/{kind}/{self.names.get(k, k)}": value for k, value in values.items()})
 
     def warning(self, step: int, epoch: int, seconds: float, text: str) -> None:

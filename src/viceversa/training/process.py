@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -15,11 +15,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from .. import distributed
-from ..errors import BadInput
+from ..errors import BadInput, Failed
 from ..files import write_text
 from ..terminal import Say
 from . import checkpoint
 from .settings import read_config
+
+GONE = "{run} was moved or removed while it trained: put it back, or give --out where it is now"
 
 
 class Stop:
@@ -51,14 +53,15 @@ class Stop:
 
 
 @contextmanager
-def alone_in(run: Path, say: Say) -> Iterator[None]:
+def alone_in(run: Path, say: Say) -> Iterator[Callable[[], None]]:
     """The run folder for this process alone, from the first look to the end. Raises BadInput when it is taken.
 
     The lock is the operating system's: that of a process that died is gone with it. RUN/.holder.json tells who
     has it. What a killed process left half-written is removed. A folder that comes to nothing is not left.
+    Yields a function for before something is written, which raises Failed where the folder is another one by now.
     """
     if distributed.rank() != 0:
-        yield
+        yield lambda: None
         return
     read_config(run)  # before anything is written into a folder that is something else
     made = [folder for folder in (run, *run.parents) if not folder.exists()]
@@ -76,16 +79,29 @@ def alone_in(run: Path, say: Say) -> Iterator[None]:
                 raise
             say(f"{run}: this file system has no locks ({error}); see that no other process trains into it")
         checkpoint.clean(run)
-        who = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        write_text(holder, json.dumps(who))
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        who = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": since})
+        write_text(holder, who)
     except OSError as error:
         raise BadInput(f"--out {run}: cannot write there ({error.strerror}): name another folder") from None
+
+    def is_held() -> bool:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return holder.read_text(encoding="utf-8") == who
+        return False
+
+    def still_there() -> None:
+        if not is_held() or not (run / "config.json").exists():
+            raise Failed(GONE.format(run=run))
+
+    begun = True
     try:
-        yield
+        yield still_there
     finally:
         with suppress(OSError):
-            holder.unlink()
-        begun = (run / "config.json").exists()
+            if is_held():  # else it is somebody else's
+                holder.unlink()
+                begun = (run / "config.json").exists()
         if not begun:
             with suppress(OSError):
                 (run / ".lock").unlink()

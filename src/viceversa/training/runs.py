@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from ..config import Train
 from ..errors import BadInput
 from ..terminal import clock, words
@@ -48,11 +50,22 @@ class Run:
         return [line for line in self.lines if "loss" in line]
 
     @property
+    def rulers(self) -> list[list[Scored]]:
+        """All scores, those that can be compared together: others were on other test images, --score or --features."""
+        found: list[list[Scored]] = []
+        for line in self.lines:
+            if "score" in line:
+                score = {**line["score"], "epoch": line["epoch"], "step": line["step"]}
+                if not found or line.get("first") or ruler(score) != ruler(found[-1][-1]):
+                    found.append([])
+                found[-1].append(score)
+        return found
+
+    @property
     def scores(self) -> list[Scored]:
-        """One for each scored epoch: {"epoch", "step", "kind", "features", "a", "b", "mean"}."""
-        return [
-            {**line["score"], "epoch": line["epoch"], "step": line["step"]} for line in self.lines if "score" in line
-        ]
+        """One for each scored epoch, of those that the newest can be compared with: {"epoch", "step", "kind",
+        "features", "a", "b", "mean"}."""
+        return self.rulers[-1] if self.rulers else []
 
     @property
     def best(self) -> Scored | None:
@@ -91,10 +104,21 @@ class Run:
         return median(speeds) if speeds else None
 
     @property
+    def ends(self) -> list[tuple[int, int]]:
+        """(step, epoch) of the ends of epochs, and of the start."""
+        ended = {line["step"]: line["epoch"] for line in self.losses if line.get("end_of_epoch")}
+        return sorted({0: 0, **ended}.items())
+
+    @property
     def epoch_steps(self) -> float:
         """Steps an epoch, from the last epoch that ended; else from what there is."""
-        ends = [line["step"] / line["epoch"] for line in self.losses if line.get("end_of_epoch")]
-        return ends[-1] if ends else self.step / max(self.epoch, 1) or 1.0
+        (step, epoch), (last, newest) = [(0, 0), *self.ends][-2:]
+        return (last - step) / (newest - epoch) if newest > epoch else self.step / max(self.epoch, 1) or 1.0
+
+    def epochs_at(self, steps: Sequence[int]) -> list[float]:
+        """Epochs done after so many steps, of which an epoch has others with another batch or number of processes."""
+        known, epochs = map(list[float], zip(*self.ends, strict=True))
+        return list(np.interp(steps, [*known, known[-1] + self.epoch_steps], [*epochs, epochs[-1] + 1]).tolist())
 
     @property
     def planned(self) -> str | None:
@@ -105,6 +129,10 @@ class Run:
         epochs = self.settings.get("epochs", 0) + self.settings.get("decay_epochs", 0)
         ended = max((line["epoch"] for line in self.losses if line.get("end_of_epoch")), default=0)
         return words(epochs, "epoch") if ended < epochs else None
+
+
+def ruler(score: Scored) -> tuple[str, str]:
+    return score["kind"], score["features"]
 
 
 def read_run(folder: Path, name: str | None = None) -> Run:

@@ -53,6 +53,13 @@ class Schedule:
         epoch = 1 + step // self.steps_per_epoch
         return self.start * (1 - max(0, epoch - self.epochs) / (self.decay_epochs + 1))
 
+    def rise(self, before: float | None, step: int, seconds: float) -> str | None:
+        """Words for a run that had come down to a lower rate, and is to go on for longer."""
+        now = self.learning_rate(step, seconds)
+        if before is None or now <= 1.001 * before:  # metrics.jsonl has it rounded
+            return None
+        return f"the learning rate rises again, from {before:.2g} to {now:.2g}: the end, where it falls, is later now"
+
 
 def schedule_of(s: Train, counts: tuple[int, int], batch: int) -> Schedule:
     """For so many images of each domain; `batch`: of all processes. Raises BadInput where they are too few."""
@@ -68,8 +75,8 @@ def schedule_of(s: Train, counts: tuple[int, int], batch: int) -> Schedule:
 
 
 def finished(s: Train, at: Position) -> str | None:
-    """Why there is nothing more to train, and how to train on; None where there is more."""
-    if at.due:
+    """Why there is nothing more to do, and how to train on; None where there is more, if only the end to be made."""
+    if at.due or not at.over:
         return None
     if s.patience and at.worse >= s.patience:
         why, more = f"early, {words(at.worse, 'score')} in a row were no better", "a larger --patience, or --patience 0"

@@ -18,7 +18,7 @@ from ..device import describe
 from ..errors import BadInput
 from ..files import write_text
 from ..model.networks import Generator, smallest_patch
-from .images import Size
+from .images import Known
 
 FOLDERS = ("a", "b", "test_a", "test_b")
 FREE = frozenset(
@@ -163,6 +163,12 @@ def in_words(changed: dict[str, tuple[Any, Any]]) -> list[str]:
     return [f"from here on {flag(name)} is {new}, it was {old}" for name, (old, new) in changed.items()]
 
 
+def unused(changed: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Words for what a run that is finished was given all the same."""
+    given = " ".join(as_flag(name, new) for name, (_, new) in changed.items())
+    return [f"nothing is left to train with {given}: the run stays as it is"] if given else []
+
+
 def own_settings(s: Train, config: dict[str, Any] | None) -> list[str]:
     """Words for what a run that goes on, or the one that it starts from, was begun with and nothing says otherwise,
     where it is no default."""
@@ -207,7 +213,7 @@ def plain(s: Train) -> dict[str, Any]:
 
 
 def write_config(
-    s: Train, sources: Sources, images: dict[str, list[Size]],
+    s: Train, sources: Sources, images: dict[str, list[Known]],
     stores: tuple[Store, Store], device: torch.device, how: dict[str, Any], changes: list[dict[str, Any]],
 ) -> None:  # fmt: skip
     """RUN/config.json: what was asked, on what, how it is computed, what changed. RUN/images.json: on which images."""

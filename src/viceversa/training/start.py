@@ -36,17 +36,17 @@ class Start:
     """Is its first domain the run's second?"""
     tensors: dict[str, Tensor]
     """A model file's, or all of a checkpoint's."""
+    words: list[str]
+    """About newer checkpoints that are broken."""
 
 
 def read_start(s: Train, names: tuple[str, str]) -> Start | None:
-    """What --start names, before anything is built. Of a run its newest checkpoint, where generators and
-    discriminators belong together. Raises BadInput for what is no model, or has other generators than the run.
+    """What --start names, before anything is built. Raises BadInput for what is no model, or has other generators than
+    the run.
     """
     if s.start is None:
         return None
-    checkpoints = checkpoint.found(Path(s.start))
-    file = checkpoints[-1] if checkpoints else resolve(s.start)
-    model = load_model(file)
+    file, model, words = newest(s.start)
     turned = model.domains == names[::-1]
     kinds = {replace(model.spec(way), channels_in=1, channels_out=1) for way in model.generators}
     if len(kinds) > 1:  # each way is of a run of its own
@@ -57,7 +57,22 @@ def read_start(s: Train, names: tuple[str, str]) -> Start | None:
         flags = [f"--recipe {told}", *others]
     if flags:
         raise BadInput(f"--start {s.start}: it has other generators than this run; give {' '.join(flags)}")
-    return Start(file, model.domains, turned, load_file(file))
+    return Start(file, model.domains, turned, load_file(file), words)
+
+
+def newest(start: str) -> tuple[Path, Model, list[str]]:
+    """Of a run its newest whole checkpoint, where generators and discriminators belong together; else its model."""
+    words: list[str] = []
+    for file in reversed(checkpoint.found(Path(start))):
+        try:
+            return file, load_model(file), words
+        except BadInput:
+            words.append(f"the checkpoint {file} is broken: what is older is used")
+    try:
+        file = resolve(start)
+        return file, load_model(file), words
+    except BadInput as wrong:
+        raise BadInput("; ".join([*words, str(wrong)])) from None
 
 
 def lacking(s: Train, model: Model, turned: bool) -> list[str]:
@@ -85,6 +100,8 @@ def lacking(s: Train, model: Model, turned: bool) -> list[str]:
 def begin(start: Start, model: CycleGAN, names: tuple[str, str], say: Say) -> None:
     """Put the weights into the networks, and say which, and what starts anew."""
     a, b = names
+    for line in start.words:
+        say(line)
     if start.domains != names and not start.turned:
         say(f"{start.domains[0]} and {start.domains[1]} of {start.file} are taken for {a} and {b}")
     words = {"ab": f"{a} -> {b}", "ba": f"{b} -> {a}", "disc_a": f"the judge of {a}", "disc_b": f"the judge of {b}"}

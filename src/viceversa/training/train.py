@@ -1,10 +1,11 @@
 """Training: `train`, and `run`, the run on one page. Prepare, then step; now and then look; show, score, save."""
 
+import errno
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,10 +27,10 @@ from ..model.file import BEST, MODEL, Model, save_model
 from ..model.networks import describe as describe_network
 from . import checkpoint, settings, setup
 from .checkpoint import Position
-from .display import Display
+from .display import Display, tell
 from .images import colour_words, compare_images, image_counts, listing, load_images, same_everywhere
 from .metrics import Metrics
-from .process import Stop, alone_in
+from .process import GONE, Stop, alone_in
 from .progress import Progress
 from .runs import Run, read_run
 from .schedule import finished, schedule_of
@@ -47,6 +48,8 @@ SAVE_EVERY = 600.0
 """Seconds between checkpoints within an epoch."""
 SHARE = 0.05
 """The part of the time that the ends of epochs may take: pictures, models and checkpoints."""
+ROUNDING = 1e-6
+"""Steps, far more than a product of floats is off by."""
 NOT_FINITE = (
     "the loss {loss} or its gradient is not a number in epoch {epoch}: stopped, before any weight was changed by it; "
     "checkpoint and model in {out} are from before. Go on with a lower --learning-rate, --precision fp32, or more "
@@ -84,23 +87,21 @@ def run(asked: Train, quiet: bool = False) -> Run:
         with distributed.agreed():
             device = choose_device(distributed.init(asked.device))
             first, silent = distributed.rank() == 0, quiet or distributed.rank() != 0
-            say: terminal.Say = (lambda text: None) if silent else terminal.say
+            say: terminal.Say = (lambda text: None) if silent else tell
             settings.check(asked)
-            stack.enter_context(alone_in(asked.out, say))
+            still_there = stack.enter_context(alone_in(asked.out, say))
             begun, saved = settings.read_config(asked.out), checkpoint.load(asked.out)
             config = begun if saved else None  # where nothing was trained yet, all may change
             s, changed = settings.merged(asked, begun, trained=saved is not None)
             why = finished(s, saved.position) if saved else None
             if why and settings.same_folders(s, begun):  # its images may be gone
-                say(why)
-                return read_run(s.out)
+                return as_it_is(s.out, why, changed, say)
             kept_out = (config or {}).get("kept_out")
             sources = find_sources(s.a, s.b, s.test_a, s.test_b, s.names, out=s.out, kept_out=kept_out)
             images = listing(sources)
             same_tests = saved is None or compare_images(s, images, sources.names)
             if why:
-                say(why)
-                return read_run(s.out)
+                return as_it_is(s.out, why, changed, say)
             weights = None if saved else read_start(s, sources.names)
         same_everywhere(images)
         s, names = settings.everybodys(s), sources.names
@@ -121,7 +122,8 @@ def run(asked: Train, quiet: bool = False) -> Run:
         optimizers = adam(model, s.learning_rate, capturable=device.type == "cuda")
         at = setup.resume(saved, model, optimizers, say)
         as_now = partial(as_model, s, names, known, model, at)
-        place = round(at.epochs * schedule.steps_per_epoch)  # steps, as they would be had all been as they are now
+        # Steps, as they would be had all been as they are now. A part of one is made again: a run is to reach its end.
+        place = math.floor(at.epochs * schedule.steps_per_epoch + ROUNDING)
         began = time.monotonic()
         if how["compile"]:
             how["compile"] = setup.compiles_rightly(model, s, stores, context, device, say)
@@ -149,21 +151,22 @@ def run(asked: Train, quiet: bool = False) -> Run:
         say(f"{image_counts(sources, counts)}, {describe_network(model.ab)} each way")
         compiled = ", compiled" if how["compile"] else ""
         begins = f"seed {s.seed}; run folder {s.out}; {describe(device)}, {how['precision']}{compiled}"
-        say(f"going on after epoch {at.epochs:.2f}" if at.step else begins)
+        say(f"going on after epoch {place / schedule.steps_per_epoch:.2f}" if at.step else begins)
         if first:
             changes = [*((config or {}).get("changes") or ()), *([{"epochs": at.epochs, **changed}] if changed else [])]
             settings.write_config(s, sources, images, stores, device, how_kept, changes)
-            metrics = stack.enter_context(
-                closing(Metrics(s.out, names, s.log == "tensorboard", saved and saved.position))
-            )
+            metrics = stack.enter_context(Metrics(s.out, names, s.log == "tensorboard", saved and saved.position))
+            if "learning_rate" not in changed and (rises := schedule.rise(metrics.rate, place, at.seconds)):
+                say(rises)
 
         now = saved_at = time.monotonic()
         started, looked_back_at, took = began - at.seconds, -math.inf, 0.0
         recent, epoch = Sums(), Sums()
         done, size_told = schedule.fraction(place, at.seconds) >= 1, saved is not None
+        at.due |= not at.over and (done or bool(s.patience and at.worse >= s.patience))
         with Stop() as stop, Display(str(s.out), names, silent) as display:
             while at.due or not done:
-                if not at.due:  # else the run was ended within the end of an epoch, which is made up for
+                if not at.due:  # else an end, of an epoch or of the run, was cut off or is asked for: it is made now
                     # Step.
                     rate = schedule.learning_rate(place, at.seconds)
                     set_learning_rate(optimizers, rate)
@@ -189,6 +192,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
                     fraction = schedule.fraction(place, at.seconds)
                     done = fraction >= 1
                     at.due = done or (ended and (worth or (s.score != "none" and number % s.score_every == 0)))
+                    at.over = False
                     display.update(
                         step=place, steps=None if s.minutes else schedule.total * schedule.steps_per_epoch,
                         epoch=number, epochs=None if s.minutes else schedule.total, fraction=fraction,
@@ -208,6 +212,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
 
                     # Save, before what takes long and can be done again.
                     if at.due or late or signal:
+                        still_there()
                         at.lines = metrics.lines if first else None
                         size = checkpoint.save(s.out, model, optimizers, at, as_now(number))
                         saved_at = time.monotonic()
@@ -222,6 +227,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
                 if at.due:  # the end of an epoch, or of the run within one: pictures, words, scores, the model
                     number = schedule.epoch(place)
                     if first:
+                        still_there()
                         with uncompiled():
                             shown = progress.show(number, **model.translators(), device=device, forward=context)
                         display.picture(shown.still)
@@ -235,7 +241,7 @@ def run(asked: Train, quiet: bool = False) -> Run:
                     if s.patience and at.worse >= s.patience:
                         display.say(f"stopped: {s.patience} scores in a row were no better (--patience)")
                         done = True
-                    at.due = False
+                    at.due, at.over = False, done
                     if first:
                         if done:
                             progress.film()
@@ -247,6 +253,13 @@ def run(asked: Train, quiet: bool = False) -> Run:
     return read_run(s.out)
 
 
+def as_it_is(out: Path, why: str, changed: dict[str, tuple[Any, Any]], say: terminal.Say) -> Run:
+    """A run with nothing left to do."""
+    for line in (why, *settings.unused(changed)):
+        say(line)
+    return read_run(out)
+
+
 def score(
     scorer: "Scorer", model: CycleGAN, out: Path, names: tuple[str, str], as_now: Callable[..., Model], at: Position,
     epoch: int, metrics: Metrics, display: Display,
@@ -254,11 +267,12 @@ def score(
     """best.safetensors follows the mean of both directions (lower is better); `at` counts the scores that do not."""
     with uncompiled():
         found = scorer.score(**model.translators())
+    first = at.best is None
     better = at.best is None or found["mean"] < at.best
     at.best, at.worse = (found["mean"], 0) if better else (at.best, at.worse + 1)
     if better:
         save_model(out / BEST, as_now(epoch, found))
-    metrics.score(at.step, epoch, at.seconds, found["kind"], found["features"], found["a"], found["b"])
+    metrics.score(at.step, epoch, at.seconds, found["kind"], found["features"], found["a"], found["b"], first)
     display.say(
         f"epoch {epoch}: {found['kind']} ({found['features']}) {found['b']:.4f} to {names[1]}, {found['a']:.4f} to "
         f"{names[0]}" + (", the best so far" if better else "")
@@ -346,7 +360,9 @@ def in_words(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        file = error.filename or out
+        file = error.filename or ("standard output" if error.errno == errno.EPIPE else out)
+        if error.errno == errno.ENOENT and out in Path(file).parents and not (out / "config.json").exists():
+            raise Failed(GONE.format(run=out)) from None
         raise Failed(f"cannot write {file}: {error.strerror}; what was saved before is good") from None
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
