@@ -86,7 +86,7 @@ def command_translate(t: Translate) -> int:
         number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
         done = f"interrupted: {len(finished)} of {len(todo)} done; the same command goes on from there"
         if any(job.kind in ("film", "change") for job in {*todo} - {work.job for work in finished}):
-            done += ", but films begin anew; what was done of one is NAME.partial.mp4 (or .partial2 and so on, beside an older one)"
+            done += ", but films begin anew; what was done of one is the newest NAME.partial.mp4 (.partial2 and so on)"
         raise Interrupted(number, done) from None
     finally:
         record.add(work.job for work in finished if work.job.target in others and work.error is None)
