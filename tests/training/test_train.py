@@ -193,7 +193,8 @@ def test_a_reader_that_goes_away_ends_nothing(folders, tmp_path, monkeypatch, ca
         with pytest.raises(Interrupted, match="all saved") if interrupted else nullcontext():
             viceversa.train(*folders, out=run, **{**PYTHON, "epochs": 2, "decay_epochs": 0})
     told = capfd.readouterr().err
-    assert told == "viceversa: cannot write standard output: Broken pipe; goes on without\n"
+    assert told.count("viceversa: ") == 1
+    assert told.endswith("viceversa: cannot write standard output: Broken pipe; goes on without\n")
     position = checkpoint.load(run).position
     assert position.epochs > 1 if interrupted else (position.epochs, position.over) == (2, True)
     assert (run / "progress" / "day2night.gif").exists() != interrupted and "epoch 1/2" not in said.getvalue()

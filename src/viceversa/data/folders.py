@@ -389,11 +389,11 @@ def _shared(first: list[Path], second: list[Path]) -> tuple[int, int]:
     wanted = {sizes[path] for path in looked_at}
     known: dict[bytes, list[Path]] = defaultdict(list)
     for path in spread([path for path in second if sizes[path] in wanted], LOOKED_AT):
-        known[_pieces(path, sizes[path])].append(path)
+        known[pieces_of(path, sizes[path])].append(path)
     count, room = 0, WHOLE
     for path in looked_at:
         size = sizes[path]
-        for other in known.get(_pieces(path, size), ()):
+        for other in known.get(pieces_of(path, size), ()):
             room -= 2 * size
             if size <= 3 * PIECE or room < 0 or _same(path, other):
                 count += 1
@@ -409,8 +409,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _pieces(path: Path, size: int) -> bytes:
-    """Size, and digest of a file's beginning, middle and end, or of all of a small one; its name, where it cannot be
+def pieces_of(path: Path, size: int) -> bytes:
+    """Its size, and a digest of a file's beginning, middle and end, or of all of a small one; its name, where it cannot be
     read."""
     pieces = []
     try:

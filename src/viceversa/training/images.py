@@ -10,7 +10,7 @@ import torch
 
 from .. import distributed
 from ..config import Train
-from ..data.folders import LOOKED_AT, Sources, _pieces, spread
+from ..data.folders import LOOKED_AT, Sources, pieces_of, spread
 from ..data.statistics import COLOURFUL, in_colour
 from ..data.store import Store
 from ..errors import BadInput
@@ -30,7 +30,7 @@ def known(paths: list[Path]) -> list[Known]:
     sizes = {path: size_of(path) for path in paths}
     often = Counter(sizes.values())
     alike = spread([path for path, size in sizes.items() if often[size] > 1 and size > 0], LOOKED_AT)
-    digests = {path: hashlib.sha256(_pieces(path, sizes[path])).hexdigest()[:16] for path in alike}
+    digests = {path: hashlib.sha256(pieces_of(path, sizes[path])).hexdigest()[:16] for path in alike}
     return [(path.name, sizes[path], digests.get(path, "")) for path in paths]
 
 

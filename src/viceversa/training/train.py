@@ -2,6 +2,7 @@
 
 import errno
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -360,7 +361,7 @@ def in_words(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        file = error.filename or ("standard output" if error.errno == errno.EPIPE else out)
+        file = os.fsdecode(error.filename or ("standard output" if error.errno == errno.EPIPE else out))
         if error.errno == errno.ENOENT and out in Path(file).parents and not (out / "config.json").exists():
             raise Failed(GONE.format(run=out)) from None
         raise Failed(f"cannot write {file}: {error.strerror}; what was saved before is good") from None
