@@ -410,8 +410,8 @@ def _size(path: Path) -> int:
 
 
 def pieces_of(path: Path, size: int) -> bytes:
-    """Its size, and a digest of a file's beginning, middle and end, or of all of a small one; its name, where it cannot be
-    read."""
+    """A file's size, and a digest of its beginning, middle and end, or of all of a small one; its name, where it cannot
+    be read."""
     pieces = []
     try:
         with open(path, "rb") as file:

@@ -317,17 +317,18 @@ def load_test(
     paths = spread(paths, count)
     headers = zip(paths, _each(images.header, paths), strict=True)
     _shapes([(path, header) for path, header in headers if not isinstance(header, BadImage)], crop, resize, crop)
-    taken = _each(lambda path: as_tested(path, channels=channels, resize=resize, crop=crop), paths)
+    taken = _each(
+        lambda path: as_tested(images.on_white(images.read(path, channels)), path, resize=resize, crop=crop), paths
+    )
     pictures = [picture for picture in taken if not isinstance(picture, BadImage)]
     if not pictures:
         raise BadInput(f"no test image can be read: {taken[0] if taken else 'there is none'}")
     return pictures
 
 
-def as_tested(path: Path, *, channels: Literal[1, 3], resize: Resize, crop: int) -> np.ndarray:
-    """One picture as the network is to see it (see `load_test`); nothing larger is kept. Raises BadImage, also for
-    one that is smaller than the crop."""
-    image = images.on_white(images.read(path, channels))
+def as_tested(image: np.ndarray, path: Path, *, resize: Resize, crop: int) -> np.ndarray:
+    """(H, W, C), read from `path`, as the network is to see it (see `load_test`); nothing larger is kept. Raises
+    BadImage for one that is smaller than the crop."""
     height, width = _shape(image.shape[0], image.shape[1], crop, resize)
     if min(height, width) < crop:
         raise BadImage(f"{path}: {width}x{height} pixels are smaller than the crop of {crop}")

@@ -140,12 +140,10 @@ class Images:
         """(H, W, C) uint8 or uint16; None for one that cannot be read or is too small, which is noted among the
         `broken`."""
         try:
-            if (p := self.preparation) is None or path not in self.changed:
-                picture = read(path, self.channels)
-                self.changed[path] = notes_of(picture)
-            if p is None:
-                return on_white(picture)
-            return as_tested(path, channels=self.channels, resize=p.resize, crop=p.crop)
+            picture = read(path, self.channels)
+            self.changed[path] = notes_of(picture)
+            image, p = on_white(picture), self.preparation
+            return image if p is None else as_tested(image, path, resize=p.resize, crop=p.crop)
         except BadImage as broken:
             self.broken[path] = str(broken)
             return None
