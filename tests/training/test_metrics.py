@@ -131,9 +131,9 @@ def test_what_tensorboards_thread_meets_is_raised_without_a_traceback(tmp_path, 
     heard = []
     monkeypatch.setattr(threading, "excepthook", heard.append)
     metrics = train(tmp_path / "run", [1], tensorboard=True)
-    (tmp_path / "run").rename(tmp_path / "there")
     deadline = time.monotonic() + 120
     with pytest.raises(FileNotFoundError), metrics:
+        (tmp_path / "run").rename(tmp_path / "there")
         while time.monotonic() < deadline:
             metrics.losses(2, 1, 1.0, MEANS, 2e-4, 12.5)
     assert heard == [] and threading.excepthook == heard.append
