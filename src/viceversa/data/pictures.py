@@ -238,8 +238,7 @@ def _by_format(pages: Sequence[Picture], quality: int) -> bytes:
         return sixteen.encode_tiff([_tiff_page(page) for page in pages])
     if picture.pixels.dtype == np.uint16 and picture.format == "PNG":
         return sixteen.encode_png(_with_alpha(picture), picture.exif, profile, picture.dpi)
-    stored = sixteen.to_8_bit(_with_alpha(picture))
-    image = Image.fromarray(stored[..., 0] if stored.shape[2] == 1 else stored)
+    image = to_pil(_with_alpha(picture))
     options = {"exif": picture.exif, "icc_profile": profile, "quality": quality, "dpi": picture.dpi}
     out = io.BytesIO()
     image.save(out, picture.format, **{name: value for name, value in options.items() if value is not None})
@@ -281,6 +280,15 @@ def by_kind(notes: Iterable[tuple[Path, Sequence[str]]]) -> dict[str, list[Path]
             alike[note] = None
             paths.append(path)
     return {dicom.together(alike): paths for alike, paths in kinds.values()}
+
+
+def to_pil(pixels: np.ndarray, alpha: np.ndarray | None = None) -> Image.Image:
+    """(H, W, C) or (H, W), and alpha (H, W), if any, as an image of 8 bit: Pillow has no colour of 16."""
+    eight = sixteen.to_8_bit(pixels)
+    image = Image.fromarray(eight[..., 0] if eight.shape[2:] == (1,) else eight)
+    if alpha is not None:
+        image.putalpha(to_pil(alpha))
+    return image
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .folders import spread
-from .pictures import BadImage, read
-from .sixteen import to_8_bit
+from .pictures import BadImage, read, to_pil
 from .store import Store
 
 SIDE = 96
@@ -42,8 +41,7 @@ WORDS = {
 def measure(image: NDArray, side: int = SIDE) -> NDArray[np.float64]:
     """The numbers of `WORDS` for an (H, W, 1 or 3) image, uint8 or uint16. Shares and the like by their square root,
     whose distribution has no long tail."""
-    levels = to_8_bit(image)
-    picture = Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels).convert("RGB")
+    picture = to_pil(image).convert("RGB")
     scale = min(1.0, side / min(picture.size))
     small = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BOX)
     rgb = np.asarray(small, np.float64) / 255

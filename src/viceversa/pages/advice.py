@@ -21,7 +21,7 @@ from ..errors import BadInput
 from ..files import write_text
 from ..terminal import say, words
 from .html import data_uri, figures, render
-from .inspect import Colours, Copies, Findings, Folder, Known, as_image, examine
+from .inspect import Colours, Copies, Findings, Folder, Known, examine
 
 SHEET = 24
 """Pictures on a contact sheet."""
@@ -375,7 +375,7 @@ def known_rows(found: Findings, known: Known) -> dict[str, Any]:
 
 
 def small(found: Findings, path: Path) -> dict[str, Any]:
-    image = as_image(images.on_white(images.read(path, 3)))
+    image = images.to_pil(images.on_white(images.read(path, 3)))
     image.thumbnail((200, 200), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, "WEBP", quality=80)

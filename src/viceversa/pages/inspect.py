@@ -21,7 +21,6 @@ from PIL import Image, ImageCms
 from ..data import pictures as images
 from ..data.folders import Sources, find_sources
 from ..data.pictures import BadImage
-from ..data.sixteen import to_8_bit
 from ..data.store import notes_of
 from ..errors import BadInput
 from ..terminal import progress_bar
@@ -82,7 +81,7 @@ def look(path: Path) -> Look:
     picture = images.read(path, None)
     pixels = images.on_white(picture)
     height, width, channels = pixels.shape
-    small = as_image(pixels)
+    small = images.to_pil(pixels)
     small.thumbnail((SMALL, SMALL), Image.Resampling.BOX)
     return Look(
         path=path,
@@ -97,12 +96,6 @@ def look(path: Path) -> Look:
         colours=lab_histogram(small.convert("RGB")),
         notes=notes_of(picture),
     )
-
-
-def as_image(pixels: np.ndarray) -> Image.Image:
-    """(H, W, 1 or 3), 8 or 16 bit."""
-    eight = to_8_bit(pixels)
-    return Image.fromarray(eight[..., 0] if eight.shape[2] == 1 else eight)
 
 
 def fingerprint(image: Image.Image) -> np.ndarray:

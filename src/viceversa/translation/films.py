@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image
 
 from ..data import pictures as images
-from ..data.sixteen import to_8_bit
 from ..errors import BadInput
 from ..terminal import Update
 from ..threads import ordered
@@ -110,7 +109,7 @@ def show_change(
 
 def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
     """(H, W, 3) uint8 or uint16 -> uint8, the long side at most `side`."""
-    image = Image.fromarray(to_8_bit(np.ascontiguousarray(pixels)))
+    image = images.to_pil(np.ascontiguousarray(pixels))
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return np.asarray(image)
 

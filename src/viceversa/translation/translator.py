@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 from ..config import LARGEST_SIZE, Translate, checked
 from ..data import pictures as images
-from ..data.sixteen import to_8_bit
 from ..device import choose_device, choose_dtype, free, is_out_of_memory, on_available_cores
 from ..errors import BadInput, Failed
 from ..model.file import Model, load_model, resolve, save_model
@@ -233,11 +232,11 @@ class Translator:
                                    f"`viceversa translate MODEL {image}`")  # fmt: skip
                 picture = images.read(Path(image), self.channels(direction))
                 warn(str(image), picture.pixels, picture.notes)
-                return to_pil(self.array(picture.pixels, direction, how), picture.alpha)
+                return images.to_pil(self.array(picture.pixels, direction, how), picture.alpha)
             case Image.Image():
                 pixels, alpha = from_pil(image, self.channels(direction))
                 warn(f"PIL image of mode {image.mode}", pixels)
-                return to_pil(self.array(pixels, direction, how), alpha)
+                return images.to_pil(self.array(pixels, direction, how), alpha)
             case np.ndarray():
                 return self.array(image, direction, how)
             case Tensor():
@@ -422,14 +421,6 @@ def warn(what: str, pixels: np.ndarray, notes: Sequence[str] = ()) -> None:
     """Tell who called a `Translator`, in one line, what was changed or left out of a picture, and what will be."""
     if said := [*notes, *[ROUNDED] * (pixels.dtype == np.uint16)]:
         warnings.warn(f"{what}: {'; '.join(said)}", stacklevel=4)
-
-
-def to_pil(pixels: np.ndarray, alpha: np.ndarray | None) -> Image.Image:
-    """(H, W, 1 or 3) and alpha (H, W), if any, as an image of 8 bit: Pillow has no colour of 16."""
-    image = Image.fromarray(to_8_bit(pixels).squeeze(2) if pixels.shape[2] == 1 else to_8_bit(pixels))
-    if alpha is not None:
-        image.putalpha(Image.fromarray(to_8_bit(alpha)))
-    return image
 
 
 def bytes_of(text: str) -> int:

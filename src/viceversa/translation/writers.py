@@ -123,8 +123,8 @@ def free_name(target: Path, source: Path | None) -> Path:
 
 def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W) or (H, W, C) uint8, of another height and width."""
-    flat = Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels)
-    return np.asarray(flat.resize(size[::-1], Image.Resampling.BICUBIC)).reshape(*size, *pixels.shape[2:])
+    flat = images.to_pil(pixels).resize(size[::-1], Image.Resampling.BICUBIC)
+    return np.asarray(flat).reshape(*size, *pixels.shape[2:])
 
 
 def open_writer(target: Path, clip: Clip, size: tuple[int, int], codec: str, quality: int) -> Writer:
@@ -180,11 +180,8 @@ class AnimationWriter(Writer):
             alpha = np.where(alpha < 128, np.uint8(0), np.uint8(255))
         if pixels.shape[:2] != self.size:
             pixels, alpha = resized(pixels, self.size), None if alpha is None else resized(alpha, self.size)
-        picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-        if alpha is not None:
-            picture.putalpha(Image.fromarray(alpha))
         self.starts.append(frame.start)
-        self.pictures.append(picture)
+        self.pictures.append(images.to_pil(pixels, alpha))
         self.frames += 1
 
     def finish(self) -> None:
