@@ -26,11 +26,12 @@ LONG = 300
 """Seconds after which a test fails: on a machine that is busy with other work, things take their time."""
 
 
-def write_model(path, seed=0, both=True, **spec):
+def write_model(path, seed=0, both=True, image=None, **spec):
     torch.manual_seed(seed)
     generator = Generator(**({"width": 8, "blocks": 1} | spec))
     generators = {"ab": generator.build()} | ({"ba": generator.build()} if both else {})
-    save_model(path, Model(generators, ("day", "night"), {"training": {"epochs": 3, "steps": 300}}))
+    info = {"training": {"epochs": 3, "steps": 300}} | ({"image": image} if image else {})
+    save_model(path, Model(generators, ("day", "night"), info))
     return path
 
 

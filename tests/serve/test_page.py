@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, FLAGS
 from PIL import Image
-from serving import serving
+from serving import serving, write_model
 from test_api import animation, film, picture
 
 import viceversa
@@ -297,7 +297,14 @@ def test_a_run_folder_shows_its_report_and_film(browser, models, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def host(models, tmp_path_factory):
+def far(tmp_path_factory):
+    """A model that is shown photos of 64 px and more by way of their halves."""
+    path = tmp_path_factory.mktemp("far") / "far.safetensors"
+    return write_model(path, kind="pyramid", levels=1, image={"size": 32, "resize": "short"})
+
+
+@pytest.fixture(scope="module")
+def host(far, tmp_path_factory):
     """`viceversa export --page`, on a plain file server."""
     kept = standalone.cache_folder() / standalone.RUNTIME
     if not kept.exists():
@@ -306,7 +313,7 @@ def host(models, tmp_path_factory):
         except viceversa.BadInput as wrong:
             pytest.skip(f"onnxruntime-web cannot be fetched: {wrong}")
     folder = tmp_path_factory.mktemp("page") / "site"
-    assert cli.main(["export", str(models.first), "--page", str(folder)]) == 0
+    assert cli.main(["export", str(far), "--page", str(folder)]) == 0
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -314,14 +321,21 @@ def host(models, tmp_path_factory):
         server.shutdown()
 
 
-def test_the_page_without_a_server(browser, host, models):
-    model, side = viceversa.load(models.first, precision="fp32", device="cpu"), (99, 61)  # no multiples of four
+@pytest.mark.parametrize("side", [(99, 61), (131, 67), (203, 131)])  # as it is, halved once, and twice
+def test_the_page_without_a_server_translates_as_the_command(browser, host, far, side):
+    given = picture(*side)
     with visited(browser, host, 360, 740) as page:
-        give(page, ("house.png", "image/png", picture(*side)))
+        give(page, ("house.png", "image/png", given))
         shown(page)
         name, data = saved(page, "#download")
-        wanted = model(pixels(picture(*side)), to="night").astype(int)
-        assert name == "house.night.png" and np.abs(pixels(data)[..., :3] - wanted).max() <= 2
+    wanted = viceversa.load(far, precision="fp32", device="cpu")(pixels(given), to="night").astype(int)
+    assert name == "house.night.png" and np.abs(pixels(data)[..., :3] - wanted).max() <= 2
+
+
+def test_the_page_without_a_server(browser, host):
+    with visited(browser, host, 360, 740) as page:
+        give(page, ("house.png", "image/png", picture()))
+        shown(page)
         page.click("#back")
         page.wait_for_selector("#back[aria-pressed=true]")
         give(page, *[(f"{n}.png", "image/png", picture(seed=n)) for n in range(2)], ("a.txt", "text/plain", b"no"))
