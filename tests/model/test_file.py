@@ -273,3 +273,18 @@ def test_whatever_is_known_of_a_model_is_kept_and_what_others_look_into_is_a_tab
     spoilt = model.info | {"image": None, "statistics": []}
     save_model(tmp_path / "y.safetensors", Model(model.generators, model.domains, spoilt))
     assert load_model(tmp_path / "y.safetensors").info == {"author": "me", "tags": ["old"]}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    network = Generator(width=2, blocks=1).build()
+    next(network.parameters()).data.view(-1)[3] = value
+    save_model(tmp_path / "x.safetensors", Model({"ab": network}, ("a", "b")))
+    with pytest.raises(BadInput, match=r"x\.safetensors: some of its weights are no numbers"):
+        load_model(tmp_path / "x.safetensors")
+
+
+def test_a_domain_is_named_by_a_text():
+    model = Model({"ab": Generator(width=2, blocks=1).build()}, ("day", "night"))
+    with pytest.raises(BadInput, match="to=5: give the name of a domain, night"):
+        model.direction(5)

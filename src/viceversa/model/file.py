@@ -60,6 +60,8 @@ class Model:
                 return next(iter(targets.values()))
             names = " or ".join(f"--to {name}" for name in targets)
             raise BadInput(f"which way? This model translates to either domain: {names}")
+        if not isinstance(to, str):
+            raise BadInput(f"to={to!r}: give the name of a domain, {' or '.join(targets)}")
         seen = {unicodedata.normalize("NFC", name): direction for name, direction in targets.items()}
         asked = unicodedata.normalize("NFC", to)
         if asked in seen:
@@ -153,6 +155,9 @@ def load_model(path: Path) -> Model:
             raise BadInput(f"{path} holds a generator that this viceversa does not know ({error}): upgrade") from None
         except (RuntimeError, AssertionError) as error:
             raise BadInput(f"{path}: its weights do not fit its description: {shorten(str(error), 200)}") from None
+        if not all(value.isfinite().all() for value in weights.values()):
+            raise BadInput(f"{path}: some of its weights are no numbers (NaN or infinite), as where a training went astray: "
+                           "take an earlier one, as a run's by --epoch")  # fmt: skip
         generators[direction] = network.eval().requires_grad_(False)
     info = {k: v for k, v in head.items() if k not in ("format", "domains", "generators", "value_range", "named")}
     info = {k: v for k, v in info.items() if k not in OF_INFO or isinstance(v, dict)}
