@@ -66,6 +66,8 @@ class Networks:
     """How often the pyramid halves its input."""
     guided: bool = False
     """Let the pyramid's colours follow the edges of the photo (a guided filter), and light come on between them."""
+    log_light: bool = False
+    """Let the pyramid look at the logarithm of light: what lies in the dark counts as much then as what is bright."""
     recolour: bool = False
     """Let the pyramid draw onto the photo in the other domain's colours (it begins as a transfer of colours), instead
     of drawing all colours anew."""

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from viceversa.model import pyramid
 from viceversa.model.networks import Generator
-from viceversa.model.pyramid import busy, guided, halvings, lit, raised, solved
+from viceversa.model.pyramid import busy, guided, halvings, lit, logarithmic, raised, solved
 
 
 def generator(**choices):
@@ -118,6 +118,20 @@ def test_what_was_drawn_into_the_dark_stays_where_the_photo_was_halved_once():
     torch.testing.assert_close(guided(land, photo, 1), land)
 
 
+def test_by_the_logarithm_of_light_colours_follow_edges_in_the_dark():
+    """A roof that is hardly darker than the sky by night: 4 of 255 before 13."""
+    ends = torch.tensor([-1.0, 1.0])
+    torch.testing.assert_close(logarithmic(ends), ends)
+    doubled = logarithmic(torch.tensor([0.25, 0.5, 1.0, 2.0]) - 1).diff()
+    torch.testing.assert_close(doubled, doubled.mean().expand(3), atol=0, rtol=0.08)
+    photo = torch.full((1, 3, 96, 96), -0.9)
+    photo[:, :, 48:] = -0.97
+    drawn = torch.full_like(photo, 0.6)
+    drawn[:, :, 48:] = -0.4
+    plain, by_log = (guided(drawn, photo, 2, log_light)[:, :, 46:50].mean((0, 1, 3)) for log_light in (False, True))
+    assert plain[0] - plain[3] < 0.3 and by_log[0] - by_log[3] > 0.6
+
+
 def test_light_comes_on_in_the_midst_of_things_and_not_along_an_edge():
     """A facade full of windows under a clear sky. Lamps were drawn all over it, and along its roof."""
     photo = torch.full((1, 3, 96, 96), 0.7)
@@ -167,7 +181,7 @@ def test_a_guided_pyramid_has_the_weights_of_any_other_and_only_its_small_image_
 @pytest.mark.parametrize("levels", [1, 3])
 def test_shapes_and_range(levels, channels_in, channels_out, follows, onto):
     channels = {"channels_in": channels_in, "channels_out": channels_out}
-    network = generator(levels=levels, guided=follows, recolours=onto, **channels)
+    network = generator(levels=levels, guided=follows, log_light=follows, recolours=onto, **channels)
     side = network.spec.smallest
     with torch.no_grad():
         y = network(3 * torch.rand(2, channels_in, side, 2 * side))

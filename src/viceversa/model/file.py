@@ -156,8 +156,10 @@ def load_model(path: Path) -> Model:
         except (RuntimeError, AssertionError) as error:
             raise BadInput(f"{path}: its weights do not fit its description: {shorten(str(error), 200)}") from None
         if not all(value.isfinite().all() for value in weights.values()):
-            raise BadInput(f"{path}: some of its weights are no numbers (NaN or infinite), as where a training went astray: "
-                           "take an earlier one, as a run's by --epoch")  # fmt: skip
+            raise BadInput(
+                f"{path}: some of its weights are no numbers (NaN or infinite), as where a training went astray: take "
+                "an earlier one, as a run's by --epoch"
+            )
         generators[direction] = network.eval().requires_grad_(False)
     info = {k: v for k, v in head.items() if k not in ("format", "domains", "generators", "value_range", "named")}
     info = {k: v for k, v in info.items() if k not in OF_INFO or isinstance(v, dict)}

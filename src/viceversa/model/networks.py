@@ -41,6 +41,8 @@ class Generator:
     """How often a pyramid halves the image before it is translated."""
     guided: bool = False
     """Do a pyramid's colours follow the edges of the photo (`pyramid.guided`)?"""
+    log_light: bool = False
+    """Does a pyramid look at the logarithm of light (`pyramid.logarithmic`)?"""
     recolours: bool = False
     """Does a pyramid add what it draws to the photo in other colours, instead of drawing all colours anew?"""
     sees: bool = False
@@ -53,7 +55,8 @@ class Generator:
         """
         if self.kind == "pyramid":
             channels = self.channels_out * (1 + self.levels) + self.recolours
-            small = replace(self, kind="resnet", levels=0, guided=False, recolours=False, channels_out=channels)
+            small = replace(self, kind="resnet", levels=0, guided=False, recolours=False, log_light=False,
+                            channels_out=channels)  # fmt: skip
             return PyramidGenerator(self, ResnetGenerator(small, recompute, inside=True))
         return ResnetGenerator(self, recompute) if self.kind == "resnet" else UnetGenerator(self, recompute)
 
@@ -368,5 +371,6 @@ def describe(network: Any) -> str:
         "unet": f"U-Net {2**g.halvings}",
         "pyramid": f"pyramid of {g.levels} level{'s' * (g.levels != 1)}, {blocks}",
     }[g.kind]
-    what += ", recolours" * g.recolours + ", guided by edges" * g.guided + ", sees" * g.sees
+    what += ", recolours" * g.recolours + ", guided by edges" * g.guided + ", log light" * g.log_light
+    what += ", sees" * g.sees
     return f"{what}, width {g.width}, {count(network) / 1e6:.1f} M parameters"

@@ -25,6 +25,7 @@ Detail is what surfaces do to light (Retinex: Land and McCann 1971): where the s
 fainter in the same proportion, whatever the gain. In LPTN and MCT it does not: a bright edge by day is one by night.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -102,7 +103,8 @@ class PyramidGenerator(nn.Module):
 
     def translated(self, image: Tensor, seen: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """The small image -> its colours, in [-1, 1], and the gain of each band, finest first, in (0, 2)."""
-        out = self.small(image.to(self.small.dtype), seen)
+        light = logarithmic(image) if self.spec.log_light else image
+        out = self.small(light.to(self.small.dtype), seen)
         first, *gains = out.to(torch.promote_types(out.dtype, torch.float32)).split(self.spec.channels_out, 1)
         if self.recolour is not None:
             *gains, kept = gains
@@ -112,20 +114,28 @@ class PyramidGenerator(nn.Module):
         if not self.spec.guided:
             return colours, [1 + gain.tanh() for gain in gains]
         # One gain for all colours: of three, fine branches and window bars get fringes.
-        return guided(colours, image, self.spec.levels), [1 + gain.mean(1, keepdim=True).tanh() for gain in gains]
+        colours = guided(colours, image, self.spec.levels, self.spec.log_light)
+        return colours, [1 + gain.mean(1, keepdim=True).tanh() for gain in gains]
 
 
-def guided(colours: Tensor, by: Tensor, levels: int) -> Tensor:
-    """`colours` (B, n, h, w), made to follow the edges of `by` (B, 1 or 3, h, w; of others, their mean is taken), of a
-    photo that was halved `levels` times.
+def logarithmic(x: Tensor) -> Tensor:
+    """[-1, 1] -> [-1, 1], by the logarithm of light; near black, where that has no bounds, linear (the inverse
+    hyperbolic sine, as in Lupton, Gunn and Szalay 1999)."""
+    return ((x + 1) / BLACK).asinh() * (2 / math.asinh(2 / BLACK)) - 1
+
+
+def guided(colours: Tensor, image: Tensor, levels: int, log_light: bool = False) -> Tensor:
+    """`colours` (B, n, h, w), made to follow the edges of `image` (B, 1 or 3, h, w; of others, their mean is taken), or
+    of the logarithm of its light, where that is a photo that was halved `levels` times.
 
     An affine function of `by` replaces them, another in each neighbourhood; where that is even, their mean around it
     replaces them, or, where a photo that was halved but once is dark, they stay. The coefficients are found at half the
     size (He and Sun 2015, "Fast guided filter").
     """
+    by = logarithmic(image) if log_light else image
     if by.shape[1] not in (1, 3):
         by = by.mean(1, keepdim=True)
-    few, guide = F.avg_pool2d(colours, 2), F.avg_pool2d(by, 2)
+    few, guide, light = F.avg_pool2d(colours, 2), F.avg_pool2d(by, 2), F.avg_pool2d(image, 2)
     around, trust = partial(neighbourhood, reach=REACH * (1 + levels)), trusted(guide)
     total = around(trust)
 
@@ -141,12 +151,12 @@ def guided(colours: Tensor, by: Tensor, levels: int) -> Tensor:
     say = spread / (SIDES + spread) + LEAST
     slopes, rest = (double(around(say * x) / around(say)) for x in (slopes.flatten(1, 2), rest))
     led = (slopes.unflatten(1, (by.shape[1], -1)) * by[:, :, None]).sum(1) + rest
-    midst = double(busy(guide))
+    midst = double(busy(light))
     if levels > 1:
-        darker = (guide.mean((1, 2, 3), keepdim=True) - few.mean((1, 2, 3), keepdim=True)) / DARKER
+        darker = (light.mean((1, 2, 3), keepdim=True) - few.mean((1, 2, 3), keepdim=True)) / DARKER
         return lit(led, colours, midst * darker.clamp(0, 1))
     variance = double(around((around(guide * guide) - around(guide).square()).mean(1, keepdim=True)))
-    dark = ((LIGHT - by.mean(1, keepdim=True)) / (LIGHT - DARK)).clamp(0, 1)
+    dark = ((LIGHT - image.mean(1, keepdim=True)) / (LIGHT - DARK)).clamp(0, 1)
     return torch.lerp(lit(led, colours, midst), colours, dark * EVEN / (EVEN + variance))
 
 

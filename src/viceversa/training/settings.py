@@ -74,8 +74,8 @@ def check(s: Train) -> None:
 def without_effect(s: Train) -> list[str]:
     """Words for what is asked, by a recipe perhaps, of generators that have no such thing."""
     said = []
-    if s.generator != "pyramid" and (s.guided or s.recolour):
-        flags = " ".join(flag(name) for name in ("guided", "recolour") if getattr(s, name))
+    flags = " ".join(flag(name) for name in ("guided", "log_light", "recolour") if getattr(s, name))
+    if s.generator != "pyramid" and flags:
         said.append(f"{flags}: of a pyramid alone, so without effect on a {s.generator} generator")
     if s.keep_lightness and s.channels[0] == s.channels[1]:
         said.append("--keep-lightness: for --channels 1 3 alone, so without effect")
@@ -89,7 +89,7 @@ def generators(s: Train) -> tuple[Generator, Generator]:
     ab = Generator(
         kind=s.generator, channels_in=a, channels_out=b, width=s.width, blocks=s.blocks, halvings=halvings,
         upsample=s.upsample, levels=s.levels if s.generator == "pyramid" else 0,
-        guided=s.guided and s.generator == "pyramid",
+        guided=s.guided and s.generator == "pyramid", log_light=s.log_light and s.generator == "pyramid",
         recolours=s.recolour and s.generator == "pyramid", sees=s.sees,
     )  # fmt: skip
     return ab, replace(ab, channels_in=b, channels_out=a)
