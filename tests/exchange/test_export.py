@@ -22,16 +22,15 @@ from viceversa.model.file import Model, save_model
 from viceversa.model.frozen import Frozen
 from viceversa.model.networks import Generator
 
+OF_PHOTO = {"guided": True, "log_light": True, "recolours": True, "sees": True}
 SPECS = {
     "resnet": Generator(width=3, blocks=1),
     "affine nearest": Generator(width=2, blocks=1, norm="instance-affine", upsample="nearest", channels_in=1),
     "batch blur": Generator(width=2, blocks=1, norm="batch", antialias=True, channels_out=1),
     "unet": Generator(kind="unet", width=2, halvings=5),
-    "pyramid sees": Generator(kind="pyramid", levels=2, guided=True, sees=True, width=2, blocks=1, upsample="nearest"),
+    "pyramid sees": Generator(kind="pyramid", levels=2, width=2, blocks=1, upsample="nearest", **OF_PHOTO),
     "gray pyramid": Generator(kind="pyramid", levels=1, guided=True, sees=True, width=2, blocks=1, channels_in=1),
-    "recolouring pyramid": Generator(kind="pyramid", levels=2, guided=True, recolours=True, width=2, blocks=1),
     "resnet sees": Generator(width=2, blocks=1, sees=True, upsample="nearest"),
-    "deep pyramid": Generator(kind="pyramid", levels=4, guided=True, width=2, blocks=1),
 }
 
 

@@ -10,7 +10,7 @@ import viceversa
 
 CHOICES = {
     "generator": ("resnet", "pyramid", "pyramid", "unet"), "precision": ("bf16", "bf16", "fp32"),
-    "sees": (False, True), "guided": (False, True), "recolour": (False, True),
+    "sees": (False, True), "guided": (False, True), "log_light": (False, True), "recolour": (False, True),
     "levels": (1, 2), "upsample": ("nearest", "transposed"),
     "discriminator": ("patch", "patch", "pixel", "none"), "discriminator_layers": (1, 2), "patch": (None, 16, 32),
     "discriminator_norm": (True, False),

@@ -17,6 +17,9 @@ there windows and lamps may come on (`lit`). By day none has to, and nothing is 
 photo was halved but once, the small copy has more to say: what was drawn where the photo is dark and even stays, a sea
 that was black, and light comes on in a picture that gets lighter, too, as snow does.)
 
+Where spec.log_light, the network and the filter look at the logarithm of light, in which a roof before a black sky has
+as much of an edge as one before a bright sky. As light is stored, beside its lamps a night is even, and by day a haze.
+
 Where spec.recolours, the small image is not drawn anew, but onto the photo in the other domain's colours
 (`Recolour`), of which a share is kept in each place: all of a wall, nothing of a sky. Light is drawn at full strength
 and hue fainter, since day and night differ more in light: on its way to black a sky does not stay red.
