@@ -445,8 +445,8 @@ SMALL_COPY = {
 }  # fmt: skip
 """Colours, light and weather change, and everything stays where it is."""
 HIGH_RESOLUTION = SMALL_COPY | {
-    "levels": 2, "guided": True, "log_light": True, "recolour": True, "projected": 0.8, "size": 480, "crop": 448,
-    "patch": 256, "zoom": 1.6, "cycle": 1.0, "tint": 2.0,
+    "levels": 2, "guided": True, "recolour": True, "projected": 0.8, "size": 480, "crop": 448, "patch": 256,
+    "zoom": 1.6, "cycle": 1.0, "tint": 2.0,
 }  # fmt: skip
 NEW_TEXTURE = {
     "upsample": "nearest", "width": 32, "blocks": 6, "projected": 1.0, "ema": 0.999, "size": 286, "crop": 256,

@@ -62,8 +62,9 @@ HUE_DRAWN = 0.3
 """As a part of light, how strongly hue is drawn onto a recoloured photo."""
 STRIP = 256
 """Rows of a large image that are put together at once."""
-BLACK = 0.1
-"""Of a range of 2, added to both sides of a proportion of light: near black there is noise alone."""
+BLACK, DIM = 0.1, 0.3
+"""Of a range of 2: what is added to both sides of a proportion of light, since near black there is noise alone; and how
+light it has to be that colours follow its logarithm: in what is darker lie the blocks of compression."""
 
 
 class PyramidGenerator(nn.Module):
@@ -106,7 +107,7 @@ class PyramidGenerator(nn.Module):
 
     def translated(self, image: Tensor, seen: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """The small image -> its colours, in [-1, 1], and the gain of each band, finest first, in (0, 2)."""
-        light = logarithmic(image) if self.spec.log_light else image
+        light = logarithmic(image, BLACK) if self.spec.log_light else image
         out = self.small(light.to(self.small.dtype), seen)
         first, *gains = out.to(torch.promote_types(out.dtype, torch.float32)).split(self.spec.channels_out, 1)
         if self.recolour is not None:
@@ -121,10 +122,10 @@ class PyramidGenerator(nn.Module):
         return colours, [1 + gain.mean(1, keepdim=True).tanh() for gain in gains]
 
 
-def logarithmic(x: Tensor) -> Tensor:
-    """[-1, 1] -> [-1, 1], by the logarithm of light; near black, where that has no bounds, linear (the inverse
-    hyperbolic sine, as in Lupton, Gunn and Szalay 1999)."""
-    return ((x + 1) / BLACK).asinh() * (2 / math.asinh(2 / BLACK)) - 1
+def logarithmic(x: Tensor, black: float) -> Tensor:
+    """[-1, 1] -> [-1, 1], by the logarithm of light; where that is less than `black`, of a range of 2, by light itself
+    (the inverse hyperbolic sine, as in Lupton, Gunn and Szalay 1999)."""
+    return ((x + 1) / black).asinh() * (2 / math.asinh(2 / black)) - 1
 
 
 def guided(colours: Tensor, image: Tensor, levels: int, log_light: bool = False) -> Tensor:
@@ -135,7 +136,7 @@ def guided(colours: Tensor, image: Tensor, levels: int, log_light: bool = False)
     replaces them, or, where a photo that was halved but once is dark, they stay. The coefficients are found at half the
     size (He and Sun 2015, "Fast guided filter").
     """
-    by = logarithmic(image) if log_light else image
+    by = logarithmic(image, DIM) if log_light else image
     if by.shape[1] not in (1, 3):
         by = by.mean(1, keepdim=True)
     few, guide, light = F.avg_pool2d(colours, 2), F.avg_pool2d(by, 2), F.avg_pool2d(image, 2)
