@@ -159,7 +159,9 @@ def test_inside(folder):
     assert not lies_inside(folder / "x", folder / "b[1].png")
 
 
-def test_names_in_any_bytes_and_of_any_length(tmp_path):
+def test_names_in_any_bytes_and_of_any_length(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
     name = os.fsdecode("夜".encode("gbk") + b".png")
     (tmp_path / name).touch()
     (tmp_path / "list.txt").write_bytes(os.fsencode(name) + b"\n")

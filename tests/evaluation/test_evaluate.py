@@ -526,13 +526,13 @@ def test_bad_inception(folders: Folders, tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_bad_numbers(folders: Folders, ruler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model whose weights are not numbers."""
+    """A model that makes none of a picture, and one whose weights are none."""
     made = model(image={"size": 32, "crop": 32, "resize": "square"})
     ruined = Model({"ab": made.generators["ab"]}, made.domains, made.info)
-    next(iter(ruined.generators["ab"].parameters())).data[:] = float("nan")
-    save_model(tmp_path / "ruined.safetensors", ruined)
-    told = bad(capsys, tmp_path / "ruined.safetensors", *folders, "--features", ruler)
-    assert "day/000.png: the model makes no finite numbers of it" in told
+    for value, words in ((3e38, "day/000.png: the model makes no finite numbers of it"), (math.nan, "are no numbers")):
+        next(iter(ruined.generators["ab"].parameters())).data[:] = value
+        save_model(tmp_path / "ruined.safetensors", ruined)
+        assert words in bad(capsys, tmp_path / "ruined.safetensors", *folders, "--features", ruler)
 
 
 def test_bad_use(folders: Folders, ruler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

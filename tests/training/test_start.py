@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 
 import viceversa
 from viceversa.cli import main
+from viceversa.config import Train, make
 from viceversa.errors import BadInput
 from viceversa.model.file import Model, save_model
 from viceversa.model.networks import Generator
+from viceversa.training.start import read_start
 
 SMALL = {
     "size": 36, "crop": 32, "width": 4, "blocks": 1, "discriminator_layers": 2, "epochs": 1, "decay_epochs": 0,
@@ -105,6 +107,16 @@ def test_a_cut_checkpoint_is_told_and_what_is_older_taken(folders, first, tmp_pa
 def test_a_models_recipe_is_named_where_it_leads_to_its_networks(folders, tmp_path):
     with pytest.raises(BadInput, match=r"give --recipe photo$"):
         viceversa.train(*folders, out=tmp_path / "run", start="day2night")
+
+
+@pytest.mark.parametrize(("log_light", "words"), [(False, "do not look"), (True, "look")])
+def test_ways_that_look_at_light_otherwise_are_taken_and_told(folders, log_light, words):
+    """Of the model that comes along each way is of a run of its own."""
+    start = read_start(
+        make(Train, a=folders[0], start="day2night", recipe="photo", log_light=log_light), ("day", "night")
+    )
+    assert start is not None and len(start.words) == 1
+    assert start.words[0].endswith(f"looks at the logarithm of light, the other does not; this run's {words}")
 
 
 def test_domains_the_other_way_round(folders, first, tmp_path):

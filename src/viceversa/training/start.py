@@ -48,7 +48,7 @@ def read_start(s: Train, names: tuple[str, str]) -> Start | None:
         return None
     file, model, words = newest(s.start)
     turned = model.domains == names[::-1]
-    kinds = {replace(model.spec(way), channels_in=1, channels_out=1) for way in model.generators}
+    kinds = {replace(model.spec(way), channels_in=1, channels_out=1, log_light=False) for way in model.generators}
     if len(kinds) > 1:  # each way is of a run of its own
         raise BadInput(f"--start {s.start}: its two ways are different networks, a run's are alike; name another model")
     flags = lacking(s, model, turned)
@@ -57,7 +57,15 @@ def read_start(s: Train, names: tuple[str, str]) -> Start | None:
         flags = [f"--recipe {told}", *others]
     if flags:
         raise BadInput(f"--start {s.start}: it has other generators than this run; give {' '.join(flags)}")
+    if differ_in_light(model):
+        look = "look" if s.log_light else "do not look"
+        words.append(f"one way of {file} looks at the logarithm of light, the other does not; this run's {look}")
     return Start(file, model.domains, turned, load_file(file), words)
+
+
+def differ_in_light(model: Model) -> bool:
+    """Does one way look at the logarithm of light, and the other not? That has no weights of its own."""
+    return len({model.spec(way).log_light for way in model.generators}) > 1
 
 
 def newest(start: str) -> tuple[Path, Model, list[str]]:
@@ -78,7 +86,7 @@ def newest(start: str) -> tuple[Path, Model, list[str]]:
 def lacking(s: Train, model: Model, turned: bool) -> list[str]:
     """The flags that would make the run's generators those of the model. Raises BadInput where none would."""
     for way in model.generators:
-        theirs = asdict(model.spec(way))
+        theirs = asdict(model.spec(way)) | ({"log_light": s.log_light} if differ_in_light(model) else {})
         ours = generators(replace(s, generator=theirs["kind"]))[(way == "ba") != turned]  # had --generator been right
         wanted = asdict(ours) | {"kind": s.generator}
         idle = ("blocks", "upsample") if theirs["kind"] == "unet" else ("halvings",)
