@@ -116,7 +116,7 @@ def describe_file(model: Model, direction: str, half: bool) -> dict[str, str]:
     """What a program must know to use the file; written into it."""
     spec = model.spec(direction)
     source, target = model.domains if direction == "ab" else model.domains[::-1]
-    near = Translator(model, device="cpu").how(direction, None, 1.0).near
+    halved_from = Translator(model, device="cpu").how(direction, None, 1.0).halved_from
     return {
         "viceversa": __version__,
         "domains": json.dumps(model.domains),
@@ -129,7 +129,7 @@ def describe_file(model: Model, direction: str, half: bool) -> dict[str, str]:
         "multiple": str(spec.multiple),
         "smallest": str(spec.smallest),
         "arithmetic": "float16" if half else "float32",
-        **({"halved_from": str(2 * near)} if near else {}),
+        **({"halved_from": str(halved_from)} if halved_from else {}),
     }
 
 

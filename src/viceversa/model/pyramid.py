@@ -132,7 +132,7 @@ def guided(colours: Tensor, image: Tensor, levels: int, log_light: bool = False)
     """`colours` (B, n, h, w), made to follow the edges of `image` (B, 1 or 3, h, w; of others, their mean is taken), or
     of the logarithm of its light, where that is a photo that was halved `levels` times.
 
-    An affine function of `by` replaces them, another in each neighbourhood; where that is even, their mean around it
+    An affine function of those replaces them, another in each neighbourhood; where that is even, their mean around it
     replaces them, or, where a photo that was halved but once is dark, they stay. The coefficients are found at half the
     size (He and Sun 2015, "Fast guided filter").
     """

@@ -92,9 +92,9 @@ def write_network(path: Path, served: Served, to: str) -> dict[str, Any]:
     spec = served.translator.model.spec(direction)
     empty, million = (whole_bytes(spec, side, side, torch.float32, torch.device("cpu")) for side in (0, 1000))
     facts = {name: getattr(spec, name) for name in ("multiple", "smallest", "channels_in", "channels_out")}
-    near = served.translator.how(direction, None, 1.0).near
-    facts |= {"halved_from": 2 * near} if near else {}
-    return {"file": path.name, "most": round(MEMORY / (million - empty) * 1e6), **facts}
+    halved_from = served.translator.how(direction, None, 1.0).halved_from
+    most = round(MEMORY / (million - empty) * 1e6)
+    return {"file": path.name, "most": most, "halved_from": halved_from, **facts}
 
 
 def runtime() -> Path:

@@ -346,6 +346,11 @@ class How:
         for name in ("size", "strength"):
             checked(name, getattr(self, name), ASKED[name])
 
+    @property
+    def halved_from(self) -> int | None:
+        """The short side from which on photos are halved, which whoever runs the network by itself has to know."""
+        return 2 * self.near if self.near else None
+
     @torch.no_grad()
     def __call__(self, batch: Tensor, network: Network) -> Tensor:
         """(B, C, H, W) -> (B, C', H, W)."""
