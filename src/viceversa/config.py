@@ -162,7 +162,8 @@ class Train(Networks):
     """Weight of the identity loss, which keeps colours from inverting (section 5.2); 0 turns it off."""
     tint: Weight = 0.0
     """Weight of the tint loss: holds how light and how colourful the latest fakes are, on the whole, to what the real
-    images are. Discriminators hardly see it. 0: none."""
+    images are. Discriminators hardly see it. A pyramid of two levels and more also gets, in use, the contrast of the
+    real images. 0: none."""
     adversarial: Literal["least-squares", "log-likelihood"] = "least-squares"
     """Adversarial loss."""
     score: Score = "none"

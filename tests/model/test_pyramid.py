@@ -189,6 +189,27 @@ def test_shapes_and_range(levels, channels_in, channels_out, follows, onto):
     assert network.spec.multiple == 4 * 2**levels
 
 
+@pytest.mark.parametrize("follows", [False, True])
+def test_in_use_colours_get_the_contrast_that_was_counted(follows):
+    network, small = generator(guided=follows), torch.rand(2, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        drawn, gains = network.translated(small, None)
+        network.contrast.fill_(1.5)
+        got, same = network.translated(small, None)
+        mean = drawn.mean((1, 2, 3), keepdim=True)
+        torch.testing.assert_close(got - mean, 1.5 * (drawn - mean))
+        assert all(map(torch.equal, gains, same))  # detail follows by itself
+        torch.testing.assert_close(network.train().translated(small, None)[0], drawn)
+
+
+def test_weights_of_before_contrast_was_counted_load():
+    network = generator()
+    old = {name: value for name, value in network.state_dict().items() if name != "contrast"}
+    network.contrast.fill_(1.5)
+    network.load_state_dict(old)
+    assert network.contrast == 1 and "contrast" not in old
+
+
 def test_in_strips_it_is_the_same(monkeypatch):
     network, x = generator(levels=3), torch.rand(1, 3, 352, 96) * 2 - 1
     with torch.no_grad():

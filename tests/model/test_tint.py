@@ -2,7 +2,7 @@
 
 import torch
 
-from viceversa.model.tint import Tint, moments
+from viceversa.model.tint import MOST, Tint, moments
 
 
 def learned(shift, steps=800):
@@ -54,3 +54,16 @@ def test_colours_count_beside_light():
     coloured = (real[:, :1] + torch.tensor([0.01, 0.0, -0.01]).view(3, 1, 1) * real[:, 1:2]).requires_grad_()
     tint(coloured, real).backward()
     assert (coloured.grad * (coloured - real[:, :1])).sum() < 0
+
+
+def test_contrast_is_counted_and_not_pushed():
+    random = torch.Generator().manual_seed(0)
+    tint, real = Tint(3), torch.randn(1, 1, 16, 16, generator=random).expand(1, 3, 16, 16)
+    fake = (real / 4).clone().requires_grad_()
+    for factor, drawn in ((1.5, real / 1.5), (MOST, fake), (1 / MOST, 9 * real)):
+        tint.contrasts.zero_()
+        for _ in range(3):  # right from the first image on
+            tint(drawn, real)
+            torch.testing.assert_close(tint.contrast(), torch.tensor(factor))
+    tint(fake, real).backward()
+    assert fake.grad.std() < 1e-6  # all pixels alike, by the mean: nothing asks for more contrast

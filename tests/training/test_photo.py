@@ -1,10 +1,15 @@
 """The recipe `photo` trains, resumes and shares its work as the paper's does: to the last bit."""
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import viceversa
 
@@ -73,3 +78,43 @@ def test_what_is_drawn_at_the_beginning_is_faint_and_no_fainter_without_an_avera
     for generator in viceversa.load(run).model.generators.values():
         deviation = generator.small.model[-1].weight[:3].std().item()
         assert deviation == pytest.approx(0.1 * 0.02, rel=0.2)  # a tenth of the paper's
+
+
+@pytest.fixture(scope="module")
+def counted(folders, tmp_path_factory):
+    return viceversa.train(*folders, out=tmp_path_factory.mktemp("counted") / "run", epochs=1, **SMALL)
+
+
+def test_what_is_shown_has_the_contrast_of_the_domain_that_it_is_for(counted):
+    of_a, of_b = (viceversa.load(counted).model.generators[way].contrast.item() for way in ("ba", "ab"))
+    held = load_file(next((counted.folder / "checkpoint").glob("*.safetensors")))
+    for found, name in ((of_a, "tint_a"), (of_b, "tint_b")):
+        fake, real = held[f"{name}.contrasts"]
+        assert found == pytest.approx(min(2, max(0.5, real / fake))) != 1
+    assert held["ab.contrast"] == 1 and held["average_ab.contrast"] == of_b
+
+
+def without_contrast(file):
+    """A file of before contrast was counted."""
+    with safe_open(file, "pt") as opened:
+        head = opened.metadata()
+    save_file({n: value for n, value in load_file(file).items() if ".contrast" not in n}, file, head)
+
+
+def test_older_runs_go_on_and_older_models_are_begun_with(folders, counted, tmp_path, capsys):
+    older = Path(shutil.copytree(counted.folder, tmp_path / "run"))
+    (kept,) = (older / "checkpoint").glob("*.safetensors")
+    for file in (kept, older / "model.safetensors"):
+        without_contrast(file)
+    (head := json.loads(kept.with_suffix(".json").read_text()))["bytes"] = kept.stat().st_size
+    kept.with_suffix(".json").write_text(json.dumps(head))
+    assert viceversa.load(older / "model.safetensors").model.generators["ab"].contrast == 1
+    viceversa.train(*folders, out=tmp_path / "new", epochs=1, start=str(older / "model.safetensors"), **SMALL)
+    assert "model.safetensors: day -> night, night -> day\n" in capsys.readouterr().out
+    run = viceversa.train(*folders, out=older, epochs=2, **SMALL)
+    assert run.epoch == 2 and viceversa.load(run).model.generators["ab"].contrast != 1
+
+
+def test_a_pyramid_of_one_level_is_shown_as_it_draws(folders, tmp_path):
+    run = viceversa.train(*folders, out=tmp_path / "run", epochs=1, **SMALL | {"levels": 1})
+    assert all(network.contrast == 1 for network in viceversa.load(run).model.generators.values())

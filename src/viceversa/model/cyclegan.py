@@ -122,7 +122,14 @@ class CycleGAN(nn.Module):
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """average += (1 - decay) (generator - average). The decay starts low: the last third counts, then less."""
+        """average += (1 - decay) (generator - average). The decay starts low: the last third counts, then less.
+
+        Where colours are counted, pyramids that are shown get the contrast of the domain that they translate to. (Not
+        those of one level: the lights and seas of Earth are nearer to the true ones as they are drawn.)
+        """
+        for network, tint in zip(self.generators().values(), (self.tint_b, self.tint_a), strict=True):
+            if tint and isinstance(network, PyramidGenerator) and network.spec.levels > 1:
+                network.contrast.copy_(tint.contrast())
         if not self.ema:
             return
         self.averaged += 1

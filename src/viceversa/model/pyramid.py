@@ -24,6 +24,10 @@ Where spec.recolours, the small image is not drawn anew, but onto the photo in t
 (`Recolour`), of which a share is kept in each place: all of a wall, nothing of a sky. Light is drawn at full strength
 and hue fainter, since day and night differ more in light: on its way to black a sky does not stay red.
 
+What a night does not show comes out near the mean, and a day made of it as a haze. So where the colours of fakes are
+held (`tint.Tint`), their contrast is counted, and in use brought to that of the real images: colours get farther from
+the mean of their picture by one factor, the same for all pictures.
+
 Detail is what surfaces do to light (Retinex: Land and McCann 1971): where the small image got darker, its detail gets
 fainter in the same proportion, whatever the gain. In LPTN and MCT it does not: a bright edge by day is one by night.
 """
@@ -75,10 +79,14 @@ class PyramidGenerator(nn.Module):
     (B, SEEN, h, w), what a frozen network sees in the whole picture (`Frozen.see`), where spec.sees.
     """
 
+    contrast: Tensor
+    """In use, how many times as far from the mean of their picture colours get as they were drawn (`Tint.contrast`)."""
+
     def __init__(self, spec: Any, small: Any):
         super().__init__()
         self.spec, self.small = spec, small
         self.recolour = Recolour(spec.channels_in, spec.channels_out) if spec.recolours else None
+        self.register_buffer("contrast", torch.ones(()))
 
     @torch.no_grad()
     def begin(self, source: Tensor, target: Tensor) -> None:
@@ -115,11 +123,18 @@ class PyramidGenerator(nn.Module):
             drawn = torch.lerp(first.mean(1, keepdim=True), first, HUE_DRAWN)
             first = drawn + (1 + kept.tanh()) / 2 * self.recolour(image)
         colours = first.tanh()
-        if not self.spec.guided:
-            return colours, [1 + gain.tanh() for gain in gains]
-        # One gain for all colours: of three, fine branches and window bars get fringes.
-        colours = guided(colours, image, self.spec.levels, self.spec.log_light)
-        return colours, [1 + gain.mean(1, keepdim=True).tanh() for gain in gains]
+        if self.spec.guided:
+            colours = guided(colours, image, self.spec.levels, self.spec.log_light)
+            # One gain for all colours: of three, fine branches and window bars get fringes.
+            gains = [gain.mean(1, keepdim=True) for gain in gains]
+        if not self.training:
+            colours = colours + (self.contrast - 1) * (colours - colours.mean((1, 2, 3), keepdim=True))
+        return colours, [1 + gain.tanh() for gain in gains]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Files from before 2026-12 have no contrast."""
+        state_dict.setdefault(f"{prefix}contrast", torch.ones(()))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def logarithmic(x: Tensor, black: float) -> Tensor:

@@ -27,6 +27,8 @@ from ..model.file import MODEL, Model, by_epoch, epoch_path, write_tensors
 
 FORMAT = 1
 KEPT = 2
+COUNTED = (".contrast", ".contrasts")
+"""What checkpoints of before 2026-12 lack: it is counted from here on, then."""
 
 
 @dataclass(kw_only=True)
@@ -174,6 +176,8 @@ def restore(model: CycleGAN, optimizers: Optimizers, tensors: dict[str, Tensor])
     with torch.no_grad():
         for name, value in model.state_dict().items():
             saved = tensors.get(name)
+            if saved is None and name.endswith(COUNTED):
+                continue
             if saved is not None and name.startswith("history_"):
                 saved = saved[rank % len(saved)]
             if saved is None or saved.shape != value.shape:

@@ -122,7 +122,9 @@ def begin(start: Start, model: CycleGAN, names: tuple[str, str], say: Say) -> No
         held = exchanged if start.turned else name
         # A model file holds what is shown: the mean of weights where there was one. It serves for both.
         state = weights(start.tensors, held) or weights(start.tensors, held.removeprefix("average_"))
-        fits = shapes(state) == shapes(network.state_dict())  # else it is not there, or of another kind
+        own = network.state_dict()
+        older = {name: own[name] for name in own if name == "contrast"}  # which files of before 2026-12 lack
+        fits = shapes(older | state) == shapes(own)  # else it is not there, or of another kind
         if fits:
             network.load_state_dict(state)
         if name in words:
