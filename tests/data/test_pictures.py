@@ -1140,3 +1140,47 @@ def test_a_pipe_in_a_folder_keeps_nobody_waiting(tmp_path):
     for reads in (images.read, images.header):
         with pytest.raises(BadImage, match="a pipe or a device, no file"):
             reads(tmp_path / "pipe.png")
+
+
+def packet(inside, attributes=""):
+    said = f'<rdf:Description xmp:Rating="4"{attributes}/>{inside}'
+    return f'<x:xmpmeta xmlns:x="adobe:ns:meta/">{said}</x:xmpmeta>'.encode()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("format", images.WRITTEN)
+def test_xmp_is_kept_or_told(format, dtype):
+    kept = packet("<r>\u00e9</r>")
+    picture = Picture(noise(20, 30, 3, dtype), format=format, xmp=kept, exif=exif())
+    data, notes = images.encoded(picture, 80)
+    assert images.read(data).xmp == (kept if format in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF") else None)
+    assert any("XMP" in note for note in notes) == (images.read(data).xmp is None)
+    elsewhere = images.encoded(replace(picture, size=(10, 15)), 80)  # side by side, say
+    assert images.read(elsewhere[0]).xmp is None and any("XMP" in note for note in elsewhere[1])
+
+
+def test_xmp_tells_of_the_pixels_as_they_are():
+    image, turned = Image.fromarray(smooth(20, 30)), ' tiff:Orientation="6" exif:ColorSpace="65535"'
+    picture = images.read(file_of(image, "JPEG", xmp=packet("<xmp:Thumbnails>\n/9j</xmp:Thumbnails>", turned)))
+    assert picture.pixels.shape == (30, 20, 3)
+    assert picture.xmp == packet("", ' tiff:Orientation="1" exif:ColorSpace="65535"')
+    picture = images.read(file_of(image, "JPEG", xmp=packet("", turned), icc_profile=srgb()))
+    assert picture.xmp == packet("", ' tiff:Orientation="1" exif:ColorSpace="1"') and picture.icc
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [(packet("", ' hdrgm:Version="1.0"'), "gain map"), (packet("", ' GCamera:MotionPhoto="1"'), "a film"),
+     (packet("", ' xmpNote:HasExtendedXMP="D1"'), "more data"), (b"\xff\xfe<\0x\0", "no text")],
+)  # fmt: skip
+def test_xmp_of_what_is_not_translated_is_left_out_and_told(given, told):
+    picture = images.read(file_of(Image.fromarray(smooth(20, 30)), "JPEG", xmp=given))
+    assert picture.xmp is None and len(picture.notes) == 1 and told in picture.notes[0]
+
+
+def test_long_xmp_is_told_where_it_does_not_fit():
+    picture = Picture(noise(20, 30, 3, np.uint8), format="JPEG", xmp=packet(" " * 70_000), exif=exif())
+    data, notes = images.encoded(picture, 80)
+    back = images.read(data)
+    assert notes == ("XMP of more than 65 kB, which JPEG does not hold, left out",) and back.exif and not back.xmp
+    assert images.read(images.encode(replace(picture, format="PNG"))).xmp == picture.xmp

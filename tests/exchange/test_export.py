@@ -41,7 +41,7 @@ def build(spec):
     for name, value in network.state_dict().items():
         if value.is_floating_point() and not name.endswith("filt"):
             drawn = torch.rand(value.shape, generator=random)
-            value.copy_(drawn + 0.5 if value.ndim == 1 and not name.endswith("bias") else (drawn - 0.5) * 0.5)
+            value.copy_(drawn + 0.5 if value.ndim < 2 and not name.endswith("bias") else (drawn - 0.5) * 0.5)
     return network
 
 

@@ -14,12 +14,13 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError, features
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..errors import BadInput
 from ..files import write_bytes
 from ..terminal import words
-from . import dicom, profiles, sixteen
+from . import dicom, profiles, sixteen, xmp
 
 ENDINGS = {
     "JPEG": ".jpg .jpeg .jpe .jfif", "PNG": ".png .apng", "WEBP": ".webp", "TIFF": ".tif .tiff", "BMP": ".bmp",
@@ -47,6 +48,7 @@ LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535, "AVIF": 65_535, "
 WITHOUT_ALPHA = ("JPEG", "BMP", "PPM")
 MOVING = ("GIF", "PNG", "WEBP", "AVIF")
 LONGEST_EXIF = {"JPEG": 65_533} | dict.fromkeys(("PNG", "WEBP", "TIFF", "AVIF"), 2**32)
+LONGEST_XMP = {"JPEG": 65_504} | dict.fromkeys(("PNG", "WEBP", "TIFF", "AVIF"), 2**32)
 
 # The largest single cameras make 150 megapixels and stitched panoramas a few hundred; 500 take 1.5 GB as
 # RGB. Pillow refuses, before it decodes, what has more than twice its limit, and only warns above it.
@@ -95,6 +97,8 @@ class Picture:
     """Height and width that it was read with."""
     notes: tuple[str, ...] = ()
     """What was changed or left out in reading, in words that are the same for each file of a kind."""
+    xmp: bytes | None = None
+    """As `xmp.of` gives it."""
 
 
 @dataclass(frozen=True)
@@ -189,9 +193,9 @@ def encoded(picture: Picture | Sequence[Picture], quality: int) -> tuple[bytes, 
     try:
         return _by_format(fitting, quality), notes[0]
     except Exception:  # metadata of others may hold anything; if it is not that, it comes again
-        if all(page.exif is None for page in fitting):
+        if all(page.exif is None and page.xmp is None for page in fitting):
             raise
-        bare = [replace(page, exif=None) for page in fitting]
+        bare = [replace(page, exif=None, xmp=None) for page in fitting]
         return _by_format(bare, quality), (*notes[0], f"metadata that {first.format} cannot hold, left out")
 
 
@@ -211,6 +215,14 @@ def _fitting(picture: Picture) -> tuple[Picture, tuple[str, ...]]:
         size = f" of more than {longest // 1000} kB" if longest else ""
         notes.append(f"metadata{size}, which {format} does not hold, left out")
         picture = replace(picture, exif=None)
+    if picture.xmp and picture.size not in (None, picture.pixels.shape[:2]):
+        notes.append("XMP, told of pixels of another size, left out")
+        picture = replace(picture, xmp=None)
+    longest = LONGEST_XMP.get(format, 0)
+    if picture.xmp and len(picture.xmp) > longest:
+        size = f" of more than {longest // 1000} kB" if longest else ""
+        notes.append(f"XMP{size}, which {format} does not hold, left out")
+        picture = replace(picture, xmp=None)
     return picture, tuple(notes)
 
 
@@ -237,9 +249,14 @@ def _by_format(pages: Sequence[Picture], quality: int) -> bytes:
     if picture.format == "TIFF":
         return sixteen.encode_tiff([_tiff_page(page) for page in pages])
     if picture.pixels.dtype == np.uint16 and picture.format == "PNG":
-        return sixteen.encode_png(_with_alpha(picture), picture.exif, profile, picture.dpi)
+        return sixteen.encode_png(_with_alpha(picture), picture.exif, profile, picture.dpi, picture.xmp)
     image = to_pil(_with_alpha(picture))
-    options = {"exif": picture.exif, "icc_profile": profile, "quality": quality, "dpi": picture.dpi}
+    options: dict[str, Any] = {"exif": picture.exif, "icc_profile": profile, "quality": quality, "dpi": picture.dpi}
+    if picture.xmp and picture.format == "PNG":
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", picture.xmp.decode())
+    else:
+        options["xmp"] = picture.xmp
     out = io.BytesIO()
     image.save(out, picture.format, **{name: value for name, value in options.items() if value is not None})
     return out.getvalue()
@@ -250,7 +267,7 @@ def _tiff_page(page: Picture) -> sixteen.Page:
     if page.alpha is not None:  # gray with alpha goes as RGBA: of 16 bit, hardly anything reads it
         page = replace(page, pixels=to_channels(page.pixels, 3))
     stored = _with_alpha(page)
-    return sixteen.Page(stored, page.exif, profile, page.signed and stored.shape[2] == 1, page.dpi)
+    return sixteen.Page(stored, page.exif, profile, page.signed and stored.shape[2] == 1, page.dpi, page.xmp)
 
 
 def on_white(picture: Picture) -> np.ndarray:
@@ -429,7 +446,7 @@ def _decode(image: Image.Image, data: bytes, page: int) -> Picture:
     exif, orientation = _exif(image)  # after decoding: Pillow itself turns TIFFs as it loads them
     pixels = _upright(pixels, orientation)
     format = STAND_INS.get(str(image.format), str(image.format))
-    signed = sixteen.is_signed(image)
+    signed, (packet, left_out) = sixteen.is_signed(image), xmp.of(image)
     notes = {
         SIGNED: signed,
         DEEPER: not in_16 and sixteen.is_deeper(image, data),
@@ -437,11 +454,12 @@ def _decode(image: Image.Image, data: bytes, page: int) -> Picture:
         INKS: image.mode == "CMYK" and "icc_profile" not in image.info,
         MISFIT: "icc_profile" in image.info and icc is None,
         sixteen.bands_left_out(image): True,
+        left_out: True,
     }
     return Picture(
         pixels, None if alpha is None else _upright(alpha, orientation), exif, icc,
         format if format in WRITTEN else "PNG", signed, _dpi(image), pixels.shape[:2],
-        tuple(note for note, so in notes.items() if note and so),
+        tuple(note for note, so in notes.items() if note and so), xmp.in_srgb(packet) if packet and icc else packet,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ LAYOUTS = {1: "gray16", 2: "ya16", 3: "rgb48", 4: "rgba64"}
 BITS, COMPRESSION, PHOTOMETRIC, STRIPS, BANDS, STRIP_ROWS, STRIP_BYTES = 258, 259, 262, 273, 277, 278, 279
 PLANAR_CONFIGURATION, PREDICTOR, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES = 284, 317, 322, 323, 324, 325
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, EXTRA_SAMPLES, SAMPLE_FORMAT = 282, 283, 296, 338, 339
-EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD, ICC_PROFILE = 34665, 34853, 40965, 34675
+EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD, ICC_PROFILE, XMP = 34665, 34853, 40965, 34675, 700
 Tags = TiffImagePlugin.ImageFileDirectory_v2
 Dpi = tuple[float, float]
 """Pixels to an inch, across and down."""
@@ -178,7 +178,9 @@ def _decode_packed(data: bytes, format: str) -> np.ndarray:
     return rows[:, : frame.width * count].reshape(frame.height, frame.width, count).astype(np.uint16)
 
 
-def encode_png(stored: np.ndarray, exif: bytes | None, profile: bytes | None, dpi: Dpi | None = None) -> bytes:
+def encode_png(
+    stored: np.ndarray, exif: bytes | None, profile: bytes | None, dpi: Dpi | None = None, xmp: bytes | None = None
+) -> bytes:
     """(H, W, C) uint16, C = 1 to 4 -> a PNG. FFmpeg writes the pixels; what tells of them is put in after."""
     height, width, channels = stored.shape
     frame = av.VideoFrame(width, height, LAYOUTS[channels] + "be")
@@ -192,6 +194,7 @@ def encode_png(stored: np.ndarray, exif: bytes | None, profile: bytes | None, dp
     chunks = _chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(profile)) if profile else b""
     chunks += _chunk(b"pHYs", struct.pack(">2IB", *(round(each / 0.0254) for each in dpi), 1)) if dpi else b""
     chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")) if exif else b""
+    chunks += _chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + xmp) if xmp else b""
     after_header = 33  # signature and IHDR
     return png[:after_header] + chunks + png[after_header:]
 
@@ -211,6 +214,7 @@ class Page(NamedTuple):
     """Of 16 bit: take 32768 away again."""
     dpi: Dpi | None = None
     """Where the EXIF does not tell it."""
+    xmp: bytes | None = None
 
 
 def encode_tiff(pages: Sequence[Page]) -> bytes:
@@ -249,6 +253,8 @@ def _tiff_page(page: Page, start: int) -> tuple[bytes, bytes]:
         tags.update({X_RESOLUTION: page.dpi[0], Y_RESOLUTION: page.dpi[1], RESOLUTION_UNIT: 2})
     if page.profile is not None:
         tags[ICC_PROFILE] = page.profile
+    if page.xmp is not None:
+        tags[XMP] = page.xmp
     tags.update({256: width, 257: height, 258: (8 * stored.itemsize,) * channels, 259: 8, 277: channels})
     tags.update({262: 1 if channels == 1 else 2, 273: 0, 278: height, 279: len(strip), 284: 1, 317: 2})
     if channels == 4:
