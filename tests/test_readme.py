@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from patience import LONG
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -76,7 +77,7 @@ def test_every_command_runs(place):
             continue
         result = subprocess.run(
             [sys.executable, "-m", "viceversa", *words],
-            cwd=place, env=environment(place), capture_output=True, text=True, timeout=300,
+            cwd=place, env=environment(place), capture_output=True, text=True, timeout=LONG,
         )  # fmt: skip
         assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
     made = {
@@ -98,7 +99,7 @@ def serves(words, place):
         try:
             lines = (re.search(r"http://[\w.:]+", line) for line in server.stdout)
             address = next(found[0] for found in lines if found)
-            with urllib.request.urlopen(f"{address}/healthz", timeout=60) as answer:
+            with urllib.request.urlopen(f"{address}/healthz", timeout=LONG) as answer:
                 assert answer.status == 200
         finally:
             server.terminate()
@@ -109,7 +110,7 @@ def test_the_python_runs(place):
     small = "minutes=0.02, size=36, crop=32, width=4, blocks=1, discriminator_layers=2, device='cpu', log='none'"
     code = code.replace("minutes=30", small).replace("runs/day2night", "runs/python")
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=place, env=environment(place), capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=place, env=environment(place), capture_output=True, text=True, timeout=LONG
     )
     assert result.returncode == 0, result.stderr
     assert Image.open(place / "night.jpg").size == (48, 40)

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from patience import LONG
 from safetensors.torch import save_file
 
 from viceversa.errors import BadInput
@@ -168,7 +169,7 @@ def ask(server, cache, *names):
         "no_proxy": "127.0.0.1",
     }
     done = subprocess.run(
-        [sys.executable, "-c", ASK, *names], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", ASK, *names], env=environment, capture_output=True, text=True, timeout=LONG
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

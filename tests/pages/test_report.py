@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from browser import opened
+from patience import LONG
 from PIL import Image
 
 from viceversa import config
@@ -344,7 +345,7 @@ def test_thinning_keeps_means_and_ends():
     assert all(y == pytest.approx(0.5) for _, y in few)
 
 
-def until(true, seconds=20):
+def until(true, seconds=LONG):
     """The page's own rules forbid Playwright's `wait_for_function`, which evaluates strings."""
     end = time.monotonic() + seconds
     while not true():

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from patience import LONG
 
 from viceversa.config import Serve
 from viceversa.model.file import Model, save_model
@@ -21,9 +22,6 @@ from viceversa.serve import command
 from viceversa.serve.queue import Work
 from viceversa.serve.served import find
 from viceversa.serve.server import Server
-
-LONG = 300
-"""Seconds after which a test fails: on a machine that is busy with other work, things take their time."""
 
 
 def write_model(path, seed=0, both=True, image=None, **spec):

@@ -29,8 +29,9 @@ from urllib.parse import urlsplit
 import av
 import numpy as np
 import pytest
+from patience import LONG
 from PIL import Image
-from serving import LONG, held, process, serving, until
+from serving import held, process, serving, until
 
 import viceversa
 from viceversa import cli

@@ -12,6 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from browser import CHROMIUM, FLAGS
+from patience import LONG
 from PIL import Image
 from serving import serving, write_model
 from test_api import animation, film, picture
@@ -41,7 +42,7 @@ def visited(browser, url, width=1280, height=900, scheme="light", expected=(), b
     the console itself."""
     with browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme) as context:
         page = context.new_page()
-        page.set_default_timeout(90_000)
+        page.set_default_timeout(1000 * LONG)
         said, asked = [], []
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
@@ -59,7 +60,7 @@ def visited(browser, url, width=1280, height=900, scheme="light", expected=(), b
 
 def until(page, condition):
     """Wait for it in JavaScript. (Playwright's own way needs eval, which the page's policy forbids.)"""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + LONG
     while not page.evaluate(condition):
         assert time.monotonic() < deadline, condition
         page.wait_for_timeout(20)

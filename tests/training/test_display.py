@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from patience import LONG
 
 from viceversa.terminal import clock, progress_bar
 from viceversa.training.display import BARS, Display, Trend
@@ -68,7 +69,7 @@ def on_terminal(program, columns=80, **environment):
     return process, own
 
 
-def read(own, until=None, seconds=30.0):
+def read(own, until=None, seconds=LONG):
     """All that is written until the program ends, or `until` has been written."""
     text, deadline = b"", time.monotonic() + seconds
     while time.monotonic() < deadline and not (until and until in text):
@@ -202,7 +203,7 @@ print("the end")
     os.close(its)
     assert process.stderr.readline() == "ready\n"
     os.close(own)
-    _, told = process.communicate("\n", timeout=60)
+    _, told = process.communicate("\n", timeout=LONG)
     assert process.returncode == 0 and told.count("\n") == 1
     assert told.startswith("viceversa: cannot write standard output: ")
 
@@ -251,7 +252,7 @@ def test_the_bar_goes_to_standard_error_and_vanishes_and_output_stays_output():
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=its, env=environment)
     os.close(its)
     text = read(own)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=LONG)
     assert out == b"ready\x07\n"
     assert re.search(r"reading day ━.* \d+/120 [\d.]+/s", "\n".join(lines_of(text)))
     assert text.rindex("\x1b[2K") > text.rindex("reading day")  # erased at the end

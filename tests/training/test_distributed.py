@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from patience import LONG
 from safetensors.torch import load_file
 from test_cyclegan import before_a_norm
 from test_train import SMALL, folders, made  # noqa: F401 (a fixture)
@@ -36,7 +37,7 @@ def torchrun(count, *arguments, restarts=0):
     )
 
 
-def ended(process, seconds=240):
+def ended(process, seconds=LONG):
     try:
         output, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -115,7 +116,7 @@ def test_a_run_goes_on_with_another_number_of_processes(folders, tmp_path):  # n
     output = ended(process)
     assert process.returncode == 0, output
     alone = [sys.executable, *(x for x in training(folders, run) if x != "--"), "--epochs", "2", "--decay-epochs", "1"]
-    result = subprocess.run(list(map(str, alone)), capture_output=True, text=True, timeout=240)
+    result = subprocess.run(list(map(str, alone)), capture_output=True, text=True, timeout=LONG)
     assert result.returncode == 0 and "going on with 1 process instead of 2" in result.stdout, result.stderr
     assert (run / "progress" / "epoch_0003.webp").exists()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

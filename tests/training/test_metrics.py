@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from patience import LONG
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -131,7 +132,7 @@ def test_what_tensorboards_thread_meets_is_raised_without_a_traceback(tmp_path, 
     heard = []
     monkeypatch.setattr(threading, "excepthook", heard.append)
     metrics = train(tmp_path / "run", [1], tensorboard=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LONG
     with pytest.raises(FileNotFoundError), metrics:
         (tmp_path / "run").rename(tmp_path / "there")
         while time.monotonic() < deadline:

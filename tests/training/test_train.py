@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 import torch._inductor.config
+from patience import LONG
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -52,7 +53,7 @@ def command(folders, out, *more):
 def go(folders, out, *more, **options):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command(folders, out, *more), capture_output=True, text=True, env=environment, timeout=300, **options
+        command(folders, out, *more), capture_output=True, text=True, env=environment, timeout=LONG, **options
     )
 
 
@@ -99,7 +100,7 @@ def stills_alike(run: Path, other: Path) -> int:
 def until(process, run: Path, pattern: str):
     """Wait until a file that fits the pattern is written (again) in the folder of a run that goes on."""
     before = {path: path.stat().st_mtime_ns for path in run.glob(pattern)}
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + LONG
     while all(path.stat().st_mtime_ns == before.get(path) for path in run.glob(pattern)):
         if process.poll() == 0:
             return  # over: `struck` sees to it
@@ -115,7 +116,7 @@ def struck(folders, run: Path, events, number: int) -> str | None:
         process = start(folders, run)
         until(process, run, event)
         process.send_signal(number)
-        said = process.communicate(timeout=240)[1]
+        said = process.communicate(timeout=LONG)[1]
         if process.returncode == 0:
             return None
         assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), said

@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from patience import LONG
 from PIL import Image, TiffImagePlugin
 
 from viceversa.cli import main
@@ -427,7 +428,7 @@ def run_in_background(model, *more):
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(condition, seconds=240):
+def wait_for(condition, seconds=LONG):
     until = time.monotonic() + seconds
     while not condition():  # which may be so for a moment alone, while a file gets its name
         assert time.monotonic() < until
@@ -443,7 +444,7 @@ def struck(model, chance) -> bool:
         process = run_in_background(model)
         wait_for(lambda enough=enough: len(files("out")) >= enough or process.poll() is not None)  # noqa: B023
         process.send_signal(number)
-        told = process.communicate(timeout=240)[1]
+        told = process.communicate(timeout=LONG)[1]
         if process.returncode == 0:
             return False
         assert process.returncode == code, told
@@ -811,7 +812,7 @@ def test_what_arrives_is_translated_until_ctrl_c(model):
     Path("in/broken.png").write_bytes(whole)
     wait_for(lambda: Path("out/broken.png").exists())
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=240)[1]
+    said = process.communicate(timeout=LONG)[1]
     assert process.returncode == 0 and "Traceback" not in said, said
     assert said.count("broken.png") == 1  # and of the last it may not have been told that it was done
     assert any(f"no longer watching; {done} translated to out" in said for done in (4, 5))
