@@ -1,5 +1,6 @@
 """The recipe `photo` trains, resumes and shares its work as the paper's does: to the last bit."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import viceversa
+from viceversa.training.progress import boxes
 
 SMALL = {
     "recipe": "photo", "size": 80, "crop": 64, "width": 4, "blocks": 1, "discriminator_layers": 1, "decay_epochs": 0,
@@ -118,3 +120,17 @@ def test_older_runs_go_on_and_older_models_are_begun_with(folders, counted, tmp_
 def test_a_pyramid_of_one_level_is_shown_as_it_draws(folders, tmp_path):
     run = viceversa.train(*folders, out=tmp_path / "run", epochs=1, **SMALL | {"levels": 1})
     assert all(network.contrast == 1 for network in viceversa.load(run).model.generators.values())
+
+
+def test_progress_shows_what_the_saved_model_makes(folders, tmp_path):
+    tests = {"test_a": folders[0], "test_b": folders[1]}
+    run = viceversa.train(*folders, out=tmp_path / "run", epochs=1, **SMALL, **tests)
+    model, still = viceversa.load(run, precision="fp32"), run.folder / "progress" / "epoch_0001.webp"
+    with Image.open(still) as opened:
+        given, shown, _ = (np.asarray(opened.crop(box)) for box in boxes(still)["ba"][0])
+    made = np.asarray(model(Image.fromarray(given[::2, ::2]), to="day"))  # small pictures are shown twice as large
+    drawn = copy.deepcopy(model.model)
+    drawn.generators["ba"].contrast.fill_(1)
+    plain = np.asarray(viceversa.load(drawn, precision="fp32")(Image.fromarray(given[::2, ::2]), to="day"))
+    off, before = (np.abs(x.astype(int) - shown[::2, ::2]).mean() for x in (made, plain))
+    assert off < 6 and before > 2 * off

@@ -26,7 +26,7 @@ and hue fainter, since day and night differ more in light: on its way to black a
 
 What a night does not show comes out near the mean, and a day made of it as a haze. So where the colours of fakes are
 held (`tint.Tint`), their contrast is counted, and in use brought to that of the real images: colours get farther from
-the mean of their picture by one factor, the same for all pictures.
+the mean of their picture by one factor, the same for all pictures, and detail stronger by the same.
 
 Detail is what surfaces do to light (Retinex: Land and McCann 1971): where the small image got darker, its detail gets
 fainter in the same proportion, whatever the gain. In LPTN and MCT it does not: a bright edge by day is one by night.
@@ -50,6 +50,8 @@ each time it is halved (the more often that is, the larger is what is seen at a 
 EDGE, BESIDE, SIDES, LEAST = 0.003, 3, 0.1, 0.01
 """The variance of 3x3 pixels of half the small image from which on they count as an edge; how far beside it colours are
 trusted less; the variance of a neighbourhood from which on it shows both sides; and how much each counts at least."""
+NEAR = 2
+"""How many pixels of the small image to each side light that comes on follows the photo's edges."""
 BUSY, MIDST, DARKER = 0.005, 2, 0.2
 """The variance of 3x3 pixels of half the small image, over the square of their light, from which on they count as busy;
 how far around, in such pixels, all have to be so; and by how much, of a range of 2, a picture has to get darker for all
@@ -80,7 +82,7 @@ class PyramidGenerator(nn.Module):
     """
 
     contrast: Tensor
-    """In use, how many times as far from the mean of their picture colours get as they were drawn (`Tint.contrast`)."""
+    """In use, how many times as far from the mean of their picture all gets as it was drawn (`Tint.contrast`)."""
 
     def __init__(self, spec: Any, small: Any):
         super().__init__()
@@ -127,9 +129,11 @@ class PyramidGenerator(nn.Module):
             colours = guided(colours, image, self.spec.levels, self.spec.log_light)
             # One gain for all colours: of three, fine branches and window bars get fringes.
             gains = [gain.mean(1, keepdim=True) for gain in gains]
-        if not self.training:
-            colours = colours + (self.contrast - 1) * (colours - colours.mean((1, 2, 3), keepdim=True))
-        return colours, [1 + gain.tanh() for gain in gains]
+        gains = [1 + gain.tanh() for gain in gains]
+        if self.training:
+            return colours, gains
+        far = colours - colours.mean((1, 2, 3), keepdim=True)
+        return colours + (self.contrast - 1) * far, [self.contrast * gain for gain in gains]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Files from before 2026-12 have no contrast."""
@@ -161,10 +165,7 @@ def guided(colours: Tensor, image: Tensor, levels: int, log_light: bool = False)
     def mean(x: Tensor) -> Tensor:
         return around(trust * x) / total
 
-    of_guide, of_few = mean(guide), mean(few)
-    covariance = products(guide, guide, mean) - of_guide[:, :, None] * of_guide[:, None]
-    slopes = solved(covariance, products(guide, few, mean) - of_guide[:, :, None] * of_few[:, None])
-    rest = of_few - (slopes * of_guide[:, :, None]).sum(1)
+    slopes, rest, covariance = fitted(guide, few, mean)
     # A neighbourhood up to an edge knows nothing of what lies behind: those that show both sides have the say.
     spread = covariance.diagonal(dim1=1, dim2=2).mean(-1)[:, None]
     say = spread / (SIDES + spread) + LEAST
@@ -173,10 +174,28 @@ def guided(colours: Tensor, image: Tensor, levels: int, log_light: bool = False)
     midst = double(busy(light))
     if levels > 1:
         darker = (light.mean((1, 2, 3), keepdim=True) - few.mean((1, 2, 3), keepdim=True)) / DARKER
-        return lit(led, colours, midst * darker.clamp(0, 1))
+        return lit(led, lamps(colours.mean(1, keepdim=True), by), midst * darker.clamp(0, 1))
     variance = double(around((around(guide * guide) - around(guide).square()).mean(1, keepdim=True)))
     dark = ((LIGHT - image.mean(1, keepdim=True)) / (LIGHT - DARK)).clamp(0, 1)
     return torch.lerp(lit(led, colours, midst), colours, dark * EVEN / (EVEN + variance))
+
+
+def lamps(drawn: Tensor, guide: Tensor) -> Tensor:
+    """The light (B, 1, h, w) that was drawn, made to follow the edges of `guide` (B, 1 or 3, h, w) that lie within a
+    few pixels: it fills a window's panes, and hangs in no tree."""
+    around = partial(neighbourhood, reach=NEAR)
+    slopes, rest, _ = fitted(guide, drawn, around)
+    return (around(slopes.squeeze(2)) * guide).sum(1, keepdim=True) + around(rest)
+
+
+def fitted(guide: Tensor, drawn: Tensor, mean: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The affine function of `guide` (B, k, h, w) that comes nearest to `drawn` (B, n, h, w) in each neighbourhood, by
+    the least squares: its slopes (B, k, n, h, w), what is added to them (B, n, h, w), and the covariance of the guide.
+    """
+    of_guide, of_drawn = mean(guide), mean(drawn)
+    covariance = products(guide, guide, mean) - of_guide[:, :, None] * of_guide[:, None]
+    slopes = solved(covariance, products(guide, drawn, mean) - of_guide[:, :, None] * of_drawn[:, None])
+    return slopes, of_drawn - (slopes * of_guide[:, :, None]).sum(1), covariance
 
 
 def trusted(guide: Tensor) -> Tensor:

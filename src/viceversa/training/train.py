@@ -229,8 +229,8 @@ def run(asked: Train, quiet: bool = False) -> Run:
                     number = schedule.epoch(place)
                     if first:
                         still_there()
-                        with uncompiled():
-                            shown = progress.show(number, **model.translators(), device=device, forward=context)
+                        with uncompiled(), model.in_use() as translators:
+                            shown = progress.show(number, **translators, device=device, forward=context)
                         display.picture(shown.still)
                         metrics.pictures(at.step, shown.grids)
                         warn(display, metrics, at, number, watch.pictures(number, shown.pairs))
