@@ -2,18 +2,20 @@
 
     python benchmarks/bundle.py RUN NAME ROOT --data "..." --fails "..." [--licence "..."] [--features lite0 squeezenet]
         [--lpips FOLDER] [--epoch N] [--recipe NAME] [--begun "..."] [--only DOMAIN]
-    python benchmarks/bundle.py NAME NAME ROOT [--features ...] [--lpips FOLDER] [--fails "..."]
+    python benchmarks/bundle.py NAME NAME ROOT [--features ...] [--lpips FOLDER] [--fails "..."] [--contrast DOMAIN]
 
 Writes src/viceversa/assets/models/NAME.safetensors and NAME.json. ROOT has the testA and testB that scores are measured
 on. The card holds what was trained on, the recipe and the command, seed, time and machine, the scores by each ruler
 beside those of the untranslated pictures, and what the model fails at, which a person has to look for. With --only the
 run gives the way to that domain, and the way back stays that of the model which ships now. With the NAME of a model
 that ships in the place of the run its scores are measured anew: its weights stay, and how they are used has changed.
+With --contrast the contrast of a way that was trained before 2026-12 is counted, over the training pictures in ROOT.
 """
 
 import argparse
 import json
 import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,10 @@ import torch
 
 import viceversa
 from viceversa.config import RECIPES, Train, make
+from viceversa.data.pictures import to_tensor
+from viceversa.data.store import load_test
 from viceversa.model.file import BUNDLED, Model, load_model, read_card, resolve, save_model
+from viceversa.model.tint import Tint
 from viceversa.training.runs import read_run
 
 OF_TRAINING = ("recipe", "command", "seed", "minutes", "steps", "epoch", "machine")
@@ -44,6 +49,7 @@ def main() -> None:
     parser.add_argument(
         "--only", metavar="DOMAIN", help="the way to it is the run's, the way back that which ships now"
     )
+    parser.add_argument("--contrast", metavar="DOMAIN", help="count what the way to it was not when it was trained")
     o = parser.parse_args()
     shipped = BUNDLED / f"{o.name}.safetensors"
     if o.run == Path(o.name):
@@ -55,6 +61,8 @@ def main() -> None:
         card = of_run(model, shipped, o)
     else:
         parser.error("a run wants --data and --fails")
+    if o.contrast:
+        count_contrast(model, model.direction(o.contrast), o.root)
     for generator in model.generators.values():
         for layer in generator.modules():
             if isinstance(layer, torch.nn.Conv2d):
@@ -95,6 +103,21 @@ def of_run(model: Model, shipped: Path, o: argparse.Namespace) -> dict[str, Any]
     if o.only:
         card[f"the way to {first if stays == 'ba' else second}"] = {key: before[key] for key in OF_TRAINING}
     return card
+
+
+def count_contrast(model: Model, way: str, root: Path) -> None:
+    """As while training (`Tint`), over all training pictures, as the network sees test pictures."""
+    generator: Any = model.generators[way]
+    generator.contrast.fill_(1)
+    tint, translator = Tint(generator.spec.channels_out), viceversa.load(model)
+    given, real = (
+        load_test(sorted((root / folder).iterdir()), channels=3, count=sys.maxsize, **model.info["image"])
+        for folder in (("trainA", "trainB") if way == "ab" else ("trainB", "trainA"))
+    )
+    fake = [translator(image, to=model.domains[way == "ab"]) for image in given]
+    tint.count(*(torch.cat([to_tensor(image) for image in images]) for images in (fake, real)))
+    generator.contrast.copy_(tint.contrast())
+    print(f"contrast of the way to {model.domains[way == 'ab']}: {generator.contrast:.3f}")
 
 
 def measured(model: Model, o: argparse.Namespace) -> dict[str, Any]:

@@ -56,14 +56,17 @@ def test_colours_count_beside_light():
     assert (coloured.grad * (coloured - real[:, :1])).sum() < 0
 
 
-def test_contrast_is_counted_and_not_pushed():
+def test_contrast_is_counted_over_all_pictures_and_not_pushed():
     random = torch.Generator().manual_seed(0)
-    tint, real = Tint(3), torch.randn(1, 1, 16, 16, generator=random).expand(1, 3, 16, 16)
-    fake = (real / 4).clone().requires_grad_()
-    for factor, drawn in ((1.5, real / 1.5), (MOST, fake), (1 / MOST, 9 * real)):
-        tint.contrasts.zero_()
-        for _ in range(3):  # right from the first image on
-            tint(drawn, real)
-            torch.testing.assert_close(tint.contrast(), torch.tensor(factor))
+    real = torch.randn(40, 1, 16, 16, generator=random).expand(40, 3, 16, 16) + 0.3
+    real[::2] += 1.0  # some are lighter than others on the whole
+    for factor, drawn in ((1.5, real / 1.5), (MOST, real / 4), (1.0, 9 * real)):
+        tint = Tint(3)
+        tint.count(drawn, real)  # right from the first images on
+        torch.testing.assert_close(tint.contrast(), torch.tensor(factor))
+        for n in range(40):
+            tint(drawn[n : n + 1], real[n : n + 1])
+        torch.testing.assert_close(tint.contrast(), torch.tensor(factor))
+    fake = (real / 4).requires_grad_()
     tint(fake, real).backward()
     assert fake.grad.std() < 1e-6  # all pixels alike, by the mean: nothing asks for more contrast

@@ -9,8 +9,8 @@ from ..distributed import mean
 
 RATE, FAR = 0.02, 0.1
 """How much the newest image counts for the mean of the latest; and how far, of a range of 2, is too far."""
-MOST = 2.0
-"""How many times fakes get the contrast that they were drawn with, at most."""
+SLOWLY, MOST = 0.005, 2.0
+"""How much it counts for contrast; and how many times fakes get the contrast that they were drawn with, at most."""
 
 
 class Tint(nn.Module):
@@ -25,33 +25,37 @@ class Tint(nn.Module):
 
     fakes: Tensor
     reals: Tensor
-    contrasts: Tensor
+    light: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
         count = channels + channels * (channels - 1) // 2
         self.register_buffer("fakes", torch.zeros(count))
         self.register_buffer("reals", torch.zeros(count))
-        self.register_buffer("contrasts", torch.zeros(2))
+        self.register_buffer("light", torch.zeros(2, 3))
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         new = moments(fake.to(self.fakes.dtype))
         with torch.no_grad():
             self.fakes.lerp_(mean(new.detach()), RATE)  # both begin at nothing, and are as far behind
             self.reals.lerp_(mean(moments(real.to(self.reals.dtype))), RATE)
-            self.contrasts.lerp_(mean(torch.stack([contrast(x.to(self.contrasts.dtype)) for x in (fake, real)])), RATE)
+            self.count(fake, real)
             off = ((self.fakes - self.reals) / FAR).clamp(-1, 1)
         return (off.abs() + off * (new - new.detach())).mean()  # the distance; its gradient is the newest's
 
+    @torch.no_grad()
+    def count(self, fake: Tensor, real: Tensor, rate: float = SLOWLY) -> None:
+        """Light, its square, and 1, which tells how much was counted so far."""
+        lights = (x.to(self.light.dtype).mean(1) for x in (fake, real))
+        new = torch.stack([torch.stack([torch.ones_like(x), x, x * x]).mean((1, 2, 3)) for x in lights])
+        self.light.lerp_(mean(new), rate)
+
     def contrast(self) -> Tensor:
-        """How many times that of the latest fakes the contrast of the latest reals is: a scalar, 1 / MOST to MOST."""
-        fake, real = self.contrasts.unbind()
-        return (real / fake.clamp(min=1e-3)).clamp(1 / MOST, MOST)
-
-
-def contrast(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> the deviation of light within an image, the mean over all."""
-    return x.mean(1).std((1, 2), correction=0).mean()
+        """How many times that of the latest fakes the contrast of the latest reals is, a scalar from 1 to MOST: the
+        deviation of light over all pixels of all. What has more keeps it."""
+        counted, light, square = self.light.unbind(1)
+        fake, real = (square / counted - (light / counted).square()).clamp(min=1e-6).sqrt().unbind()
+        return (real / fake).clamp(1, MOST)
 
 
 def moments(x: Tensor) -> Tensor:

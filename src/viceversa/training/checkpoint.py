@@ -27,7 +27,7 @@ from ..model.file import MODEL, Model, by_epoch, epoch_path, write_tensors
 
 FORMAT = 1
 KEPT = 2
-COUNTED = (".contrast", ".contrasts")
+COUNTED = (".contrast", ".light")
 """What checkpoints of before 2026-12 lack: it is counted from here on, then."""
 
 
