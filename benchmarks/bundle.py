@@ -2,14 +2,15 @@
 
     python benchmarks/bundle.py RUN NAME ROOT --data "..." --fails "..." [--licence "..."] [--features lite0 squeezenet]
         [--lpips FOLDER] [--epoch N] [--recipe NAME] [--begun "..."] [--only DOMAIN]
-    python benchmarks/bundle.py NAME NAME ROOT [--features ...] [--lpips FOLDER] [--fails "..."] [--contrast DOMAIN]
+    python benchmarks/bundle.py NAME NAME ROOT [--features ...] [--lpips FOLDER] [--fails "..."]
+        [--contrast DOMAIN...]
 
 Writes src/viceversa/assets/models/NAME.safetensors and NAME.json. ROOT has the testA and testB that scores are measured
 on. The card holds what was trained on, the recipe and the command, seed, time and machine, the scores by each ruler
 beside those of the untranslated pictures, and what the model fails at, which a person has to look for. With --only the
 run gives the way to that domain, and the way back stays that of the model which ships now. With the NAME of a model
 that ships in the place of the run its scores are measured anew: its weights stay, and how they are used has changed.
-With --contrast the contrast of a way that was trained before 2026-12 is counted, over the training pictures in ROOT.
+With --contrast the contrast of ways that were trained before 2026-12 is counted, over the training pictures in ROOT.
 """
 
 import argparse
@@ -49,7 +50,13 @@ def main() -> None:
     parser.add_argument(
         "--only", metavar="DOMAIN", help="the way to it is the run's, the way back that which ships now"
     )
-    parser.add_argument("--contrast", metavar="DOMAIN", help="count what the way to it was not when it was trained")
+    parser.add_argument(
+        "--contrast",
+        nargs="+",
+        metavar="DOMAIN",
+        default=[],
+        help="count it for the way to it, as was not done in training",
+    )
     o = parser.parse_args()
     shipped = BUNDLED / f"{o.name}.safetensors"
     if o.run == Path(o.name):
@@ -61,8 +68,8 @@ def main() -> None:
         card = of_run(model, shipped, o)
     else:
         parser.error("a run wants --data and --fails")
-    if o.contrast:
-        count_contrast(model, model.direction(o.contrast), o.root)
+    for domain in o.contrast:
+        count_contrast(model, model.direction(domain), o.root)
     for generator in model.generators.values():
         for layer in generator.modules():
             if isinstance(layer, torch.nn.Conv2d):
