@@ -181,11 +181,11 @@ def guided(colours: Tensor, image: Tensor, levels: int, log_light: bool = False)
 
 
 def lamps(drawn: Tensor, guide: Tensor) -> Tensor:
-    """The light (B, 1, h, w) that was drawn, made to follow the edges of `guide` (B, 1 or 3, h, w) that lie within a
-    few pixels: it fills a window's panes, and hangs in no tree."""
-    around = partial(neighbourhood, reach=NEAR)
-    slopes, rest, _ = fitted(guide, drawn, around)
-    return (around(slopes.squeeze(2)) * guide).sum(1, keepdim=True) + around(rest)
+    """The light (B, 1, h, w) that was drawn, made to follow the edges of how light `guide` (B, 1 or 3, h, w) is that
+    lie within a few pixels: it fills a window's panes, and hangs in no tree."""
+    around, light = partial(neighbourhood, reach=NEAR), guide.mean(1, keepdim=True)
+    slopes, rest, _ = fitted(light, drawn, around)
+    return around(slopes.squeeze(2)) * light + around(rest)
 
 
 def fitted(guide: Tensor, drawn: Tensor, mean: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
