@@ -47,8 +47,9 @@ STAND_INS = {"MPO": "JPEG", "HEIF": "JPEG", "DIB": "BMP"}
 LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535, "AVIF": 65_535, "TGA": 65_535}
 WITHOUT_ALPHA = ("JPEG", "BMP", "PPM")
 MOVING = ("GIF", "PNG", "WEBP", "AVIF")
-LONGEST_EXIF = {"JPEG": 65_533} | dict.fromkeys(("PNG", "WEBP", "TIFF", "AVIF"), 2**32)
-LONGEST_XMP = {"JPEG": 65_504} | dict.fromkeys(("PNG", "WEBP", "TIFF", "AVIF"), 2**32)
+LONGEST = {"exif": 65_533, "xmp": 65_504}
+"""Bytes of a segment of a JPEG."""
+WITH_METADATA = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
 
 # The largest single cameras make 150 megapixels and stitched panoramas a few hundred; 500 take 1.5 GB as
 # RGB. Pillow refuses, before it decodes, what has more than twice its limit, and only warns above it.
@@ -210,19 +211,17 @@ def _fitting(picture: Picture) -> tuple[Picture, tuple[str, ...]]:
     if picture.exif:
         exif, moved = _of_pixels(picture.exif, picture)
         picture, notes = replace(picture, exif=exif), notes + [ELSEWHERE] * moved
-    longest = LONGEST_EXIF.get(format, 0)
-    if picture.exif and len(picture.exif) > longest:
-        size = f" of more than {longest // 1000} kB" if longest else ""
-        notes.append(f"metadata{size}, which {format} does not hold, left out")
-        picture = replace(picture, exif=None)
     if picture.xmp and picture.size not in (None, picture.pixels.shape[:2]):
         notes.append("XMP, told of pixels of another size, left out")
         picture = replace(picture, xmp=None)
-    longest = LONGEST_XMP.get(format, 0)
-    if picture.xmp and len(picture.xmp) > longest:
-        size = f" of more than {longest // 1000} kB" if longest else ""
-        notes.append(f"XMP{size}, which {format} does not hold, left out")
-        picture = replace(picture, xmp=None)
+    for held, called in (("exif", "metadata"), ("xmp", "XMP")):
+        length = len(getattr(picture, held) or b"")
+        long = format == "JPEG" and length > LONGEST[held]
+        if length and (long or format not in WITH_METADATA):
+            size = f" of more than {LONGEST[held] // 1000} kB" if long else ""
+            notes.append(f"{called}{size}, which {format} does not hold, left out")
+            without: dict[str, Any] = {held: None}
+            picture = replace(picture, **without)
     return picture, tuple(notes)
 
 
@@ -446,7 +445,7 @@ def _decode(image: Image.Image, data: bytes, page: int) -> Picture:
     exif, orientation = _exif(image)  # after decoding: Pillow itself turns TIFFs as it loads them
     pixels = _upright(pixels, orientation)
     format = STAND_INS.get(str(image.format), str(image.format))
-    signed, (packet, left_out) = sixteen.is_signed(image), xmp.of(image)
+    signed, (packet, left_out) = sixteen.is_signed(image), xmp.of(image, in_srgb=icc is not None)
     notes = {
         SIGNED: signed,
         DEEPER: not in_16 and sixteen.is_deeper(image, data),
@@ -459,7 +458,7 @@ def _decode(image: Image.Image, data: bytes, page: int) -> Picture:
     return Picture(
         pixels, None if alpha is None else _upright(alpha, orientation), exif, icc,
         format if format in WRITTEN else "PNG", signed, _dpi(image), pixels.shape[:2],
-        tuple(note for note, so in notes.items() if note and so), xmp.in_srgb(packet) if packet and icc else packet,
+        tuple(note for note, so in notes.items() if note and so), packet,
     )  # fmt: skip
 
 

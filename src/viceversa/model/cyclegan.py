@@ -134,14 +134,7 @@ class CycleGAN(nn.Module):
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """average += (1 - decay) (generator - average). The decay starts low: the last third counts, then less.
-
-        Where colours are counted, pyramids that are shown get the contrast of the domain that they translate to. (Not
-        those of one level: the lights and seas of Earth are nearer to the true ones as they are drawn.)
-        """
-        for network, tint in zip(self.generators().values(), (self.tint_b, self.tint_a), strict=True):
-            if tint and isinstance(network, PyramidGenerator) and network.spec.levels > 1:
-                network.contrast.copy_(tint.contrast())
+        """average += (1 - decay) (generator - average). The decay starts low: the last third counts, then less."""
         if not self.ema:
             return
         self.averaged += 1
@@ -149,6 +142,16 @@ class CycleGAN(nn.Module):
         for average, now in ((self.average_ab, self.ab), (self.average_ba, self.ba)):
             for kept, new in zip(average.parameters(), now.parameters(), strict=True):
                 kept.lerp_(new, rate.to(new.dtype))
+
+    @torch.no_grad()
+    def update_contrast(self) -> None:
+        """Where colours are counted, pyramids that are shown get the contrast of the domain that they translate to.
+
+        Not those of one level: the lights and seas of Earth are nearer to the true ones as they are drawn.
+        """
+        for network, tint in zip(self.generators().values(), (self.tint_b, self.tint_a), strict=True):
+            if tint and isinstance(network, PyramidGenerator) and network.spec.levels > 1:
+                network.contrast.copy_(tint.contrast())
 
 
 def build(
@@ -245,6 +248,7 @@ def step(
             generator["tint/b"] = weights.tint * model.tint_b(fake_b, b)
     sound = update(optimizers.generators, torch.stack(list(generator.values())).sum())
     model.update_average()
+    model.update_contrast()
 
     train_discriminators(model, True)
     discriminator = {}

@@ -44,11 +44,11 @@ class Tint(nn.Module):
         return (off.abs() + off * (new - new.detach())).mean()  # the distance; its gradient is the newest's
 
     @torch.no_grad()
-    def count(self, fake: Tensor, real: Tensor, rate: float = SLOWLY) -> None:
+    def count(self, fake: Tensor, real: Tensor) -> None:
         """Light, its square, and 1, which tells how much was counted so far."""
         lights = (x.to(self.light.dtype).mean(1) for x in (fake, real))
         new = torch.stack([torch.stack([torch.ones_like(x), x, x * x]).mean((1, 2, 3)) for x in lights])
-        self.light.lerp_(mean(new), rate)
+        self.light.lerp_(mean(new), SLOWLY)
 
     def contrast(self) -> Tensor:
         """How many times that of the latest fakes the contrast of the latest reals is, a scalar from 1 to MOST: the
