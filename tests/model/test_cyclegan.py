@@ -89,6 +89,21 @@ def test_moving_average_follows_the_generators():
     assert model.generators()["ab"] is model.average_ab
 
 
+def test_contrast_is_counted_of_what_the_shown_generators_make():
+    """Of what the moving average makes, not of what it follows, and without the factor itself."""
+    spec = Generator(width=2, blocks=1, kind="pyramid", levels=2)
+    model = build(spec, spec, lambda c: None, history=0, crop=32, seed=0, ema=0.9, projected=True, tint=True)
+    a, b = torch.rand(2, 4, 3, 32, 32) * 2 - 1
+    torch.nn.init.zeros_(model.ab.small.model[-1].weight)  # gray, if it were asked
+    for _ in range(3):
+        model.update_contrast(a, b)
+    for network, x, real in ((model.average_ab, a, b), (model.average_ba, b, a)):
+        made = network(x).detach()
+        light = [y.mean(1).std(correction=0) for y in (real, made)]
+        torch.testing.assert_close(network.contrast, (light[0] / light[1]).clamp(1, 2), rtol=1e-3, atol=0)
+        assert 1 < network.contrast < 2 and model.ab.contrast == model.ba.contrast == 1
+
+
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_loss_that_is_no_number_changes_nothing(fused):
     """Not a weight, not a moment: fused Adam looks at it on the device; elsewhere (Apple) the host does."""

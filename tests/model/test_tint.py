@@ -65,7 +65,7 @@ def test_contrast_is_counted_over_all_pictures_and_not_pushed():
         tint.count(drawn, real)  # right from the first images on
         torch.testing.assert_close(tint.contrast(), torch.tensor(factor))
         for n in range(40):
-            tint(drawn[n : n + 1], real[n : n + 1])
+            tint.count(drawn[n : n + 1], real[n : n + 1])
         torch.testing.assert_close(tint.contrast(), torch.tensor(factor))
     fake = (real / 4).requires_grad_()
     tint(fake, real).backward()

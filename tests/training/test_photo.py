@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import viceversa
+from viceversa.model.tint import SLOWLY
 from viceversa.training.progress import boxes
 
 SMALL = {
@@ -95,6 +96,7 @@ def test_what_is_shown_has_the_contrast_of_the_domain_that_it_is_for(counted):
         fake, real = (square / one - (light / one) ** 2).sqrt()
         assert found == pytest.approx(min(2, max(1, real / fake)), rel=1e-3)
     assert of_a > 1.1  # these nights are dark, and what is made of them is drawn faint
+    assert held["tint_a.light"][0, 0] == pytest.approx(SLOWLY)  # of two steps the first
     assert held["ab.contrast"] == 1 and held["average_ab.contrast"] == of_b
 
 
@@ -115,8 +117,8 @@ def test_older_runs_go_on_and_older_models_are_begun_with(folders, counted, tmp_
     assert viceversa.load(older / "model.safetensors").model.generators["ab"].contrast == 1
     viceversa.train(*folders, out=tmp_path / "new", epochs=1, start=str(older / "model.safetensors"), **SMALL)
     assert "model.safetensors: day -> night, night -> day\n" in capsys.readouterr().out
-    run = viceversa.train(*folders, out=older, epochs=2, **SMALL)
-    assert run.epoch == 2 and viceversa.load(run).model.generators["ba"].contrast > 1
+    run = viceversa.train(*folders, out=older, epochs=5, **SMALL)  # ten steps: counted every eight
+    assert run.epoch == 5 and viceversa.load(run).model.generators["ba"].contrast > 1
 
 
 def test_a_pyramid_of_one_level_is_shown_as_it_draws(folders, tmp_path):

@@ -143,15 +143,22 @@ class CycleGAN(nn.Module):
             for kept, new in zip(average.parameters(), now.parameters(), strict=True):
                 kept.lerp_(new, rate.to(new.dtype))
 
-    @torch.no_grad()
-    def update_contrast(self) -> None:
-        """Where colours are counted, pyramids that are shown get the contrast of the domain that they translate to.
+    @property
+    def counts_contrast(self) -> bool:
+        """Where colours are held, pyramids get, in use, the contrast of the domain that they translate to. Not those of
+        one level: the lights and seas of Earth are nearer to the true ones as they are drawn."""
+        return self.tint_a is not None and isinstance(self.ab, PyramidGenerator) and self.ab.spec.levels > 1
 
-        Not those of one level: the lights and seas of Earth are nearer to the true ones as they are drawn.
-        """
-        for network, tint in zip(self.generators().values(), (self.tint_b, self.tint_a), strict=True):
-            if tint and isinstance(network, PyramidGenerator) and network.spec.levels > 1:
-                network.contrast.copy_(tint.contrast())
+    @torch.no_grad()
+    def update_contrast(self, a: Tensor, b: Tensor) -> None:
+        """By what the generators that are shown make of a and b, (B, C, H, W): a moving average draws fainter than what
+        it follows."""
+        ab, ba = self.generators().values()
+        seen_a, seen_b = self.see(a, b)
+        for network, fake, tint, real in ((ab, ab(a, *seen_a), self.tint_b, b), (ba, ba(b, *seen_b), self.tint_a, a)):
+            assert tint is not None and isinstance(network, PyramidGenerator)
+            tint.count(fake, real)
+            network.contrast.copy_(tint.contrast())
 
 
 def build(
@@ -248,7 +255,6 @@ def step(
             generator["tint/b"] = weights.tint * model.tint_b(fake_b, b)
     sound = update(optimizers.generators, torch.stack(list(generator.values())).sum())
     model.update_average()
-    model.update_contrast()
 
     train_discriminators(model, True)
     discriminator = {}

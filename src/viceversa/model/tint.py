@@ -9,7 +9,7 @@ from ..distributed import mean
 
 RATE, FAR = 0.02, 0.1
 """How much the newest image counts for the mean of the latest; and how far, of a range of 2, is too far."""
-SLOWLY, MOST = 0.005, 2.0
+SLOWLY, MOST = 0.01, 2.0
 """How much it counts for contrast; and how many times fakes get the contrast that they were drawn with, at most."""
 
 
@@ -19,8 +19,8 @@ class Tint(nn.Module):
 
     Instance norm takes from a PatchGAN what a picture is like on the whole, and augmentation from the frozen
     features: that fakes are all too blue is seen by neither. One fake may be as blue as it likes, if others are less.
-    Contrast is counted alone, for what is made with it in use (`contrast`): pushed to more of it, a network draws fogs
-    of light beside dark streets. What was counted is in buffers, so that it is saved.
+    Contrast is counted alone (`count`), for what is made with it in use (`contrast`): pushed to more of it, a network
+    draws fogs of light beside dark streets. What was counted is in buffers, so that it is saved.
     """
 
     fakes: Tensor
@@ -39,13 +39,12 @@ class Tint(nn.Module):
         with torch.no_grad():
             self.fakes.lerp_(mean(new.detach()), RATE)  # both begin at nothing, and are as far behind
             self.reals.lerp_(mean(moments(real.to(self.reals.dtype))), RATE)
-            self.count(fake, real)
             off = ((self.fakes - self.reals) / FAR).clamp(-1, 1)
         return (off.abs() + off * (new - new.detach())).mean()  # the distance; its gradient is the newest's
 
     @torch.no_grad()
     def count(self, fake: Tensor, real: Tensor) -> None:
-        """Light, its square, and 1, which tells how much was counted so far."""
+        """For contrast: light, its square, and 1, which tells how much was counted so far."""
         lights = (x.to(self.light.dtype).mean(1) for x in (fake, real))
         new = torch.stack([torch.stack([torch.ones_like(x), x, x * x]).mean((1, 2, 3)) for x in lights])
         self.light.lerp_(mean(new), SLOWLY)

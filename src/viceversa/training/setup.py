@@ -20,6 +20,7 @@ from ..device import (
     compile_parts,
     threads_for_cores,
     tune,
+    uncompiled,
     why_not_capture,
     why_not_compile,
     worth_compiling,
@@ -244,3 +245,12 @@ def make_step(
     threads = torch.get_num_threads()
     adapts = s.minutes is not None and device.type == "cpu" and distributed.world() == 1 and threads > 1
     return Threaded(advance, threads) if adapts else advance
+
+
+def count_contrast(
+    d: Draws, model: CycleGAN, stores: tuple[Store, Store], context: Callable[[], torch.autocast]
+) -> None:
+    """Of what the generators that are shown make of a step's images, once more."""
+    a, b = stores[0].crops(d.index_a, d.crop_a), stores[1].crops(d.index_b, d.crop_b)
+    with uncompiled(), context():
+        model.update_contrast(*(x.contiguous(memory_format=torch.channels_last) for x in (a, b)))

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 LOG_EVERY = 10.0
 """Seconds between lines of metrics.jsonl within an epoch."""
+COUNT_EVERY = 8
+"""Steps between counts of contrast, for which pictures are translated once more."""
 LOOK_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}
 """Steps between looks at the losses and the clock: on a GPU each look waits for the device."""
 SAVE_EVERY = 600.0
@@ -171,8 +173,10 @@ def run(asked: Train, quiet: bool = False) -> Run:
                     # Step.
                     rate = schedule.learning_rate(place, at.seconds)
                     set_learning_rate(optimizers, rate)
-                    draws = draw(s.seed, place, *counts, batch)
-                    losses = advance(draws.part(distributed.rank(), distributed.world()))
+                    draws = draw(s.seed, place, *counts, batch).part(distributed.rank(), distributed.world())
+                    losses = advance(draws)
+                    if model.counts_contrast and place % COUNT_EVERY == 0:
+                        setup.count_contrast(draws, model, stores, context)
                     recent.add(losses)
                     epoch.add(losses)
                     at.step, place = at.step + 1, place + 1
