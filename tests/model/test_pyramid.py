@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from viceversa.device import on_threads
 from viceversa.model import pyramid
 from viceversa.model.networks import Generator
-from viceversa.model.pyramid import busy, guided, halvings, lamps, lit, logarithmic, raised, solved
+from viceversa.model.pyramid import STRIP, busy, by_strips, guided, halvings, lamps, lit, logarithmic, raised, solved
 
 
 def generator(**choices):
@@ -226,13 +227,27 @@ def test_weights_of_before_contrast_was_counted_load():
     assert network.contrast == 1 and "contrast" not in old
 
 
-def test_in_strips_it_is_the_same(monkeypatch):
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_in_strips_it_is_the_same(threads, mode, monkeypatch):
     network, x = generator(levels=3), torch.rand(1, 3, 352, 96) * 2 - 1
-    with torch.no_grad():
+    with on_threads(threads), mode():
         monkeypatch.setattr(pyramid, "STRIP", 1000)
         whole = network(x)
-        monkeypatch.setattr(pyramid, "STRIP", 64)
-        torch.testing.assert_close(network(x), whole, rtol=0, atol=1e-6)  # the last bit, by several threads
+        for rows in (32, 64):
+            monkeypatch.setattr(pyramid, "STRIP", rows)
+            torch.testing.assert_close(network(x), whole, rtol=0, atol=1e-6)  # the last bit, by several threads
+            assert torch.get_num_threads() == threads
+
+
+def test_each_strip_is_done_once_and_what_it_raises_comes():
+    done = []
+    with on_threads(3):
+        by_strips(done.append, 2 * STRIP + 1, torch.device("cpu"))
+        assert sorted(done) == [0, STRIP, 2 * STRIP]
+        with pytest.raises(ZeroDivisionError):
+            by_strips(lambda top: 1 // top, 2 * STRIP, torch.device("cpu"))
+        assert torch.get_num_threads() == 3
 
 
 def test_detail_stays_where_it_is():

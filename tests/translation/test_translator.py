@@ -360,9 +360,18 @@ def test_large_photos_are_looked_at_from_as_far_as_was_trained(height, width, ha
     torch.testing.assert_close(made, wanted[:, :, :height, :width].clamp(-1, 1))
     if halved:
         assert (made - network(photo)).abs().mean() > 1e-3  # which is how it would be otherwise
-    pixels = np.asarray(((photo[0].permute(1, 2, 0) + 1) * 127.5).round(), np.uint8)
+    for dtype in (np.uint8, np.uint16):  # of levels, floats are never held in full
+        levels = images.to_pixels(torch.cat([photo, -photo]), dtype)
+        found = pyramid(levels, to="night")
+        same = images.to_pixels(pyramid(images.to_tensor(levels), to="night"), dtype)
+        assert found.shape == levels.shape and found.dtype == dtype
+        assert np.abs(found.astype(int) - same).max() <= 1
+        assert np.array_equal(found[0], pyramid(levels[0], to="night"))
+    pixels = images.to_pixels(photo)[0]
     film = pyramid.frames("night", steady=False)
     assert np.array_equal(film(pixels), pyramid(pixels, to="night"))
+    with torch.inference_mode():
+        torch.testing.assert_close(pyramid(photo, to="night"), made)
 
 
 @pytest.mark.parametrize("image", [{"size": 64, "resize": "none"}, {}])

@@ -41,6 +41,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..threads import ordered
 from .recolour import Recolour
 
 REACH, EVEN = 3, 0.01
@@ -66,8 +67,8 @@ FAINT, KEPT = 0.1, 1.0
 which (1 + tanh) / 2, seven eighths, is the share of the recoloured photo that is kept."""
 HUE_DRAWN = 0.3
 """As a part of light, how strongly hue is drawn onto a recoloured photo."""
-STRIP = 256
-"""Rows of a large image that are put together at once."""
+STRIP = 32
+"""Rows of a large image that are put together at once: few enough to stay in a core's cache."""
 BLACK, DIM = 0.1, 0.3
 """Of a range of 2: what is added to both sides of a proportion of light, since near black there is noise alone; and how
 light it has to be that colours follow its logarithm: in what is darker lie the blocks of compression."""
@@ -272,17 +273,36 @@ def raised(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor, hue:
     if torch.is_grad_enabled() or torch.compiler.is_exporting() or image.shape[2] <= 2 * STRIP:
         return strip(small, gain, image, half, hue)
     out = image.new_empty((image.shape[0], small.shape[1], *image.shape[2:]))
-    height, scale = image.shape[2], 1.0 if gain is None else half.shape[2] / gain.shape[2]
-    for top in range(0, height, STRIP):
-        # Rows of the halves that these come from, and one around for the interpolation.
-        first, last = max(0, top // 2 - 2 * int(scale)), min(height // 2, (top + STRIP) // 2 + 2 * int(scale))
-        first, last = int(first // scale * scale), int(min(height // 2, -(-last // scale) * scale))
+    height, scale = image.shape[2], 1 if gain is None else half.shape[2] // gain.shape[2]
+
+    def put(top: int) -> None:
+        # Rows of the halves that these come from, and some around for the interpolation.
+        first, last = max(0, top // 2 - 2 * scale), min(height // 2, (top + STRIP) // 2 + 2 * scale)
+        first, last = first // scale * scale, min(height // 2, -(-last // scale) * scale)
         part = strip(
-            small[:, :, first:last], None if gain is None else gain[:, :, int(first / scale) : int(last / scale)],
+            small[:, :, first:last], None if gain is None else gain[:, :, first // scale : last // scale],
             image[:, :, 2 * first : 2 * last], half[:, :, first:last], hue,
         )  # fmt: skip
         out[:, :, top : top + STRIP] = part[:, :, top - 2 * first : min(top + STRIP, height) - 2 * first]
+
+    by_strips(put, height, image.device)
     return out
+
+
+def by_strips(task: Callable[[int], None], height: int, device: torch.device) -> None:
+    """`task(top)` for each strip, without gradients. On a CPU each core takes its own: such as share each operation
+    wait for each other at each."""
+    alone = torch.inference_mode if torch.is_inference_mode_enabled() else torch.no_grad  # a thread has its own
+    tops, task, cores = range(0, height, STRIP), alone()(task), torch.get_num_threads()
+    if device.type != "cpu" or cores == 1:
+        for top in tops:
+            task(top)
+        return
+    try:
+        for _ in ordered(task, tops, workers=cores, initializer=partial(torch.set_num_threads, 1)):
+            pass
+    finally:
+        torch.set_num_threads(cores)  # threads to come take the number that was set last, in whatever thread
 
 
 def strip(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor, hue: bool) -> Tensor:
@@ -290,11 +310,15 @@ def strip(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor, hue: 
     band = image - before
     if band.shape[1] != colours.shape[1]:  # between colour and gray
         band, before = band.mean(1, keepdim=True), before.mean(1, keepdim=True)
-    times = ((colours + 1 + BLACK) / (before + 1 + BLACK)).clamp(min=0)
-    band = band * (times / times.mean(1, keepdim=True).clamp(min=1) if hue else times.clamp(max=1))
+    times = (colours + (1 + BLACK)) / (before + (1 + BLACK))
+    if hue:
+        times = times.clamp(min=0)
+        times = times / times.mean(1, keepdim=True).clamp(min=1)
+    else:
+        times = times.clamp(0, 1)
     if gain is not None:
-        band = band * F.interpolate(gain, image.shape[2:], mode="bilinear")
-    return colours + band
+        times = times * F.interpolate(gain, image.shape[2:], mode="bilinear")
+    return torch.addcmul(colours, band, times)
 
 
 def double(x: Tensor) -> Tensor:

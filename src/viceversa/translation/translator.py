@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..config import LARGEST_SIZE, Translate, checked
 from ..data import pictures as images
@@ -27,8 +26,8 @@ from ..errors import BadInput, Failed
 from ..model.file import Model, load_model, resolve, save_model
 from ..model.frozen import Seeing, shared
 from ..model.networks import Generator, InstanceNorm
-from ..model.pyramid import halvings, raised
 from . import tiles
+from .afar import from_afar, levels_from_afar, times_halved
 from .detail import resize, with_detail
 from .norms import RunningNorm, pad, prepared
 from .steady import LENGTH, Steady
@@ -284,6 +283,11 @@ class Translator:
         network = self.network(direction, self.precise if pixels.dtype == np.uint16 else self.dtype)
         # Where more than the network is to see the photo it is wanted in full; else nothing larger is held.
         plain = not how.keep_lightness and how.size is None and how.strength == 1
+        times = times_halved(min(pixels.shape[-3:-1]), how.near)
+        if plain and times and self.device.type == "cpu":
+            with torch.no_grad(), on_available_cores():
+                out = levels_from_afar(pixels.reshape(-1, *pixels.shape[-3:]), network, times)
+                return out if pixels.ndim == 4 else out[0]
         batch = images.to_tensor(pixels).to(self.device, network.takes if plain else torch.float32)
         out = images.to_pixels(how(batch, network), pixels.dtype)
         return out if pixels.ndim == 4 else out[0]
@@ -339,8 +343,7 @@ class How:
     strength: float = 1.0
     near: int | None = None
     """The short side of the photos that a pyramid, or any generator that sees, was trained on. One of twice that or
-    more it is shown from farther away, halved as often as needed, and gets its detail back as from a pyramid's band:
-    things are as large then as they were in training, whatever the camera."""
+    more it is shown from farther away (`afar`)."""
 
     def __post_init__(self) -> None:
         for name in ("size", "strength"):
@@ -364,7 +367,8 @@ class How:
     def sized(self, batch: Tensor, network: Network) -> Tensor:
         """By way of a smaller (or larger) image where `size` says so."""
         if self.size is None:
-            return self.from_afar(batch, network)
+            times = times_halved(min(batch.shape[2:]), self.near)
+            return from_afar(batch, network, times) if times else network(batch)
         height, width = batch.shape[2:]
         factor = self.size / min(height, width)
         high, wide = (max(1, round(side * factor)) for side in (height, width))
@@ -374,20 +378,6 @@ class How:
         small = resize(batch.float(), (high, wide))
         made = network(small).float()
         return resize(made, (height, width)) if factor >= 1 else with_detail(batch.float(), small, made)
-
-    def from_afar(self, batch: Tensor, network: Network) -> Tensor:
-        """Halved until it is less than twice as large as what was trained on."""
-        height, width = batch.shape[2:]
-        times = int(math.log2(max(1, min(height, width) / self.near))) if self.near else 0
-        if not times:
-            return network(batch)
-        right, bottom = -width % 2**times, -height % 2**times
-        batch = batch.float().contiguous()  # quicker a channel after the other where few are computed with
-        copies = halvings(F.pad(batch, (0, right, 0, bottom), "reflect") if right or bottom else batch, times)
-        made = network(copies[-1])
-        for image, half in zip(copies[-2::-1], copies[:0:-1], strict=True):
-            made = raised(made.to(image.device), None, image, half)
-        return made[:, :, :height, :width].clamp_(-1, 1)
 
 
 def with_lightness(colour: Tensor, gray: Tensor) -> Tensor:
