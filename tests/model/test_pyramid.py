@@ -6,8 +6,9 @@ from torch.nn import functional as F
 
 from viceversa.device import on_threads
 from viceversa.model import pyramid
+from viceversa.model.guided import BLACK, EVEN, busy, double, guided, lamps, lit, logarithmic, solved
 from viceversa.model.networks import Generator
-from viceversa.model.pyramid import STRIP, busy, by_strips, guided, halvings, lamps, lit, logarithmic, raised, solved
+from viceversa.model.pyramid import STRIP, by_strips, halvings, raised
 
 
 def generator(**choices):
@@ -29,7 +30,7 @@ def test_gains_of_one_give_the_image_back(levels):
 
 def test_a_gain_of_zero_leaves_the_doubled_copy():
     image, half = halvings(torch.rand(1, 3, 32, 32), 1)
-    torch.testing.assert_close(raised(half, torch.zeros_like(half), image, half), pyramid.double(half))
+    torch.testing.assert_close(raised(half, torch.zeros_like(half), image, half), double(half))
 
 
 @pytest.mark.parametrize(
@@ -39,10 +40,10 @@ def test_a_gain_of_zero_leaves_the_doubled_copy():
 def test_detail_gets_fainter_with_the_light_in_its_colour_and_never_stronger(light, contrast):
     """What is half as light shows half the contrast, what is twice as light the same, under redder light redder."""
     image, half = halvings(torch.rand(1, 3, 32, 32) - 0.5, 1)
-    small = (half + 1 + pyramid.BLACK) * torch.tensor(light).view(1, 3, 1, 1) - 1 - pyramid.BLACK
-    band = image - pyramid.double(half)
+    small = (half + 1 + BLACK) * torch.tensor(light).view(1, 3, 1, 1) - 1 - BLACK
+    band = image - double(half)
     for hue, reddest in ((False, [1, 1, 1]), (True, [2, 0.5, 0.5])):
-        found = raised(small, None, image, half, hue) - pyramid.double(small)
+        found = raised(small, None, image, half, hue) - double(small)
         torch.testing.assert_close(found, band * torch.tensor(contrast or reddest).view(1, 3, 1, 1))
 
 
@@ -67,7 +68,7 @@ def test_the_filters_equations_are_solved_as_by_a_library(k):
     torch.manual_seed(0)
     root, right = torch.randn(2, k, k, 4, 5, dtype=torch.float64), torch.randn(2, k, 2, 4, 5, dtype=torch.float64)
     covariance = torch.einsum("bijhw,bkjhw->bikhw", root, root)
-    last = (covariance + pyramid.EVEN * torch.eye(k)[:, :, None, None]).permute(0, 3, 4, 1, 2)
+    last = (covariance + EVEN * torch.eye(k)[:, :, None, None]).permute(0, 3, 4, 1, 2)
     expected = torch.linalg.solve(last, right.permute(0, 3, 4, 1, 2)).permute(0, 3, 4, 1, 2)
     torch.testing.assert_close(solved(covariance, right), expected)
 
@@ -176,7 +177,7 @@ def test_light_has_the_hue_of_what_it_falls_on_until_it_is_white():
     brown, none = torch.tensor([-0.6, -0.7, -0.8]).view(1, 3, 1, 1), torch.zeros(1, 1, 1, 1)
     torch.testing.assert_close(lit(brown, torch.ones_like(brown), none), brown)
     some, all_of_it = (lit(brown, torch.full_like(brown, x), none + 1) for x in (-0.4, 0.9))
-    dark = 1 + pyramid.BLACK
+    dark = 1 + BLACK
     torch.testing.assert_close(some + dark, (brown + dark) * (some + dark).mean() / (brown + dark).mean())
     assert some.mean() == pytest.approx(-0.4) and all_of_it.mean() == pytest.approx(0.9)
     assert (all_of_it + dark).std() / (all_of_it + dark).mean() < 0.6 * (some + dark).std() / (some + dark).mean()
@@ -187,7 +188,7 @@ def test_a_guided_pyramid_has_the_weights_of_any_other_and_only_its_small_image_
     follows.load_state_dict(plain.state_dict())
     small = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
-        (colours, gains), (smooth, same) = plain.translated(small, None), follows.translated(small, None)
+        (colours, gains), (smooth, same) = (network.train().translated(small, None) for network in (plain, follows))
     torch.testing.assert_close(smooth, guided(colours, small, plain.spec.levels))
     for three, one in zip(gains, same, strict=True):  # of the same numbers, before tanh, their mean
         torch.testing.assert_close(one, 1 + (three - 1).atanh().mean(1, keepdim=True).tanh())
@@ -208,7 +209,7 @@ def test_shapes_and_range(levels, channels_in, channels_out, follows, onto):
 
 @pytest.mark.parametrize("follows", [False, True])
 def test_in_use_colours_get_the_contrast_that_was_counted(follows):
-    network, small = generator(guided=follows), torch.rand(2, 3, 16, 16) * 2 - 1
+    network, small = generator(guided=follows), torch.rand(2, 3, 16, 16)  # no night, whose lamps would go out
     with torch.no_grad():
         drawn, gains = network.translated(small, None)
         network.contrast.fill_(1.5)
