@@ -161,9 +161,9 @@ def by_strips(task: Callable[[int], None], height: int, device: torch.device) ->
         return
     try:
         for _ in ordered(task, tops, workers=cores, initializer=partial(torch.set_num_threads, 1)):
-            pass
+            torch.set_num_threads(cores)  # threads to come, other people's, take what was set last in whatever thread
     finally:
-        torch.set_num_threads(cores)  # threads to come take the number that was set last, in whatever thread
+        torch.set_num_threads(cores)
 
 
 def strip(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor, hue: bool) -> Tensor:
