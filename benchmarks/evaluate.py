@@ -25,7 +25,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/evaluation"))
 import inception_layout
 
-from viceversa.data.fetch import Download, fetch
+from viceversa.data.download import Download, fetch
 from viceversa.errors import BadInput
 from viceversa.evaluation import features
 from viceversa.evaluation.evaluate import evaluate

@@ -98,16 +98,16 @@ def rate(out: Path) -> float:
 def parts(side: int) -> None:
     import torch
 
-    from viceversa.data import pictures as images
+    from viceversa.data import pictures
     from viceversa.translation.translator import load
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         path = next(make_images(Path(folder, "in"), 1, side).iterdir())
         data = path.read_bytes()
-        picture = images.read(data)
+        picture = pictures.read(data)
         print(f"{side} px, {len(data) / 1000:.0f} kB")
-        for name, action in (("decode", lambda: images.read(data)), ("encode", lambda: images.encode(picture, 80))):
+        for name, action in (("decode", lambda: pictures.read(data)), ("encode", lambda: pictures.encode(picture, 80))):
             print(f"  {name}: {1000 * quickest(action):.1f} ms")
         for width, blocks in ((64, 9), (32, 6)):
             translator = load(make_model(Path(folder, "m.safetensors"), width, blocks), precision="fp32")

@@ -4,7 +4,6 @@ The command line and the Python functions take the same names, and `make` checks
 torch, so that `viceversa --help` answers at once.
 """
 
-import difflib
 import json
 import math
 import os
@@ -17,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from tyro.conf import Positional, arg, subcommand
 
-from .errors import BadInput
+from .errors import BadInput, suggestion
 
 
 @dataclass(frozen=True)
@@ -487,7 +486,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 def recipe(name: object) -> dict[str, Any]:
     """The row of that name. Raises BadInput for another, and names what comes near."""
     if not isinstance(name, str) or name not in RECIPES:
-        raise BadInput(f"--recipe {name}: no such recipe; {suggestion(str(name), RECIPES)}")
+        hint = suggestion(str(name), RECIPES, f"there are {', '.join(RECIPES)}", count=2)
+        raise BadInput(f"--recipe {name}: no such recipe; {hint}")
     return RECIPES[name]
 
 
@@ -536,7 +536,8 @@ def make(command: type[Settings], **given: Any) -> Settings:
     known = {field.name: field for field in fields(command)}  # type: ignore[arg-type]
     for name in given:
         if name not in known:
-            raise BadInput(f"{what} has no setting {name!r}; {suggestion(name, known)}")
+            hint = suggestion(name, known, f"there are {', '.join(known)}", count=2)
+            raise BadInput(f"{what} has no setting {name!r}; {hint}")
     if "recipe" in known:
         given = beneath(given) | given
     missing = [n for n, f in known.items() if n not in given and f.default is MISSING and f.default_factory is MISSING]
@@ -544,11 +545,6 @@ def make(command: type[Settings], **given: Any) -> Settings:
         raise BadInput(f"{what} needs {' and '.join(missing)}")
     kinds = get_type_hints(command, include_extras=True)
     return command(**{name: checked(name, value, kinds[name]) for name, value in given.items()})
-
-
-def suggestion(name: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, known, n=2)
-    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
 
 
 def checked(name: str, value: Any, annotation: Any) -> Any:
@@ -576,8 +572,8 @@ def fitted(value: Any, annotation: Any) -> Any:
         value = None if value is None else fitted(value, next(each for each in inner if each is not types.NoneType))
     elif kind is Literal:
         if isinstance(value, bool) or value not in inner:
-            near = difflib.get_close_matches(str(value), map(str, inner), n=1)
-            raise TypeError(f"must be {either(inner)}" + (f"; did you mean {near[0]}?" if near else ""))
+            near = suggestion(str(value), map(str, inner), "")
+            raise TypeError("; ".join(filter(None, (f"must be {either(inner)}", near))))
         value = inner[inner.index(value)]
     elif kind is tuple:
         many = inner[-1] is ...

@@ -65,6 +65,11 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype if enabled else None, enabled=enabled, cache_enabled=False)
 
 
+def wide(x: Tensor) -> Tensor:
+    """In float32 at least: losses, statistics and what is seen are, whatever the networks compute in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def describe(device: torch.device) -> str:
     """A name for people: "cuda: NVIDIA H200", "cpu: Intel(R) Xeon(R) ..., 2 threads"."""
     if device.type == "cuda":

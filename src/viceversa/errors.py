@@ -1,5 +1,8 @@
 """What a person is told when something is wrong: one line that says what, where, and what to do."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class BadInput(ValueError):
     """Wrong use or bad input, found before the work starts. The command exits with 2."""
@@ -15,3 +18,14 @@ class Interrupted(RuntimeError):
     def __init__(self, signal: int, message: str = "interrupted"):
         super().__init__(message)
         self.signal = signal
+
+
+def first_line(error: Exception) -> str:
+    """Of what somebody else's error says; its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def suggestion(given: str, known: Iterable[str], otherwise: str, *, count: int = 1, cutoff: float = 0.6) -> str:
+    """The names that are nearest to what was given; `otherwise` where none is near."""
+    near = difflib.get_close_matches(given, list(known), count, cutoff)
+    return f"did you mean {' or '.join(near)}?" if near else otherwise

@@ -20,8 +20,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps, TiffImagePlugin
 
-from viceversa.data import pictures as images
-from viceversa.data import sixteen
+from viceversa.data import pictures, sixteen
 from viceversa.data.pictures import BadImage, Picture
 from viceversa.data.profiles import srgb
 from viceversa.errors import BadInput
@@ -62,12 +61,12 @@ def parsed(data):
 # Formats and depths
 
 
-@pytest.mark.parametrize("format", images.WRITTEN)
+@pytest.mark.parametrize("format", pictures.WRITTEN)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_format_is_read_as_pillow_reads_it(format, channels):
     pixels = smooth(21, 34, channels)
     data = file_of(Image.fromarray(pixels[..., 0] if channels == 1 else pixels), format)
-    picture = images.read(data)
+    picture = pictures.read(data)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     assert picture.format == format and picture.pixels.dtype == np.uint8
     assert np.array_equal(picture.pixels, expected)
@@ -82,8 +81,8 @@ def test_every_format_is_read_as_pillow_reads_it(format, channels):
 def test_png_and_tiff_keep_all(tmp_path, format, dtype, channels, transparent):
     alpha = noise(37, 53, 1, dtype, seed=1)[..., 0] if transparent else None
     picture = Picture(noise(37, 53, channels, dtype), alpha, exif(), srgb(), format)
-    images.write(tmp_path / "x", picture)
-    back = images.read(tmp_path / "x", channels=3 if channels == 3 else 1)
+    pictures.write(tmp_path / "x", picture)
+    back = pictures.read(tmp_path / "x", channels=3 if channels == 3 else 1)
     assert back.pixels.dtype == dtype and np.array_equal(back.pixels, picture.pixels)
     assert (back.alpha is None) if alpha is None else np.array_equal(back.alpha, alpha)
     assert back.icc == (srgb() if channels == 3 else None)
@@ -98,7 +97,7 @@ def test_png_and_tiff_keep_all(tmp_path, format, dtype, channels, transparent):
 
 @pytest.mark.parametrize("format", ["JPEG", "WEBP"])
 def test_jpeg_and_webp_keep_exif_and_profile(format):
-    back = images.read(images.encode(Picture(smooth(20, 30), None, exif(), srgb(), format)))
+    back = pictures.read(pictures.encode(Picture(smooth(20, 30), None, exif(), srgb(), format)))
     assert back.icc == srgb() and parsed(back.exif).get_ifd(34665)[36867] == "2020:02:02 20:20:20"
 
 
@@ -106,11 +105,11 @@ def test_16_bit_files_of_others(tmp_path):
     gray = noise(20, 30, 1, np.uint16)
     for format in ("PNG", "TIFF"):
         data = file_of(Image.fromarray(gray[..., 0]), format)
-        assert np.array_equal(images.read(data, channels=None).pixels, gray)
-        assert np.array_equal(images.read(data).pixels, gray.repeat(3, axis=2))
+        assert np.array_equal(pictures.read(data, channels=None).pixels, gray)
+        assert np.array_equal(pictures.read(data).pixels, gray.repeat(3, axis=2))
     rgb = noise(20, 30, 3, np.uint16)
     lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in rgb)
-    assert np.array_equal(images.read(png(30, 20, 16, 2, zlib.compress(lines))).pixels, rgb)
+    assert np.array_equal(pictures.read(png(30, 20, 16, 2, zlib.compress(lines))).pixels, rgb)
 
 
 def tiff_16(pixels, order="<", strips=1, **tags):
@@ -133,15 +132,15 @@ def tiff_16(pixels, order="<", strips=1, **tags):
 @pytest.mark.parametrize("strips", [1, 4])
 def test_16_bit_tiffs_in_strips(order, strips):
     rgb = noise(40, 30, 3, np.uint16)
-    assert np.array_equal(images.read(tiff_16(rgb, order, strips)).pixels, rgb)
+    assert np.array_equal(pictures.read(tiff_16(rgb, order, strips)).pixels, rgb)
 
 
 def test_white_may_be_zero():
     gray = noise(9, 9, 1, np.uint16)
-    assert np.array_equal(images.read(tiff_16(gray, tag262=0), channels=1).pixels, 65535 - gray)
+    assert np.array_equal(pictures.read(tiff_16(gray, tag262=0), channels=1).pixels, 65535 - gray)
     small = Image.fromarray(gray.astype(np.uint8)[..., 0])
     inverted = file_of(small, "TIFF", tiffinfo={262: 0})
-    assert np.array_equal(images.read(inverted, channels=1).pixels[..., 0], np.asarray(small))
+    assert np.array_equal(pictures.read(inverted, channels=1).pixels[..., 0], np.asarray(small))
 
 
 def tiff_parts(pixels, order="<", planes=False, tile=None, strip=0, packed=True, **tags):
@@ -182,36 +181,36 @@ def tiff_parts(pixels, order="<", planes=False, tile=None, strip=0, packed=True,
 def test_16_bit_tiffs_in_strips_tiles_and_planes(order, planes, how, packed):
     rgb = noise(40, 50, 3, np.uint16)
     data = tiff_parts(rgb, order, planes, packed=packed, **how)
-    assert np.array_equal(images.read(data).pixels, rgb)
+    assert np.array_equal(pictures.read(data).pixels, rgb)
 
 
 def test_16_bit_tiffs_of_tiles_that_are_missing_or_too_large_are_told():
     rgb = noise(16, 16, 3, np.uint16)
     for tags in ({"tag257": 40}, {"tag322": 2**20, "tag323": 2**20}):
         with pytest.raises(BadImage, match="tiles that do not fit the picture"):
-            images.read(tiff_parts(rgb, tile=(16, 16), **tags))
+            pictures.read(tiff_parts(rgb, tile=(16, 16), **tags))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_fourth_band_is_transparency_only_where_it_is_said_to_be(dtype):
     """Red, green, blue and near infrared."""
     bands = noise(8, 9, 4, dtype)
-    alpha = images.encode(Picture(bands[..., :3], bands[..., 3], format="TIFF"))
+    alpha = pictures.encode(Picture(bands[..., :3], bands[..., 3], format="TIFF"))
     tag, infrared = (struct.pack("<HHIHH", 338, 3, 1, kind, 0) for kind in (2, 0))
     assert alpha.count(tag) == 1
-    other = images.read(alpha.replace(tag, infrared))
+    other = pictures.read(alpha.replace(tag, infrared))
     assert np.array_equal(other.pixels, bands[..., :3]) and other.alpha is None
     assert other.notes == ("4 bands, of which the first 3 are read",)
-    nothing = images.read(alpha.replace(tag, struct.pack("<HHII", 60000, 4, 1, 0)))
-    assert np.array_equal(nothing.alpha, bands[..., 3]) and nothing.notes == (images.UNNAMED,)
-    assert images.read(alpha).notes == () and np.array_equal(images.read(alpha).alpha, bands[..., 3])
+    nothing = pictures.read(alpha.replace(tag, struct.pack("<HHII", 60000, 4, 1, 0)))
+    assert np.array_equal(nothing.alpha, bands[..., 3]) and nothing.notes == (pictures.UNNAMED,)
+    assert pictures.read(alpha).notes == () and np.array_equal(pictures.read(alpha).alpha, bands[..., 3])
 
 
 def test_further_bands_of_8_bit_are_told():
     six = tiff_of([noise(6, 7, 6)], tag258=(8,) * 6, tag262=2, tag277=6, tag338=(0, 0, 0))
-    assert images.read(six).notes == ("6 bands, of which the first 3 are read",)
+    assert pictures.read(six).notes == ("6 bands, of which the first 3 are read",)
     two = tiff_of([noise(6, 7, 2)], tag258=(8, 8), tag277=2, tag338=0)
-    assert images.read(two, channels=None).notes == ("2 bands, of which the first is read",)
+    assert pictures.read(two, channels=None).notes == ("2 bands, of which the first is read",)
 
 
 @pytest.mark.parametrize("page, tags, told", [
@@ -224,9 +223,9 @@ def test_further_bands_of_8_bit_are_told():
 def test_what_is_wrong_with_a_tiff_is_told_and_what_to_do(page, tags, told):
     bands = page.shape[2]
     with pytest.raises(BadImage, match=re.escape(f"the image: a TIFF of another layout ({told}")):
-        images.read(tiff_of([page], **({"tag258": (8 * page.itemsize,) * bands, "tag277": bands} | tags)))
+        pictures.read(tiff_of([page], **({"tag258": (8 * page.itemsize,) * bands, "tag277": bands} | tags)))
     with pytest.raises(BadImage, match="the image: a BigTIFF in big-endian order; save it in little-endian"):
-        images.read(b"MM\0+\0\x08\0\0" + bytes(40))
+        pictures.read(b"MM\0+\0\x08\0\0" + bytes(40))
 
 
 def test_the_transparent_level_of_gray_png_of_16_bit():
@@ -234,7 +233,7 @@ def test_the_transparent_level_of_gray_png_of_16_bit():
     data = file_of(Image.fromarray(gray[..., 0]), "PNG")
     clear = struct.pack(">H", int(gray[3, 4, 0]))
     chunk = struct.pack(">I", 2) + b"tRNS" + clear + struct.pack(">I", zlib.crc32(b"tRNS" + clear))
-    picture = images.read(data[:33] + chunk + data[33:], channels=None)
+    picture = pictures.read(data[:33] + chunk + data[33:], channels=None)
     assert np.array_equal(picture.pixels, gray)
     assert np.array_equal(picture.alpha, np.where(gray[..., 0] == gray[3, 4, 0], 0, 65535))
 
@@ -249,50 +248,50 @@ def png(width, height, depth, colour, data):
 
 def test_16_bit_rounds_to_8_where_the_format_has_8():
     levels = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
-    back = images.read(images.encode(Picture(levels, format="BMP")), channels=1).pixels
+    back = pictures.read(pictures.encode(Picture(levels, format="BMP")), channels=1).pixels
     assert back.dtype == np.uint8
     assert np.array_equal(back, np.rint(levels / 257))
 
 
 def test_gray_of_16_bit_colour_is_as_fine_as_its_colour():
     gray = noise(9, 9, 1, np.uint16)
-    data = images.encode(Picture(gray.repeat(3, axis=2)))
-    assert np.array_equal(images.read(data, channels=1).pixels, gray)
+    data = pictures.encode(Picture(gray.repeat(3, axis=2)))
+    assert np.array_equal(pictures.read(data, channels=1).pixels, gray)
 
 
 def test_gray_is_pillows_gray():
     pixels = noise(40, 40, 3)
     gray = np.asarray(Image.fromarray(pixels).convert("L"))
-    assert np.array_equal(images.read(images.encode(Picture(pixels)), channels=1).pixels[..., 0], gray)
+    assert np.array_equal(pictures.read(pictures.encode(Picture(pixels)), channels=1).pixels[..., 0], gray)
 
 
 def test_palette_one_bit_and_cmyk_become_rgb():
     pixels = smooth(20, 30)
     palette = Image.fromarray(pixels).quantize(16)
-    assert np.array_equal(images.read(file_of(palette, "PNG")).pixels, np.asarray(palette.convert("RGB")))
+    assert np.array_equal(pictures.read(file_of(palette, "PNG")).pixels, np.asarray(palette.convert("RGB")))
     bits = Image.fromarray(pixels[..., 0]).convert("1")
     expected = np.asarray(bits).astype(np.uint8) * 255
-    assert np.array_equal(images.read(file_of(bits, "PNG"), channels=None).pixels[..., 0], expected)
+    assert np.array_equal(pictures.read(file_of(bits, "PNG"), channels=None).pixels[..., 0], expected)
     cmyk = file_of(Image.fromarray(pixels).convert("CMYK"), "JPEG", quality=95)
-    assert np.abs(images.read(cmyk).pixels.astype(int) - pixels).max() < 12
+    assert np.abs(pictures.read(cmyk).pixels.astype(int) - pixels).max() < 12
 
 
 def test_transparency_is_kept_of_every_kind():
     pixels, alpha = smooth(20, 30), smooth(20, 30, 1)[..., 0]
     rgba = Image.fromarray(np.dstack([pixels, alpha]))
     for format in ("PNG", "TIFF", "WEBP"):
-        picture = images.read(file_of(rgba, format, **({"lossless": True} if format == "WEBP" else {})))
+        picture = pictures.read(file_of(rgba, format, **({"lossless": True} if format == "WEBP" else {})))
         assert np.array_equal(picture.alpha, alpha) and np.array_equal(picture.pixels, pixels)
-    gray = images.read(file_of(rgba.convert("LA"), "PNG"), channels=None)
+    gray = pictures.read(file_of(rgba.convert("LA"), "PNG"), channels=None)
     assert gray.pixels.shape == (20, 30, 1) and np.array_equal(gray.alpha, alpha)
     palette = Image.fromarray(pixels).quantize(4)
-    picture = images.read(file_of(palette, "PNG", transparency=2))
+    picture = pictures.read(file_of(palette, "PNG", transparency=2))
     assert np.array_equal(picture.alpha, np.where(np.asarray(palette) == 2, 0, 255))
     hole = np.where(np.arange(30) < 10, 0, 255).astype(np.uint8)[None].repeat(20, axis=0)
-    picture = images.read(images.encode(Picture(pixels, hole, format="GIF")))
+    picture = pictures.read(pictures.encode(Picture(pixels, hole, format="GIF")))
     assert np.array_equal(picture.alpha, hole)
     for format in ("JPEG", "BMP"):
-        assert images.read(images.encode(Picture(pixels, alpha, format=format))).alpha is None
+        assert pictures.read(pictures.encode(Picture(pixels, alpha, format=format))).alpha is None
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(np.uint8, 3), (np.uint16, 3)])
@@ -300,25 +299,25 @@ def test_colours_that_were_multiplied_by_alpha_are_as_they_were(dtype, tolerance
     most = np.iinfo(dtype).max
     colours, alpha = noise(6, 7, 3, dtype), np.full((6, 7), most // 2, dtype)
     tied = (colours.astype(np.uint64) * alpha[..., None] // most).astype(dtype)
-    data = images.encode(Picture(tied, alpha, format="TIFF"))
+    data = pictures.encode(Picture(tied, alpha, format="TIFF"))
     free, bound = (struct.pack("<HHIHH", 338, 3, 1, kind, 0) for kind in (2, 1))  # ExtraSamples, TIFF 6.0
     assert data.count(free) == 1
-    picture = images.read(data.replace(free, bound))
+    picture = pictures.read(data.replace(free, bound))
     assert np.abs(picture.pixels.astype(int) - colours).max() <= tolerance and np.array_equal(picture.alpha, alpha)
 
 
 def test_the_first_frame_of_several_and_a_phones_jpeg():
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime")]
     for format in ("GIF", "TIFF", "WEBP", "MPO"):
-        picture = images.read(file_of(frames[0], format, save_all=True, append_images=frames[1:]))
+        picture = pictures.read(file_of(frames[0], format, save_all=True, append_images=frames[1:]))
         assert picture.pixels.reshape(-1, 3).mean(0) == pytest.approx([255, 0, 0], abs=4)
         assert picture.format == ("JPEG" if format == "MPO" else format)
 
 
 def test_one_pixel_is_an_image():
-    for format in images.WRITTEN:
-        data = images.encode(Picture(np.full((1, 1, 3), 200, np.uint8), format=format))
-        assert images.read(data).pixels == pytest.approx(np.full((1, 1, 3), 200), abs=3)
+    for format in pictures.WRITTEN:
+        data = pictures.encode(Picture(np.full((1, 1, 3), 200, np.uint8), format=format))
+        assert pictures.read(data).pixels == pytest.approx(np.full((1, 1, 3), 200), abs=3)
 
 
 # Orientation
@@ -329,7 +328,7 @@ def test_one_pixel_is_an_image():
 def test_orientation_is_applied_and_reset(format, orientation):
     image = Image.fromarray(smooth(20, 30))
     data = file_of(image, format, exif=exif(orientation), **({"lossless": True} if format == "WEBP" else {}))
-    picture = images.read(data)
+    picture = pictures.read(data)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     assert np.array_equal(picture.pixels, expected)
     assert picture.pixels.shape == ((30, 20, 3) if orientation >= 5 else (20, 30, 3))
@@ -345,7 +344,7 @@ def test_orientation_of_16_bit_with_alpha(format, orientation, channels):
     pixels = noise(20, 30, channels, np.uint16)
     stored = Picture(pixels, pixels[..., 0], exif(orientation), None, format)
     expected = np.asarray(turned(pixels[..., 0], orientation))
-    picture = images.read(images.encode(stored), channels=1 if channels == 1 else 3)
+    picture = pictures.read(pictures.encode(stored), channels=1 if channels == 1 else 3)
     assert np.array_equal(picture.pixels[..., 0], expected) and np.array_equal(picture.alpha, expected)
     assert parsed(picture.exif)[274] == 1
 
@@ -363,7 +362,7 @@ def turned(plane, orientation):
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # viceversa's own filter, which pytest takes away
 def test_broken_exif_is_ignored():
     data = file_of(Image.fromarray(smooth(8, 8)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + bytes(20))
-    assert images.read(data).pixels.shape == (8, 8, 3)
+    assert pictures.read(data).pixels.shape == (8, 8, 3)
 
 
 def exif_of_a_turned_photograph(colours):
@@ -379,12 +378,12 @@ def test_metadata_tells_of_the_pixels_as_they_are_written(format, dtype):
     """The size of the upright picture, and sRGB where colours have become so."""
     stored = Picture(smooth(20, 30).astype(dtype), None, exif_of_a_turned_photograph(65535), None, "PNG")
     for profile, colours in ((P3, 1), (None, 65535)):
-        picture = images.read(with_profile(images.encode(stored), profile))
-        written = parsed(images.read(images.encode(replace(picture, format=format))).exif).get_ifd(34665)
+        picture = pictures.read(with_profile(pictures.encode(stored), profile))
+        written = parsed(pictures.read(pictures.encode(replace(picture, format=format))).exif).get_ifd(34665)
         assert [written[tag] for tag in (40961, 40962, 40963)] == [colours, 20, 30]
         assert not (profile and 40965 in written)
     half = replace(picture, pixels=picture.pixels[:15, :10], format=format)
-    written = parsed(images.read(images.encode(half)).exif).get_ifd(34665)
+    written = parsed(pictures.read(pictures.encode(half)).exif).get_ifd(34665)
     assert (written[40962], written[40963]) == (10, 15)
 
 
@@ -400,12 +399,12 @@ def with_profile(data, profile):
 @pytest.mark.parametrize("target", ["JPEG", "PNG", "TIFF", "BMP"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_resolution_is_passed_on(source, target, dtype):
-    picture = images.read(file_of(Image.fromarray(smooth(8, 9)), source, dpi=(300, 150)))
-    out = images.encode(replace(picture, pixels=picture.pixels.astype(dtype), format=target))
+    picture = pictures.read(file_of(Image.fromarray(smooth(8, 9)), source, dpi=(300, 150)))
+    out = pictures.encode(replace(picture, pixels=picture.pixels.astype(dtype), format=target))
     with Image.open(io.BytesIO(out)) as image:
         assert image.info["dpi"] == pytest.approx((300, 150), abs=0.1)
-    silent = images.read(file_of(Image.fromarray(smooth(8, 9)), "TIFF"))
-    with Image.open(io.BytesIO(images.encode(replace(silent, format="PNG")))) as image:
+    silent = pictures.read(file_of(Image.fromarray(smooth(8, 9)), "TIFF"))
+    with Image.open(io.BytesIO(pictures.encode(replace(silent, format="PNG")))) as image:
         assert "dpi" not in image.info
 
 
@@ -487,7 +486,7 @@ P3_TO_SRGB = np.array(
 def test_display_p3_becomes_srgb(dtype, tolerance):
     pixels = noise(30, 30, 3, dtype)
     most = np.iinfo(dtype).max
-    picture = images.read(images.encode(Picture(pixels, icc=P3)))
+    picture = pictures.read(pictures.encode(Picture(pixels, icc=P3)))
     expected = most * srgb_of(linear(pixels / most) @ P3_TO_SRGB.T)
     assert picture.pixels.dtype == dtype and picture.icc == srgb()
     assert np.abs(picture.pixels - expected).max() <= tolerance
@@ -497,8 +496,8 @@ def test_display_p3_becomes_srgb(dtype, tolerance):
 def test_16_bit_conversion_agrees_with_littlecms():
     small = noise(40, 40, 3)
     for profile in (P3, matrix_profile(gamma(2.2), *SRGB_PRIMARIES)):
-        in_8 = images.read(images.encode(Picture(small, icc=profile))).pixels
-        in_16 = images.read(images.encode(Picture(small.astype(np.uint16) * 257, icc=profile))).pixels
+        in_8 = pictures.read(pictures.encode(Picture(small, icc=profile))).pixels
+        in_16 = pictures.read(pictures.encode(Picture(small.astype(np.uint16) * 257, icc=profile))).pixels
         assert np.abs(in_16 / 257 - in_8).max() < 0.75  # LittleCMS's own rounding is 0.5 and a little
 
 
@@ -522,10 +521,10 @@ def test_16_bit_conversion_agrees_with_littlecms():
 def test_every_kind_of_tone_curve_in_16_bit(curve, light):
     levels = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
     expected = srgb_of(light(levels / 65535)) * 65535
-    gray = images.read(png_with_profile(levels, icc(b"GRAY", {b"kTRC": curve})), channels=1)
+    gray = pictures.read(png_with_profile(levels, icc(b"GRAY", {b"kTRC": curve})), channels=1)
     assert gray.icc == srgb() and np.abs(gray.pixels - expected).max() < 8  # s15.16 of the curve's numbers
     colour = Picture(levels.repeat(3, axis=2), icc=matrix_profile(curve, *SRGB_PRIMARIES))
-    assert np.abs(images.read(images.encode(colour)).pixels - expected).max() < 40  # and of the primaries
+    assert np.abs(pictures.read(pictures.encode(colour)).pixels - expected).max() < 40  # and of the primaries
 
 
 def png_with_profile(levels, profile):
@@ -534,7 +533,7 @@ def png_with_profile(levels, profile):
 
 def test_gray_profile_in_8_bit():
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
-    picture = images.read(png_with_profile(levels, icc(b"GRAY", {b"kTRC": gamma(1.75)})), channels=None)
+    picture = pictures.read(png_with_profile(levels, icc(b"GRAY", {b"kTRC": gamma(1.75)})), channels=None)
     assert picture.pixels.shape == (16, 16, 1) and picture.icc == srgb()
     assert np.abs(picture.pixels - 255 * srgb_of((levels / 255) ** 1.75)).max() <= 2  # LittleCMS is coarse near black
 
@@ -544,7 +543,7 @@ def test_cmyk_profile():
     inks = np.zeros((8, 8, 4), np.uint8)
     inks[4:, :, 3] = 255
     data = file_of(Image.fromarray(inks, "CMYK"), "TIFF", icc_profile=paper)
-    picture = images.read(data)
+    picture = pictures.read(data)
     assert picture.icc == srgb() and picture.pixels[:4].min() >= 254
     # L* 40 is 94, less where black is scaled to black (perceptual); plain arithmetic says 0
     assert picture.pixels[4:] == pytest.approx(np.full((4, 8, 3), 94), abs=6)
@@ -553,8 +552,8 @@ def test_cmyk_profile():
 def test_profile_of_tables_keeps_fine_steps_in_16_bit():
     warm = table_profile(b"RGB ", lambda r, g, b: (100 * (0.3 * r + 0.6 * g + 0.1 * b), 0, 0))
     pixels = (30000 + np.arange(64, dtype=np.uint16)).reshape(1, 64, 1).repeat(3, axis=2)
-    picture = images.read(images.encode(Picture(pixels, icc=warm)))
-    small = images.read(images.encode(Picture((pixels // 257).astype(np.uint8), icc=warm)))
+    picture = pictures.read(pictures.encode(Picture(pixels, icc=warm)))
+    small = pictures.read(pictures.encode(Picture((pixels // 257).astype(np.uint8), icc=warm)))
     assert picture.icc == srgb() and np.array_equal(np.diff(picture.pixels[0, :, 0]), np.ones(63))
     assert np.abs(picture.pixels / 257 - small.pixels).max() < 1.5
     assert np.abs(small.pixels.astype(int) - pixels // 257).max() > 2
@@ -566,22 +565,22 @@ def test_broken_and_mismatched_profiles_are_ignored(dtype):
     truncated = matrix_profile(gamma(2.2), *SRGB_PRIMARIES)[:150]
     gray = icc(b"GRAY", {b"kTRC": gamma(1.8)})
     for profile in (b"nonsense", bytes(500), truncated, gray):
-        picture = images.read(images.encode(Picture(pixels, icc=profile)))
-        assert np.array_equal(picture.pixels, pixels) and picture.icc is None and picture.notes == (images.MISFIT,)
-    assert images.read(images.encode(Picture(pixels, icc=P3))).notes == ()  # what is documented is no news
+        picture = pictures.read(pictures.encode(Picture(pixels, icc=profile)))
+        assert np.array_equal(picture.pixels, pixels) and picture.icc is None and picture.notes == (pictures.MISFIT,)
+    assert pictures.read(pictures.encode(Picture(pixels, icc=P3))).notes == ()  # what is documented is no news
 
 
 def test_ink_without_a_profile_is_told():
     ink = Image.new("CMYK", (4, 4), (9, 9, 9, 9))
-    assert images.read(file_of(ink, "JPEG")).notes == (images.INKS,)
+    assert pictures.read(file_of(ink, "JPEG")).notes == (pictures.INKS,)
     paper = table_profile(b"CMYK", lambda c, m, y, k: (100 - 100 * k, 0, 0))
-    assert images.read(file_of(ink, "TIFF", icc_profile=paper)).notes == ()
+    assert pictures.read(file_of(ink, "TIFF", icc_profile=paper)).notes == ()
 
 
 def test_srgb_profiles_change_no_bit():
     pixels = noise(64, 64, 3)
     own = matrix_profile(SRGB_CURVE, *SRGB_PRIMARIES)
-    picture = images.read(images.encode(Picture(pixels, icc=own)))
+    picture = pictures.read(pictures.encode(Picture(pixels, icc=own)))
     assert np.array_equal(picture.pixels, pixels) and picture.icc == srgb()
 
 
@@ -608,32 +607,32 @@ def tiff_of(pages, copies=0, **tags):
 def test_signed_16_bit_keeps_its_order_and_is_written_so_again():
     """Hounsfield units: -1000 is air, and must not become white."""
     units = np.linspace(-1000, 2000, 20 * 30).round().astype(np.int16).reshape(20, 30)
-    picture = images.read(tiff_of([units], tag339=2), channels=1)
+    picture = pictures.read(tiff_of([units], tag339=2), channels=1)
     assert picture.pixels.dtype == np.uint16 and np.array_equal(picture.pixels[..., 0], units.astype(int) + 32768)
-    assert picture.notes == (images.SIGNED,) and picture.format == "TIFF"
-    with Image.open(io.BytesIO(images.encode(picture))) as again:
+    assert picture.notes == (pictures.SIGNED,) and picture.format == "TIFF"
+    with Image.open(io.BytesIO(pictures.encode(picture))) as again:
         assert np.array_equal(np.asarray(again), units)
-    assert np.array_equal(images.read(images.encode(picture), channels=1).pixels, picture.pixels)
-    in_colour = images.read(images.encode(images.read(tiff_of([units], tag339=2))))
+    assert np.array_equal(pictures.read(pictures.encode(picture), channels=1).pixels, picture.pixels)
+    in_colour = pictures.read(pictures.encode(pictures.read(tiff_of([units], tag339=2))))
     assert np.array_equal(in_colour.pixels[..., 2], units.astype(int) + 32768) and in_colour.notes == ()
     with pytest.raises(BadImage, match="signed values of 8 bit"):
-        images.read(file_of(Image.new("L", (4, 4)), "TIFF", tiffinfo={339: 2}))
+        pictures.read(file_of(Image.new("L", (4, 4)), "TIFF", tiffinfo={339: 2}))
     with pytest.raises(BadImage, match="a TIFF of another layout"):
-        images.read(tiff_16(noise(9, 9, 3, np.uint16), tag339=(2, 2, 2)))
+        pictures.read(tiff_16(noise(9, 9, 3, np.uint16), tag339=(2, 2, 2)))
 
 
 def test_12_bit_is_spread_over_16():
     packed = bytes([0xFF, 0xF0, 0x00, 0x80, 0x00, 0x01])  # 4095, 0, 2048, 1
     data = tiff_of([np.zeros((1, 4), np.uint16)], tag258=(12,), tag279=6)[:-8] + packed
-    assert images.read(data, channels=1).pixels.flatten().tolist() == [65535, 0, 2048 * 16 + 8, 16]
+    assert pictures.read(data, channels=1).pixels.flatten().tolist() == [65535, 0, 2048 * 16 + 8, 16]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_all_pages_of_a_tiff_are_read_and_written(tmp_path, dtype, channels):
     stack = [Picture(noise(13 + n, 21, channels, dtype, seed=n), None, exif(), None, "TIFF") for n in range(4)]
-    images.write(tmp_path / "x.tif", stack)
-    back = images.read_all(tmp_path / "x.tif", channels)
+    pictures.write(tmp_path / "x.tif", stack)
+    back = pictures.read_all(tmp_path / "x.tif", channels)
     assert len(back) == 4 and all(page.notes == () for page in back)
     for page, stored in zip(back, stack, strict=True):
         assert page.pixels.dtype == dtype and np.array_equal(page.pixels, stored.pixels)
@@ -643,10 +642,10 @@ def test_all_pages_of_a_tiff_are_read_and_written(tmp_path, dtype, channels):
         if dtype == np.uint8:
             image.seek(2)
             assert np.array_equal(np.asarray(image).reshape(15, 21, channels), stack[2].pixels)
-    first = images.read(tmp_path / "x.tif", channels)
-    assert first.notes == (images.SEVERAL,) and np.array_equal(first.pixels, stack[0].pixels)
+    first = pictures.read(tmp_path / "x.tif", channels)
+    assert first.notes == (pictures.SEVERAL,) and np.array_equal(first.pixels, stack[0].pixels)
     with pytest.raises(BadInput, match="PNG holds one picture, not 4; choose TIFF"):
-        images.encode([Picture(page.pixels) for page in stack])
+        pictures.encode([Picture(page.pixels) for page in stack])
 
 
 def test_smaller_copies_and_masks_are_no_pages():
@@ -655,15 +654,15 @@ def test_smaller_copies_and_masks_are_no_pages():
     data = file_of(whole, "TIFF", save_all=True, append_images=[small])
     with Image.open(io.BytesIO(data)) as image:
         assert image.n_frames == 2
-    (page,) = images.read_all(data)
+    (page,) = pictures.read_all(data)
     assert page.notes == () and page.pixels.shape == (40, 60, 3)
 
 
 def test_a_header_is_that_of_the_picture_behind_its_smaller_copy(tmp_path):
     small, whole = noise(4, 5, 1), noise(8, 10, 1, np.uint16)
     (tmp_path / "x.tif").write_bytes(tiff_of([small, whole], copies=1))
-    assert images.header(tmp_path / "x.tif") == images.Header(8, 10, np.uint16)
-    assert np.array_equal(images.read(tmp_path / "x.tif", channels=1).pixels, whole)
+    assert pictures.header(tmp_path / "x.tif") == pictures.Header(8, 10, np.uint16)
+    assert np.array_equal(pictures.read(tmp_path / "x.tif", channels=1).pixels, whole)
 
 
 def test_what_lies_behind_the_only_page_does_no_harm():
@@ -674,7 +673,7 @@ def test_what_lies_behind_the_only_page_does_no_harm():
     (entries,) = struct.unpack_from("<H", data, start)
     for place in (3, len(data) - 1, 2**31):
         struct.pack_into("<I", data, start + 2 + 12 * entries, place)
-        picture = images.read(bytes(data), channels=1)
+        picture = pictures.read(bytes(data), channels=1)
         assert np.array_equal(picture.pixels, page) and picture.notes == ()
 
 
@@ -691,23 +690,23 @@ def test_a_place_on_earth_is_kept():
     for number, value in place.items():
         tags[number] = value
     data = file_of(Image.fromarray(smooth(20, 30)), "TIFF", tiffinfo=tags)
-    picture = images.read(data)
+    picture = pictures.read(data)
     for depth in (picture, Picture(noise(20, 30, 3, np.uint16), None, picture.exif, None, "TIFF")):
-        with Image.open(io.BytesIO(images.encode(depth))) as again:
+        with Image.open(io.BytesIO(pictures.encode(depth))) as again:
             assert {number: again.tag_v2.get(number) for number in place} == place
             assert again.tag_v2.tagtype[33922] == 12 and again.tag_v2.tagtype[34735] == 3  # doubles, shorts
     wider = replace(picture, pixels=np.concatenate([picture.pixels] * 2, axis=1))
-    said = images.encoded([wider], 90)
+    said = pictures.encoded([wider], 90)
     with Image.open(io.BytesIO(said[0])) as again:
         assert again.tag_v2[42113] == "0" and not set(place) - {42113} & set(again.tag_v2)
-    assert said[1] == (images.ELSEWHERE,) and images.encoded(picture, 90)[1] == ()
+    assert said[1] == (pictures.ELSEWHERE,) and pictures.encoded(picture, 90)[1] == ()
 
 
 def test_bigtiff_is_read_and_written():
     data = file_of(Image.fromarray(smooth(20, 30)), "TIFF", big_tiff=True, tiffinfo={270: "big"})
     assert data[2] == 43
-    picture = images.read(data)
-    again = images.read(images.encode(picture))
+    picture = pictures.read(data)
+    again = pictures.read(pictures.encode(picture))
     assert np.array_equal(again.pixels, smooth(20, 30)) and parsed(again.exif)[270] == "big"
 
 
@@ -719,22 +718,22 @@ def test_bigtiff_is_read_and_written():
     ("SGI", ".sgi"), ("QOI", ".qoi"), ("DDS", ".dds"), ("DIB", ".dib"),
 ])  # fmt: skip
 def test_what_pillow_reads_is_read(format, ending):
-    assert ending in images.SUFFIXES
-    picture = images.read(file_of(Image.fromarray(smooth(20, 30)), format))
+    assert ending in pictures.SUFFIXES
+    picture = pictures.read(file_of(Image.fromarray(smooth(20, 30)), format))
     assert np.abs(picture.pixels.astype(int) - smooth(20, 30)).max() < 16 and picture.notes == ()
-    again = images.read(images.encode(picture))
-    assert again.format == picture.format in images.WRITTEN
-    assert (picture.format == format) == (format in images.WRITTEN)
+    again = pictures.read(pictures.encode(picture))
+    assert again.format == picture.format in pictures.WRITTEN
+    assert (picture.format == format) == (format in pictures.WRITTEN)
 
 
 def test_16_bit_of_more_formats():
     rgb, gray = noise(11, 7, 3, np.uint16), noise(11, 7, 1, np.uint16)
     head = b"P6\n7 11\n65535\n", b"P5\n7 11\n65535\n"
     for start, pixels in zip(head, (rgb, gray), strict=True):
-        read = images.read(start + pixels.astype(">u2").tobytes(), channels=None)
+        read = pictures.read(start + pixels.astype(">u2").tobytes(), channels=None)
         assert read.pixels.dtype == np.uint16 and np.array_equal(read.pixels, pixels) and read.notes == ()
     data = file_of(Image.fromarray(gray[..., 0]), "JPEG2000")
-    assert np.array_equal(images.read(data, channels=1).pixels, gray)
+    assert np.array_equal(pictures.read(data, channels=1).pixels, gray)
 
 
 def test_depth_that_is_not_read_is_said():
@@ -743,7 +742,7 @@ def test_depth_that_is_not_read_is_said():
     deeper = data[: at + 40] + b"\x0b" + data[at + 41 :]  # 12 bits, says the header
     with Image.open(io.BytesIO(data)) as image:
         assert not sixteen.is_deeper(image, data) and sixteen.is_deeper(image, deeper)
-    assert images.read(data).notes == ()
+    assert pictures.read(data).notes == ()
 
 
 def test_heic_by_its_extra(tmp_path):
@@ -755,13 +754,13 @@ def test_heic_by_its_extra(tmp_path):
     file.save(out, quality=95, exif=tags.tobytes())
     path = tmp_path / "IMG_1.HEIC"
     path.write_bytes(out.getvalue())
-    picture = images.read(path)
+    picture = pictures.read(path)
     assert np.abs(picture.pixels.astype(int) - np.rot90(smooth(64, 96), -1)).mean() < 4
     assert picture.format == "JPEG" and parsed(picture.exif)[271] == "A maker" and parsed(picture.exif)[274] == 1
-    assert images.header(path) == images.Header(*picture.pixels.shape[:2], np.uint8)
+    assert pictures.header(path) == pictures.Header(*picture.pixels.shape[:2], np.uint8)
     path.write_bytes(out.getvalue()[:1000])
     with pytest.raises(BadImage, match=r"IMG_1\.HEIC: broken"):
-        images.read(path)
+        pictures.read(path)
 
 
 # What a format cannot hold
@@ -772,17 +771,17 @@ def test_metadata_of_90_kb_does_not_keep_a_jpeg_from_being_written(tmp_path):
     tags[271] = "A maker"
     tags.get_ifd(34665)[37510] = b"x" * 90_000
     picture = Picture(smooth(20, 30), None, tags.tobytes(), None, "JPEG")
-    said = images.write(tmp_path / "x.jpg", picture)
+    said = pictures.write(tmp_path / "x.jpg", picture)
     assert said == ("metadata of more than 65 kB, which JPEG does not hold, left out",)
-    assert images.read(tmp_path / "x.jpg").exif is None
-    assert images.write(tmp_path / "x.png", replace(picture, format="PNG")) == ()
-    assert parsed(images.read(tmp_path / "x.png").exif).get_ifd(34665)[37510] == b"x" * 90_000
+    assert pictures.read(tmp_path / "x.jpg").exif is None
+    assert pictures.write(tmp_path / "x.png", replace(picture, format="PNG")) == ()
+    assert parsed(pictures.read(tmp_path / "x.png").exif).get_ifd(34665)[37510] == b"x" * 90_000
 
 
 def test_metadata_that_cannot_be_written_is_left_out_and_said(tmp_path):
     broken = Picture(smooth(20, 30), None, b"Exif\0\0MM\0*\0\0", None, "TIFF")
-    assert images.write(tmp_path / "x.tif", broken) == ("metadata that TIFF cannot hold, left out",)
-    assert np.array_equal(images.read(tmp_path / "x.tif").pixels, smooth(20, 30))
+    assert pictures.write(tmp_path / "x.tif", broken) == ("metadata that TIFF cannot hold, left out",)
+    assert np.array_equal(pictures.read(tmp_path / "x.tif").pixels, smooth(20, 30))
 
 
 @pytest.mark.parametrize("format, losses", [
@@ -791,24 +790,26 @@ def test_metadata_that_cannot_be_written_is_left_out_and_said(tmp_path):
 ])  # fmt: skip
 def test_what_is_lost_is_said(tmp_path, format, losses):
     picture = Picture(noise(9, 9, 3, np.uint16), noise(9, 9, 1, np.uint16)[..., 0], exif(), None, format)
-    said = images.write(tmp_path / "x", picture)
+    said = pictures.write(tmp_path / "x", picture)
     assert [note.split(",")[0] for note in said] == re.findall(r"transparency|16 bits|metadata", losses)
 
 
 def test_notes_of_many_are_told_by_kind():
     notes = [(Path("a"), ("x", "y")), (Path("b"), ()), (Path("c"), ("x",))]
-    assert images.told(notes) == ["2 pictures (a and others): x", "1 picture (a): y"]
+    assert pictures.told(notes) == ["2 pictures (a and others): x", "1 picture (a): y"]
 
 
 def test_notes_that_differ_in_their_numbers_are_one_kind():
     notes = [(Path(f"s{n}"), (f"values from {-100 + n} to {900 + 50 * n}, brought to 0 to 65535",)) for n in range(30)]
-    assert images.told(notes) == [
+    assert pictures.told(notes) == [
         "30 pictures (s0 and others): values from -100 to 2350, brought to 0 to 65535 in ranges that differ: "
         "slices of one series are then scaled differently"
     ]
-    assert images.told(notes[:1] * 2) == ["2 pictures (s0 and others): values from -100 to 900, brought to 0 to 65535"]
-    (told,) = images.by_kind(notes)
-    assert list(images.by_kind([*notes, (Path("stack"), (told,))])) == [told]
+    assert pictures.told(notes[:1] * 2) == [
+        "2 pictures (s0 and others): values from -100 to 900, brought to 0 to 65535"
+    ]
+    (told,) = pictures.by_kind(notes)
+    assert list(pictures.by_kind([*notes, (Path("stack"), (told,))])) == [told]
 
 
 # Medical pictures
@@ -842,31 +843,31 @@ def test_dicom_becomes_what_was_measured(tmp_path):
     window = {"RescaleSlope": 2, "RescaleIntercept": -1024, "WindowCenter": [40, 400], "WindowWidth": [401, 1000]}
     path = tmp_path / "slice.dcm"
     path.write_bytes(dicom_file(stored, **window))
-    picture = images.read(path, channels=1)
+    picture = pictures.read(path, channels=1)
     units = stored * 2.0 - 1024
     expected = ((units - (40 - 0.5 - 200)) / 400).clip(0, 1) * 65535
     assert picture.pixels.dtype == np.uint16 and np.abs(picture.pixels - expected).max() <= 0.5
     assert picture.notes == ("values from -160.5 to 239.5, brought to 0 to 65535",) and picture.format == "PNG"
-    assert images.header(path) == images.Header(8, 8, np.uint16)
-    whole = images.read(dicom_file(stored, RescaleSlope=2, RescaleIntercept=-1024), channels=1)
+    assert pictures.header(path) == pictures.Header(8, 8, np.uint16)
+    whole = pictures.read(dicom_file(stored, RescaleSlope=2, RescaleIntercept=-1024), channels=1)
     assert np.array_equal(whole.pixels, stored.astype(int) + 32768)  # the order of all, whatever this slice holds
-    dark = images.read(dicom_file(stored, PhotometricInterpretation="MONOCHROME1"), channels=1)
+    dark = pictures.read(dicom_file(stored, PhotometricInterpretation="MONOCHROME1"), channels=1)
     assert np.array_equal(dark.pixels, 65535 - whole.pixels)
     frames = np.arange(2 * 4 * 4, dtype=np.uint16).reshape(2, 4, 4, 1)
-    pages = images.read_all(dicom_file(frames), channels=None)
+    pages = pictures.read_all(dicom_file(frames), channels=None)
     assert [page.pixels.tolist() for page in pages] == frames.tolist()
-    assert images.SEVERAL in images.read(dicom_file(frames)).notes
+    assert pictures.SEVERAL in pictures.read(dicom_file(frames)).notes
     colour = noise(5, 6, 3)
-    read = images.read(dicom_file(colour, PhotometricInterpretation="RGB", PlanarConfiguration=0))
+    read = pictures.read(dicom_file(colour, PhotometricInterpretation="RGB", PlanarConfiguration=0))
     assert np.array_equal(read.pixels, colour) and read.notes == ()
     path.write_bytes(dicom_file(stored)[:-50])
     with pytest.raises(BadImage, match=r"slice\.dcm: broken"):
-        images.read(path)
+        pictures.read(path)
 
 
 def test_dicom_in_colour_of_16_bit_and_by_a_palette(tmp_path):
     deep = noise(5, 6, 3, np.uint16)
-    read = images.read(dicom_file(deep, PhotometricInterpretation="RGB", PlanarConfiguration=0))
+    read = pictures.read(dicom_file(deep, PhotometricInterpretation="RGB", PlanarConfiguration=0))
     assert np.abs(read.pixels - deep / 257).max() <= 0.5
     table = np.array([[255, 0, 9], [0, 128, 255], [7, 7, 7], [1, 2, 3]], np.uint8)
     names = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
@@ -875,10 +876,10 @@ def test_dicom_in_colour_of_16_bit_and_by_a_palette(tmp_path):
     which = np.random.default_rng(0).integers(0, 4, (5, 3, 1), np.uint8)
     path = tmp_path / "ultrasound.dcm"
     path.write_bytes(dicom_file(which, PhotometricInterpretation="PALETTE COLOR", **palette))
-    assert np.array_equal(images.read(path).pixels, table[which[..., 0]])
-    assert images.header(path) == images.Header(5, 3, np.uint8)
+    assert np.array_equal(pictures.read(path).pixels, table[which[..., 0]])
+    assert pictures.header(path) == pictures.Header(5, 3, np.uint8)
     units = np.arange(16, dtype=np.int16).reshape(4, 4, 1)
-    empty = images.read(dicom_file(units, RescaleSlope=None, RescaleIntercept=None), channels=1)
+    empty = pictures.read(dicom_file(units, RescaleSlope=None, RescaleIntercept=None), channels=1)
     assert np.array_equal(empty.pixels, units.astype(int) + 32768)
 
 
@@ -911,7 +912,7 @@ def brought(values, low, high):
 
 def test_dicom_of_several_frames_has_rules_for_all_and_for_each():
     frames = noise(3, 4 * 5, 1, np.uint16).reshape(3, 4, 5, 1) >> 4
-    pages = images.read_all(dicom_file(frames, SharedFunctionalGroupsSequence=group(2, (100, 401))), channels=1)
+    pages = pictures.read_all(dicom_file(frames, SharedFunctionalGroupsSequence=group(2, (100, 401))), channels=1)
     for page, frame in zip(pages, frames, strict=True):
         assert np.abs(page.pixels - brought(frame * 2.0 - 10, -100.5, 299.5)).max() <= 0.5
         assert page.notes == ("values from -100.5 to 299.5, brought to 0 to 65535",)
@@ -919,21 +920,21 @@ def test_dicom_of_several_frames_has_rules_for_all_and_for_each():
     data = dicom_file(
         frames, SharedFunctionalGroupsSequence=group(9, (100, 401)), PerFrameFunctionalGroupsSequence=each
     )
-    pages = images.read_all(data, channels=1)
+    pages = pictures.read_all(data, channels=1)
     for page, frame, slope, ends in zip(pages, frames, (1, 2, 3), ((-0.5, 99.5), (-100.5, 299.5)) * 2, strict=False):
         assert np.abs(page.pixels - brought(frame * float(slope) - 10, *ends)).max() <= 0.5
         (note,) = page.notes
         assert note.startswith("values from -100.5 to 299.5, brought to 0 to 65535 in ranges that differ: slices")
-    assert images.read(data).notes == ("values from -0.5 to 99.5, brought to 0 to 65535", images.SEVERAL)
+    assert pictures.read(data).notes == ("values from -0.5 to 99.5, brought to 0 to 65535", pictures.SEVERAL)
 
 
 def test_dicom_windows_of_other_functions():
     stored = np.arange(-32, 32, dtype=np.int16).reshape(8, 8, 1)
     window = {"WindowCenter": 4, "WindowWidth": 0.5}
-    exact = images.read(dicom_file(stored, **window, VOILUTFunction="LINEAR_EXACT"), channels=1)
+    exact = pictures.read(dicom_file(stored, **window, VOILUTFunction="LINEAR_EXACT"), channels=1)
     assert np.abs(exact.pixels - brought(stored, 3.75, 4.25)).max() <= 0.5
     window = {"WindowCenter": 4, "WindowWidth": 20}
-    curved = images.read(dicom_file(stored, **window, VOILUTFunction="SIGMOID"), channels=1)
+    curved = pictures.read(dicom_file(stored, **window, VOILUTFunction="SIGMOID"), channels=1)
     assert np.abs(curved.pixels - 65535 / (1 + np.exp(-4 * (stored - 4) / 20))).max() <= 0.5
     assert curved.notes == ("values brought to 0 to 65535 by a curve of the file's own (SIGMOID)",)
 
@@ -942,25 +943,25 @@ def test_dicom_windows_of_other_functions():
 def test_dicom_by_tables(as_bytes):
     stored = noise(8, 8, 1, np.uint16) >> 4
     falling = np.linspace(60000, 0, 4096).astype(np.uint16)
-    measured = images.read(dicom_file(stored, ModalityLUTSequence=table(falling, as_bytes=as_bytes)), channels=1)
+    measured = pictures.read(dicom_file(stored, ModalityLUTSequence=table(falling, as_bytes=as_bytes)), channels=1)
     assert np.array_equal(measured.pixels, falling[stored])
     coarse = np.arange(4096) // 16
     units = {"RescaleSlope": 1, "RescaleIntercept": -1000}
-    seen = images.read(dicom_file(stored, **units, VOILUTSequence=table(coarse, 8, -900, as_bytes)), channels=1)
+    seen = pictures.read(dicom_file(stored, **units, VOILUTSequence=table(coarse, 8, -900, as_bytes)), channels=1)
     assert np.array_equal(seen.pixels, coarse[(stored.astype(int) - 100).clip(0)] * 257)
     assert seen.notes == ("values brought to 0 to 65535 by a curve of the file's own (VOI LUT)",)
 
 
 def test_dicom_of_falling_slope_keeps_the_order_of_what_was_measured():
     stored = np.arange(64, dtype=np.uint16).reshape(8, 8, 1)
-    picture = images.read(dicom_file(stored, BitsStored=12, RescaleSlope=-1, RescaleIntercept=0), channels=1)
+    picture = pictures.read(dicom_file(stored, BitsStored=12, RescaleSlope=-1, RescaleIntercept=0), channels=1)
     assert np.abs(picture.pixels - brought(-1.0 * stored, -4095, 0)).max() <= 0.5
     assert picture.notes == ("values from -4095 to 0, brought to 0 to 65535",)
 
 
 def test_dicom_in_colour_of_16_bit_says_that_8_are_read():
     deep = dicom_file(noise(5, 6, 3, np.uint16), PhotometricInterpretation="RGB", PlanarConfiguration=0)
-    assert images.read(deep).notes == (images.DEEPER,)
+    assert pictures.read(deep).notes == (pictures.DEEPER,)
 
 
 def test_dicom_that_another_package_decompresses_names_it():
@@ -981,40 +982,40 @@ def test_dicom_that_another_package_decompresses_names_it():
         out = io.BytesIO()
         file.save_as(out)
         with pytest.raises(BadImage, match=told):
-            images.read(out.getvalue())
+            pictures.read(out.getvalue())
 
 
 # Bad input
 
 
-@pytest.mark.parametrize("format", images.WRITTEN)
+@pytest.mark.parametrize("format", pictures.WRITTEN)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_truncated_files_are_told(tmp_path, format, dtype):
     path = tmp_path / "photo.x"
-    whole = images.encode(Picture(noise(200, 300, 3, dtype), format=format))
+    whole = pictures.encode(Picture(noise(200, 300, 3, dtype), format=format))
     for part in (0.02, 0.5, 0.9):
         path.write_bytes(whole[: int(part * len(whole))])
         with pytest.raises(BadImage, match=r"photo\.x: ") as told:
-            images.read(path)
+            pictures.read(path)
         assert "\n" not in str(told.value)
 
 
 def test_what_is_no_image_is_told(tmp_path):
     for content in (b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n"):
         with pytest.raises(BadImage, match="not an image that can be read"):
-            images.read(content)
+            pictures.read(content)
     with pytest.raises(BadImage, match=r"gone\.png: No such file"):
-        images.read(tmp_path / "gone.png")
+        pictures.read(tmp_path / "gone.png")
     with pytest.raises(BadImage, match="directory"):
-        images.read(tmp_path)
+        pictures.read(tmp_path)
     with pytest.raises(BadImage, match="32 bits a channel"):
-        images.read(file_of(Image.new("F", (4, 4)), "TIFF"))
+        pictures.read(file_of(Image.new("F", (4, 4)), "TIFF"))
 
 
 def test_a_decompression_bomb_is_refused_before_decoding(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(png(30000, 30000, 8, 2, zlib.compress(bytes(1000))))
-    for look in (images.read, images.header):
+    for look in (pictures.read, pictures.header):
         with pytest.raises(BadImage, match=r"bomb\.png: larger than 500 megapixels"):
             look(path)
 
@@ -1025,15 +1026,15 @@ def test_nothing_is_said_on_the_terminal(tmp_path):
     odd = tmp_path / "odd.jpg"
     odd.write_bytes(file_of(Image.new("RGB", (8, 8)), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\0" + bytes(9)))
     cut = tmp_path / "cut.png"
-    cut.write_bytes(images.encode(Picture(noise(50, 50, 3, np.uint16)))[:2000])
+    cut.write_bytes(pictures.encode(Picture(noise(50, 50, 3, np.uint16)))[:2000])
     code = f"""
 from pathlib import Path
-from viceversa.data import pictures as images
+from viceversa.data import pictures
 from viceversa.data import sixteen
-print(images.header(Path({str(large)!r})).width, images.read(Path({str(odd)!r})).pixels.shape)
+print(pictures.header(Path({str(large)!r})).width, pictures.read(Path({str(odd)!r})).pixels.shape)
 try:
-    images.read(Path({str(cut)!r}))
-except images.BadImage:
+    pictures.read(Path({str(cut)!r}))
+except pictures.BadImage:
     print("told")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -1042,15 +1043,15 @@ except images.BadImage:
 
 def test_the_callers_process_is_as_it_was():
     """Pillow's limit and the filter of warnings are put back, also when threads read and one of them fails."""
-    good, limit = images.encode(Picture(noise(60, 60, 3))), Image.MAX_IMAGE_PIXELS
+    good, limit = pictures.encode(Picture(noise(60, 60, 3))), Image.MAX_IMAGE_PIXELS
     inside = threading.Barrier(2)
     seen = []
 
     def read(file):
-        with images.own_limits():
+        with pictures.own_limits():
             inside.wait(60)
             seen.append(Image.MAX_IMAGE_PIXELS)
-            images.read(file)
+            pictures.read(file)
 
     with warnings.catch_warnings():
         before = list(warnings.filters)
@@ -1060,12 +1061,12 @@ def test_the_callers_process_is_as_it_was():
             with pytest.raises(BadImage):
                 other.result()
         assert list(warnings.filters) == before
-    assert Image.MAX_IMAGE_PIXELS == limit != images.LARGEST // 2 and seen == [images.LARGEST // 2] * 2
+    assert Image.MAX_IMAGE_PIXELS == limit != pictures.LARGEST // 2 and seen == [pictures.LARGEST // 2] * 2
 
 
 def test_a_surprise_is_that_files_own(tmp_path, monkeypatch):
     path = tmp_path / "odd.png"
-    images.write(path, Picture(noise(9, 9, 3)))
+    pictures.write(path, Picture(noise(9, 9, 3)))
     for surprise, why in {
         TypeError("wrong\nkind"): r"\(TypeError: wrong kind\)",
         MemoryError(): "too large for the memory",
@@ -1076,7 +1077,7 @@ def test_a_surprise_is_that_files_own(tmp_path, monkeypatch):
 
         with monkeypatch.context() as patch, pytest.raises(BadImage, match=rf"odd\.png: .*{why}"):
             patch.setattr(Image.Image, "convert", fail)
-            images.read(path)
+            pictures.read(path)
 
 
 @pytest.mark.parametrize("format, side", [("WEBP", 16384), ("JPEG", 65501)])
@@ -1084,24 +1085,24 @@ def test_too_large_for_the_format_is_told_and_the_old_file_stays(tmp_path, forma
     path = tmp_path / "old"
     path.write_bytes(b"old")
     with pytest.raises(BadInput, match=f"{format} holds at most {side - 1} pixels a side"):
-        images.write(path, Picture(np.zeros((1, side, 3), np.uint8), format=format))
+        pictures.write(path, Picture(np.zeros((1, side, 3), np.uint8), format=format))
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
-    images.write(path, Picture(np.zeros((1, side - 1, 3), np.uint8), format=format))
-    assert images.read(path).pixels.shape == (1, side - 1, 3)
+    pictures.write(path, Picture(np.zeros((1, side - 1, 3), np.uint8), format=format))
+    assert pictures.read(path).pixels.shape == (1, side - 1, 3)
 
 
 def test_quality_is_heard():
     for format in ("JPEG", "WEBP"):
-        sizes = [len(images.encode(Picture(noise(64, 64, 3), format=format), quality)) for quality in (20, 95)]
+        sizes = [len(pictures.encode(Picture(noise(64, 64, 3), format=format), quality)) for quality in (20, 95)]
         assert sizes[0] < sizes[1] / 2
 
 
 def test_threads_read_the_same():
-    files = [images.encode(Picture(noise(60, 60, 3, dtype, seed), icc=P3)) for seed in range(4) for dtype in
+    files = [pictures.encode(Picture(noise(60, 60, 3, dtype, seed), icc=P3)) for seed in range(4) for dtype in
              (np.uint8, np.uint16)]  # fmt: skip
-    alone = [images.read(file).pixels for file in files]
+    alone = [pictures.read(file).pixels for file in files]
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda file: images.read(file).pixels, files * 5))
+        together = list(pool.map(lambda file: pictures.read(file).pixels, files * 5))
     assert all(np.array_equal(x, y) for x, y in zip(together, alone * 5, strict=True))
 
 
@@ -1109,8 +1110,8 @@ def test_header_tells_size_and_depth(tmp_path):
     for dtype in (np.uint8, np.uint16):
         for channels, format in itertools.product((1, 3), ("PNG", "TIFF")):
             path = tmp_path / "x"
-            images.write(path, Picture(noise(3, 5, channels, dtype), format=format))
-            assert images.header(path) == images.Header(3, 5, dtype)
+            pictures.write(path, Picture(noise(3, 5, channels, dtype), format=format))
+            assert pictures.header(path) == pictures.Header(3, 5, dtype)
 
 
 # Tensors
@@ -1120,24 +1121,24 @@ def test_header_tells_size_and_depth(tmp_path):
 def test_every_level_survives_the_way_to_a_tensor_and_back(dtype):
     most = np.iinfo(dtype).max
     levels = np.arange(most + 1, dtype=dtype).reshape(16, -1, 1).repeat(3, axis=2)
-    tensor = images.to_tensor(levels)
+    tensor = pictures.to_tensor(levels)
     assert tensor.shape == (1, 3, 16, (most + 1) // 16) and tensor.dtype == torch.float32
     assert tensor.min() == -1 and tensor.max() == 1
     assert torch.allclose(tensor[0, 0].flatten(), torch.linspace(-1, 1, most + 1), atol=1e-6)
-    assert np.array_equal(images.to_pixels(tensor, dtype)[0], levels)
-    assert images.to_tensor(np.stack([levels, levels])).shape[0] == 2
+    assert np.array_equal(pictures.to_pixels(tensor, dtype)[0], levels)
+    assert pictures.to_tensor(np.stack([levels, levels])).shape[0] == 2
 
 
 def test_to_pixels_rounds_and_clips():
     values = torch.tensor([-2.0, -1 + 1.2 / 127.5, -1 + 1.8 / 127.5, 0.999, 3.0])
-    pixels = images.to_pixels(values.view(1, 1, 1, 5).to(torch.bfloat16).float())
+    pixels = pictures.to_pixels(values.view(1, 1, 1, 5).to(torch.bfloat16).float())
     assert pixels.shape == (1, 1, 5, 1) and pixels.flatten().tolist() == [0, 1, 2, 255, 255]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="named pipes")
 def test_a_pipe_in_a_folder_keeps_nobody_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    for reads in (images.read, images.header):
+    for reads in (pictures.read, pictures.header):
         with pytest.raises(BadImage, match="a pipe or a device, no file"):
             reads(tmp_path / "pipe.png")
 
@@ -1148,23 +1149,23 @@ def packet(inside, attributes=""):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("format", images.WRITTEN)
+@pytest.mark.parametrize("format", pictures.WRITTEN)
 def test_xmp_is_kept_or_told(format, dtype):
     kept = packet("<r>\u00e9</r>")
     picture = Picture(noise(20, 30, 3, dtype), format=format, xmp=kept, exif=exif())
-    data, notes = images.encoded(picture, 80)
-    assert images.read(data).xmp == (kept if format in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF") else None)
-    assert any("XMP" in note for note in notes) == (images.read(data).xmp is None)
-    elsewhere = images.encoded(replace(picture, size=(10, 15)), 80)  # side by side, say
-    assert images.read(elsewhere[0]).xmp is None and any("XMP" in note for note in elsewhere[1])
+    data, notes = pictures.encoded(picture, 80)
+    assert pictures.read(data).xmp == (kept if format in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF") else None)
+    assert any("XMP" in note for note in notes) == (pictures.read(data).xmp is None)
+    elsewhere = pictures.encoded(replace(picture, size=(10, 15)), 80)  # side by side, say
+    assert pictures.read(elsewhere[0]).xmp is None and any("XMP" in note for note in elsewhere[1])
 
 
 def test_xmp_tells_of_the_pixels_as_they_are():
     image, turned = Image.fromarray(smooth(20, 30)), ' tiff:Orientation="6" exif:ColorSpace="65535"'
-    picture = images.read(file_of(image, "JPEG", xmp=packet("<xmp:Thumbnails>\n/9j</xmp:Thumbnails>", turned)))
+    picture = pictures.read(file_of(image, "JPEG", xmp=packet("<xmp:Thumbnails>\n/9j</xmp:Thumbnails>", turned)))
     assert picture.pixels.shape == (30, 20, 3)
     assert picture.xmp == packet("", ' tiff:Orientation="1" exif:ColorSpace="65535"')
-    picture = images.read(file_of(image, "JPEG", xmp=packet("", turned), icc_profile=srgb()))
+    picture = pictures.read(file_of(image, "JPEG", xmp=packet("", turned), icc_profile=srgb()))
     assert picture.xmp == packet("", ' tiff:Orientation="1" exif:ColorSpace="1"') and picture.icc
 
 
@@ -1174,13 +1175,13 @@ def test_xmp_tells_of_the_pixels_as_they_are():
      (packet("", ' xmpNote:HasExtendedXMP="D1"'), "more data"), (b"\xff\xfe<\0x\0", "no text")],
 )  # fmt: skip
 def test_xmp_of_what_is_not_translated_is_left_out_and_told(given, told):
-    picture = images.read(file_of(Image.fromarray(smooth(20, 30)), "JPEG", xmp=given))
+    picture = pictures.read(file_of(Image.fromarray(smooth(20, 30)), "JPEG", xmp=given))
     assert picture.xmp is None and len(picture.notes) == 1 and told in picture.notes[0]
 
 
 def test_long_xmp_is_told_where_it_does_not_fit():
     picture = Picture(noise(20, 30, 3, np.uint8), format="JPEG", xmp=packet(" " * 70_000), exif=exif())
-    data, notes = images.encoded(picture, 80)
-    back = images.read(data)
+    data, notes = pictures.encoded(picture, 80)
+    back = pictures.read(data)
     assert notes == ("XMP of more than 65 kB, which JPEG does not hold, left out",) and back.exif and not back.xmp
-    assert images.read(images.encode(replace(picture, format="PNG"))).xmp == picture.xmp
+    assert pictures.read(pictures.encode(replace(picture, format="PNG"))).xmp == picture.xmp

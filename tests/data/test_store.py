@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from viceversa.data import pictures as images
+from viceversa.data import pictures
 from viceversa.data.folders import find, find_sources
 from viceversa.data.pictures import Picture
 from viceversa.data.store import Store, draw, load_test, steps_per_epoch
@@ -32,7 +32,7 @@ def noise(height, width, channels=3, dtype=np.uint8, seed=0):
 def make(folder, count, seed=0, shape=(40, 50), dtype=np.uint8):
     for n in range(count):
         picture = Picture(noise(*shape, dtype=dtype, seed=1000 * seed + n), format="PNG")
-        images.write(folder / f"{n:02}.png", picture)
+        pictures.write(folder / f"{n:02}.png", picture)
     return folder
 
 
@@ -238,7 +238,7 @@ def prepared(image, resize, size):
 def test_crops_are_slices_of_the_resized_image(tmp_path, resize):
     shapes = [(40, 50), (50, 40), (33, 90), (24, 24)]
     for n, shape in enumerate(shapes):
-        images.write(tmp_path / f"{n}.png", Picture(noise(*shape, seed=n)))
+        pictures.write(tmp_path / f"{n}.png", Picture(noise(*shape, seed=n)))
     store = load(find(tmp_path).paths, resize=resize)
     index = torch.arange(4).repeat(8)
     draws = torch.rand(32, 3, generator=torch.Generator().manual_seed(0))
@@ -249,26 +249,26 @@ def test_crops_are_slices_of_the_resized_image(tmp_path, resize):
     for n, where, got in zip(index.tolist(), draws.tolist(), batch, strict=True):
         image = prepared(noise(*shapes[n], seed=n), resize, 24)
         crop = np.ascontiguousarray(expected_crop(image, where, 16))
-        assert torch.equal(got, images.to_tensor(crop)[0])
+        assert torch.equal(got, pictures.to_tensor(crop)[0])
 
 
 def test_orientation_exchanges_the_sides(tmp_path):
     tags = Image.Exif()
     tags[274] = 6
     stored = noise(30, 60)
-    images.write(tmp_path / "x.png", Picture(stored, exif=tags.tobytes()))
+    pictures.write(tmp_path / "x.png", Picture(stored, exif=tags.tobytes()))
     for resize in ("short", "none"):
         store = load([tmp_path / "x.png"], resize=resize)
         image = prepared(np.rot90(stored, -1), resize, 24)
         crop = store.crops(torch.tensor([0]), torch.tensor([[0.99, 0.5, 0.0]]))
-        assert torch.equal(crop, images.to_tensor(np.ascontiguousarray(expected_crop(image, [0.99, 0.5, 0], 16))))
+        assert torch.equal(crop, pictures.to_tensor(np.ascontiguousarray(expected_crop(image, [0.99, 0.5, 0], 16))))
 
 
 def test_draws_reach_every_place_evenly(tmp_path):
-    images.write(tmp_path / "x.png", Picture(np.arange(5 * 7, dtype=np.uint8).reshape(5, 7, 1).repeat(3, axis=2)))
+    pictures.write(tmp_path / "x.png", Picture(np.arange(5 * 7, dtype=np.uint8).reshape(5, 7, 1).repeat(3, axis=2)))
     store = load(find(tmp_path).paths, resize="none", crop=3)
     batch = store.crops(torch.zeros(6000, dtype=torch.long), draw(1, 0, 1, 1, 6000).crop_a)
-    corners = images.to_pixels(batch)[:, 0, [0, 2], 0]
+    corners = pictures.to_pixels(batch)[:, 0, [0, 2], 0]
     upright = corners[corners[:, 0] < corners[:, 1], 0]
     flipped = corners[corners[:, 0] > corners[:, 1], 1]
     places = [7 * top + left for top in range(3) for left in range(5)]
@@ -282,12 +282,12 @@ def test_draws_reach_every_place_evenly(tmp_path):
 @pytest.mark.parametrize("resize", ["none", "short"])
 def test_16_bit_keeps_values_between_8_bit_steps(tmp_path, channels, resize):
     levels = (20000 + np.arange(40 * 40).reshape(40, 40, 1)).repeat(channels, axis=2).astype(np.uint16)
-    images.write(tmp_path / "fine.tiff", Picture(levels, format="TIFF"))
+    pictures.write(tmp_path / "fine.tiff", Picture(levels, format="TIFF"))
     coarse = noise(40, 40, channels)
-    images.write(tmp_path / "gross.png", Picture(coarse))
+    pictures.write(tmp_path / "gross.png", Picture(coarse))
     store = load(find(tmp_path).paths, resize=resize, size=20, crop=20, channels=channels)
     batch = store.crops(torch.arange(2), torch.zeros(2, 3))
-    fine, gross = images.to_pixels(batch, np.uint16)
+    fine, gross = pictures.to_pixels(batch, np.uint16)
     if resize == "none":
         assert np.array_equal(fine, levels[:20, :20])
         assert np.array_equal(gross, coarse[:20, :20].astype(np.uint16) * 257)
@@ -299,10 +299,10 @@ def test_16_bit_keeps_values_between_8_bit_steps(tmp_path, channels, resize):
 
 def test_full_range_of_16_bit(tmp_path):
     levels = np.array([0, 1, 32767, 32768, 65534, 65535], np.uint16).reshape(2, 3, 1).repeat(3, axis=2)
-    images.write(tmp_path / "x.png", Picture(levels))
+    pictures.write(tmp_path / "x.png", Picture(levels))
     store = load(find(tmp_path).paths, resize="none", crop=2)
     batch = store.crops(torch.tensor([0, 0]), torch.tensor([[0, 0, 0], [0, 0.9, 0]]))
-    assert np.array_equal(images.to_pixels(batch, np.uint16), [levels[:, :2], levels[:, 1:]])
+    assert np.array_equal(pictures.to_pixels(batch, np.uint16), [levels[:, :2], levels[:, 1:]])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -374,10 +374,10 @@ def test_what_is_transparent_lies_on_white_and_is_said(tmp_path):
     pixels, alpha = noise(24, 24), np.full((24, 24), 255, np.uint8)
     alpha[:12], alpha[12] = 0, 51
     folder = make(tmp_path / "x", 2, shape=(24, 24))
-    images.write(folder / "cut.png", Picture(pixels, alpha))
-    images.write(folder / "opaque.png", Picture(pixels, np.full((24, 24), 255, np.uint8)))
+    pictures.write(folder / "cut.png", Picture(pixels, alpha))
+    pictures.write(folder / "opaque.png", Picture(pixels, np.full((24, 24), 255, np.uint8)))
     store = load(find(folder).paths, size=24, crop=24, resize="none")
-    got = images.to_pixels(store.crops(torch.tensor([2, 3]), torch.zeros(2, 4)))
+    got = pictures.to_pixels(store.crops(torch.tensor([2, 3]), torch.zeros(2, 4)))
     assert (got[0, :12] == 255).all() and np.array_equal(got[0, 13:], pixels[13:])
     assert np.abs(got[0, 12] - (204 + pixels[12] / 5)).max() <= 0.5
     assert np.array_equal(got[1], pixels)
@@ -388,7 +388,7 @@ def test_what_is_transparent_lies_on_white_and_is_said(tmp_path):
 
 def test_white_of_16_bit(tmp_path):
     alpha = np.array([[0, 65535, 32768, 13107]], np.uint16)
-    white = images.on_white(Picture(np.full((1, 4, 1), 1000, np.uint16), alpha))
+    white = pictures.on_white(Picture(np.full((1, 4, 1), 1000, np.uint16), alpha))
     assert white.dtype == np.uint16 and white.flatten().tolist() == [65535, 1000, 33267, 52628]
 
 
@@ -423,8 +423,8 @@ def test_sizes_that_do_not_fit(tmp_path):
     with pytest.raises(BadInput, match=r"9 images of 10 are smaller .*04\.png \(40x10\) and 4 more; lower it"):
         load([*many, *find(make(tmp_path / "large", 1)).paths], resize="none")
     one = tmp_path / "one.png"
-    images.write(one, Picture(np.full((1, 1, 3), 7, np.uint8)))
-    assert (images.to_pixels(load([one]).crops(torch.tensor([0]), torch.rand(1, 3))) == 7).all()
+    pictures.write(one, Picture(np.full((1, 1, 3), 7, np.uint8)))
+    assert (pictures.to_pixels(load([one]).crops(torch.tensor([0]), torch.rand(1, 3))) == 7).all()
 
 
 def test_a_full_disk_is_told(tmp_path, monkeypatch):
@@ -440,8 +440,8 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
 
 def test_loading_stops_at_once_when_the_progress_callback_raises(tmp_path, monkeypatch):
     paths = find(make(tmp_path / "x", 60)).paths
-    read, decoded, before = images.read, [], set(threading.enumerate())
-    monkeypatch.setattr(images, "read", lambda *a: (decoded.append(a), time.sleep(0.05), read(*a))[2])
+    read, decoded, before = pictures.read, [], set(threading.enumerate())
+    monkeypatch.setattr(pictures, "read", lambda *a: (decoded.append(a), time.sleep(0.05), read(*a))[2])
 
     def stop(done, total):
         raise KeyboardInterrupt
@@ -512,14 +512,14 @@ def test_processes_share_what_one_would_see():
 def test_test_pictures_are_prepared_as_in_the_paper(tmp_path, dtype):
     paths = find(make(tmp_path / "x", 9, shape=(30, 60), dtype=dtype)).paths
     for resize, box in {"square": None, "short": (16, 32), "none": (30, 60)}.items():
-        pictures = load_test(paths, channels=3, size=24, resize=resize, crop=16)
-        assert len(pictures) == 4 and {p.shape for p in pictures} == {(16, 16, 3)}
-        image = images.read(paths[1]).pixels  # 1, 3, 5, 7 of nine
+        tests = load_test(paths, channels=3, size=24, resize=resize, crop=16)
+        assert len(tests) == 4 and {p.shape for p in tests} == {(16, 16, 3)}
+        image = pictures.read(paths[1]).pixels  # 1, 3, 5, 7 of nine
         if dtype == np.uint8:
             whole = prepared(image, "none" if resize == "none" else "square" if resize == "square" else "short", 16)
             top, left = (0, 0) if box is None else ((box[0] - 16) // 2, (box[1] - 16) // 2)
-            assert np.array_equal(pictures[0], whole[top : top + 16, left : left + 16])
-        assert pictures[0].dtype == dtype
+            assert np.array_equal(tests[0], whole[top : top + 16, left : left + 16])
+        assert tests[0].dtype == dtype
     (tmp_path / "x" / "01.png").write_bytes(b"")
     assert len(load_test(paths, channels=1, size=24, resize="square", crop=16)) == 3
     with pytest.raises(BadInput, match="no test image can be read"):
@@ -542,7 +542,7 @@ def test_test_images_are_cut_to_size_as_they_are_read(tmp_path):
     for n in range(60):
         Image.new("RGB", (1000, 1000), (n, 0, 0)).save(tmp_path / f"{n:02}.png")
     tracemalloc.start()
-    pictures = load_test(sorted(tmp_path.iterdir()), channels=3, size=32, resize="none", crop=32, count=60)
+    tests = load_test(sorted(tmp_path.iterdir()), channels=3, size=32, resize="none", crop=32, count=60)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(pictures) == 60 and peak < 100e6 and all(picture.base is None for picture in pictures)
+    assert len(tests) == 60 and peak < 100e6 and all(picture.base is None for picture in tests)

@@ -17,7 +17,7 @@ from PIL import Image
 
 import viceversa
 from viceversa.cli import main
-from viceversa.data.fetch import Download
+from viceversa.data.download import Download
 from viceversa.data.pictures import Picture, to_pixels, to_tensor, write
 from viceversa.errors import BadInput
 from viceversa.evaluation import features as features_module

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 from torch.nn import functional as F
 
-from viceversa.data.fetch import Download
+from viceversa.data.download import Download
 from viceversa.errors import BadInput
 from viceversa.evaluation.features import inception_features, lite0_features, load_features
 

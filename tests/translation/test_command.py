@@ -17,8 +17,7 @@ from patience import LONG
 from PIL import Image, TiffImagePlugin
 
 from viceversa.cli import main
-from viceversa.data import pictures as images
-from viceversa.data import statistics
+from viceversa.data import pictures, statistics
 from viceversa.data.pictures import Picture
 from viceversa.model.file import Model, save_model
 from viceversa.model.networks import Generator, initialise
@@ -128,7 +127,7 @@ def test_standard_input_and_output(model):
 
 def test_what_a_format_does_not_hold_is_told_of_standard_output_too(model, capsysbinary):
     clear = Picture(noise(8, 9, 3, dtype=np.uint16), alpha=noise(8, 9, dtype=np.uint16))
-    images.write(Path("clear.png"), clear)
+    pictures.write(Path("clear.png"), clear)
     assert translate(model, "clear.png", "--to", "day", "-o", "-", "--format", "jpg") == 0
     written, said = capsysbinary.readouterr()
     assert written.startswith(b"\xff\xd8")
@@ -168,14 +167,14 @@ def test_exif_alpha_and_sixteen_bits_stay(model):
     exif[274], exif[271] = 6, "Camera"
     Image.fromarray(noise(10, 20, 3)).save("upright.jpg", exif=exif)
     clear = make("clear.png", channels=4)
-    images.write(Path("deep.png"), Picture(noise(9, 8, 3, dtype=np.uint16), format="PNG"))
-    images.write(Path("deep.tif"), Picture(noise(9, 8, 3, dtype=np.uint16), format="TIFF"))
+    pictures.write(Path("deep.png"), Picture(noise(9, 8, 3, dtype=np.uint16), format="PNG"))
+    pictures.write(Path("deep.tif"), Picture(noise(9, 8, 3, dtype=np.uint16), format="TIFF"))
     assert translate(model, "upright.jpg", clear, "deep.png", "deep.tif", "--to", "night", "-o", "out") == 0
     with Image.open("out/upright.jpg") as image:
         assert image.size == (10, 20) and image.getexif()[271] == "Camera" and image.getexif().get(274, 1) == 1
     assert np.array_equal(np.asarray(Image.open("out/clear.png"))[..., 3], noise(20, 30, 4)[..., 3])
     for name in ("out/deep.png", "out/deep.tif"):
-        assert images.read(Path(name)).pixels.dtype == np.uint16
+        assert pictures.read(Path(name)).pixels.dtype == np.uint16
 
 
 def test_what_is_there_is_left_and_overwritten_when_asked(model, capsys):
@@ -568,22 +567,22 @@ def test_every_page_of_a_stack_is_translated(model):
     Path("in").mkdir()
     frames[0].save("in/stack.tif", save_all=True, append_images=frames[1:])
     deep = [Picture(noise(12, 14, 3, dtype=np.uint16, seed=n), format="TIFF") for n in range(2)]
-    images.write(Path("in/deep.tif"), deep)
+    pictures.write(Path("in/deep.tif"), deep)
     assert translate(model, "in", "--to", "night", "-o", "out", "--compare") == 0
     translator = load(model, device="cpu", precision="fp32")
-    made, both = images.read_all(Path("out/stack.tif")), images.read_all(Path("out/stack.compare.tif"))
+    made, both = pictures.read_all(Path("out/stack.tif")), pictures.read_all(Path("out/stack.compare.tif"))
     assert len(made) == len(both) == 5
     for page, after, beside in zip(pages, made, both, strict=True):
         assert np.array_equal(after.pixels, translator(page, "night"))
         assert np.array_equal(beside.pixels, np.concatenate([page, after.pixels], 1))
-    made = images.read_all(Path("out/deep.tif"))
+    made = pictures.read_all(Path("out/deep.tif"))
     assert [page.pixels.dtype for page in made] == [np.uint16] * 2
     assert np.array_equal(made[1].pixels, translator(deep[1].pixels, "night"))
 
 
 def test_what_is_to_be_said_of_any_page_is_said(model, capsys):
     pages = [Picture(noise(8, 9, 1, dtype=np.uint16), format="TIFF", signed=n >= 2) for n in range(4)]
-    images.write(Path("stack.tif"), pages)
+    pictures.write(Path("stack.tif"), pages)
     assert translate(model, "stack.tif", "--to", "night", "-o", "out") == 0
     assert "1 picture (stack.tif): signed values" in told(capsys)
 
@@ -607,14 +606,14 @@ def test_a_place_on_earth_and_signs_stay(model, capsys):
     Image.fromarray(noise(9, 9, 3)).save("place.tif", tiffinfo=tags)
     ramp = np.linspace(-1000, 2000, 64 * 64).astype(np.int16).reshape(64, 64)
     levels = (ramp.astype(np.int32) + 32768).astype(np.uint16)[..., None]
-    images.write(Path("scan.tif"), Picture(levels, format="TIFF", signed=True))
+    pictures.write(Path("scan.tif"), Picture(levels, format="TIFF", signed=True))
     assert translate(model, "place.tif", "scan.tif", "--to", "night", "-o", "out") == 0
     assert "scan.tif" in (said := told(capsys)) and "signed values" in said
     with Image.open("out/place.tif") as image:
         for tag in (33550, 33922, 34735):
             assert image.tag_v2[tag] == tags[tag]
-    half = images.read(Path("scan.tif"), 3)
-    after = images.read(Path("out/scan.tif"))
+    half = pictures.read(Path("scan.tif"), 3)
+    after = pictures.read(Path("out/scan.tif"))
     assert np.array_equal(after.pixels, load(model, precision="fp32")(half.pixels, "night"))
 
 
@@ -648,14 +647,14 @@ def test_whatever_goes_wrong_with_one_file_is_its_line_and_no_others(model, caps
     for n in range(2, 14):
         Path(f"in/{n:02}.png").write_bytes(b"broken")
     Path("in/gone.png").symlink_to("/nonexistent/x.png")
-    encode = images.write
+    encode = pictures.write
 
-    def faulty(path, pictures, quality):
+    def faulty(path, pages, quality):
         if path.name == "01.png":
             raise TypeError("unheard of\nsecond line")
-        return encode(path, pictures, quality)
+        return encode(path, pages, quality)
 
-    monkeypatch.setattr(images, "write", faulty)
+    monkeypatch.setattr(pictures, "write", faulty)
     assert translate(model, "in", "--to", "day", "-o", "out") == 1
     said = told(capsys)
     assert files("out") == ["00.png"]

@@ -15,7 +15,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 import viceversa
-from viceversa.data import pictures as images
+from viceversa.data import pictures
 from viceversa.errors import BadInput, Failed
 from viceversa.model.file import Model, load_model, save_model
 from viceversa.model.frozen import shared
@@ -94,13 +94,13 @@ def test_every_kind_gives_the_same_kind(translator, tmp_path):
         assert isinstance(translated, Image.Image) and translated.mode == "RGB"
         assert np.array_equal(np.asarray(translated), expected)
     assert np.array_equal(translator(np.stack([pixels, pixels]), "night"), np.stack([expected, expected]))
-    floats = translator(images.to_tensor(pixels).double(), "night")
+    floats = translator(pictures.to_tensor(pixels).double(), "night")
     assert floats.dtype == torch.float64
-    assert np.array_equal(images.to_pixels(floats)[0], expected)
+    assert np.array_equal(pictures.to_pixels(floats)[0], expected)
 
 
 def test_values_are_rounded(translator):
-    floats = translator(images.to_tensor(noise(16, 16, 3)), "night")
+    floats = translator(pictures.to_tensor(noise(16, 16, 3)), "night")
     levels = (floats[0].permute(1, 2, 0).numpy() + 1) * 127.5
     assert np.abs(translator(noise(16, 16, 3), "night") - levels).max() <= 0.5001
 
@@ -109,8 +109,8 @@ def test_sixteen_bits_are_translated_in_sixteen(translator):
     deep = noise(16, 16, 3, dtype=np.uint16)
     translated = load(model())(deep, "night")  # bf16 where the chip has it, which must not show here
     assert translated.dtype == np.uint16
-    floats = translator(images.to_tensor(deep), "night")
-    assert np.abs(images.to_pixels(floats, np.uint16)[0].astype(int) - translated.astype(int)).max() <= 4
+    floats = translator(pictures.to_tensor(deep), "night")
+    assert np.abs(pictures.to_pixels(floats, np.uint16)[0].astype(int) - translated.astype(int)).max() <= 4
     assert len(np.unique(translated % 257)) > 100  # not 8 bits made longer
 
 
@@ -124,8 +124,8 @@ def test_arrays_of_gray_may_have_two_dimensions_and_16_bits_either_order():
 
 
 def test_what_is_changed_in_reading_is_told_once_a_call(translator, tmp_path):
-    deep = [images.Picture(noise(8, 8, 1, dtype=np.uint16, seed=n), format="TIFF", signed=True) for n in range(2)]
-    images.write(tmp_path / "stack.tif", deep)
+    deep = [pictures.Picture(noise(8, 8, 1, dtype=np.uint16, seed=n), format="TIFF", signed=True) for n in range(2)]
+    pictures.write(tmp_path / "stack.tif", deep)
     Image.fromarray(noise(8, 8, 3)).save(tmp_path / "photo.png")
     for translate in (translator.to("night"), lambda path: translator(path, to="night")):
         with warnings.catch_warnings(record=True) as told:
@@ -332,10 +332,10 @@ def test_a_generator_that_sees_is_told_of_the_whole_picture(kind):
     pixels = noise(2, 60, 83, 3)
     both = seeing(pixels, "night")
     assert both.shape == pixels.shape and np.array_equal(both[1], seeing(pixels[1], "night"))
-    x = images.to_tensor(pixels[:1, :56, :80])
+    x = pictures.to_tensor(pixels[:1, :56, :80])
     generator = seeing.model.generators["ab"]
     with torch.no_grad():
-        told, other = (generator(x, shared(seeing.device).see(seen)[0]) for seen in (x, images.to_tensor(pixels[1:])))
+        told, other = (generator(x, shared(seeing.device).see(seen)[0]) for seen in (x, pictures.to_tensor(pixels[1:])))
     torch.testing.assert_close(seeing(x, "night"), told, rtol=0, atol=1e-5)
     assert (told - other).abs().max() > 1e-3
 
@@ -361,13 +361,13 @@ def test_large_photos_are_looked_at_from_as_far_as_was_trained(height, width, ha
     if halved:
         assert (made - network(photo)).abs().mean() > 1e-3  # which is how it would be otherwise
     for dtype in (np.uint8, np.uint16):  # of levels, floats are never held in full
-        levels = images.to_pixels(torch.cat([photo, -photo]), dtype)
+        levels = pictures.to_pixels(torch.cat([photo, -photo]), dtype)
         found = pyramid(levels, to="night")
-        same = images.to_pixels(pyramid(images.to_tensor(levels), to="night"), dtype)
+        same = pictures.to_pixels(pyramid(pictures.to_tensor(levels), to="night"), dtype)
         assert found.shape == levels.shape and found.dtype == dtype
         assert np.abs(found.astype(int) - same).max() <= 1
         assert np.array_equal(found[0], pyramid(levels[0], to="night"))
-    pixels = images.to_pixels(photo)[0]
+    pixels = pictures.to_pixels(photo)[0]
     film = pyramid.frames("night", steady=False)
     assert np.array_equal(film(pixels), pyramid(pixels, to="night"))
     with torch.inference_mode():
@@ -387,7 +387,7 @@ def test_a_pyramid_keeps_the_detail_whatever_the_number_format():
     deep = noise(64, 64, 3, dtype=np.uint16)
     exact, quick = (load(given, precision=precision)(deep, "night").astype(int) for precision in ("fp32", "auto"))
     assert np.array_equal(exact, quick)
-    fine = [load(given, precision=p)(images.to_tensor(deep), "night") for p in ("fp32", "auto")]
+    fine = [load(given, precision=p)(pictures.to_tensor(deep), "night") for p in ("fp32", "auto")]
     finest = [x - F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear") for x in fine]
     assert (finest[0] - finest[1]).abs().mean() < 0.02 * finest[0].abs().mean()
 

@@ -16,10 +16,10 @@ from typing import TypeVar
 
 from ..errors import BadInput
 from ..terminal import words
-from . import pictures as images
+from . import pictures
 
 T = TypeVar("T")
-PICTURES = images.SUFFIXES
+PICTURES = pictures.SUFFIXES
 NOT_IN_NAMES = re.compile('[\\\\/:*?"<>|\\x00-\\x1f\\ud800-\\udfff]')
 """On some system; the last of these stand for bytes that are no letters."""
 LONGEST_NAME = 120
@@ -83,8 +83,8 @@ def find(source: str | Path, kinds: Iterable[str] = PICTURES) -> Found:
         empty = "no images in this folder" if left_out or any(path.iterdir()) else "an empty folder"
     elif os.path.isfile(path) and path.suffix.lower() in kinds:
         root, found, empty = path.parent, [path], ""
-    elif os.path.isfile(path) and path.suffix.lower() in images.NEEDED:
-        raise BadInput(f"{source}: to read {path.suffix} needs {images.NEEDED[path.suffix.lower()]}")
+    elif os.path.isfile(path) and path.suffix.lower() in pictures.NEEDED:
+        raise BadInput(f"{source}: to read {path.suffix} needs {pictures.NEEDED[path.suffix.lower()]}")
     elif os.path.isfile(path):
         root, found, empty = None, _listed(path, kinds), "no paths in this text file"
     else:
@@ -134,7 +134,7 @@ def _by_ending(left_out: Counter[str]) -> str:
     ranked = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
     told = [
         f"{count:,} {ending or 'without an ending'}"
-        + (f" (these need {images.NEEDED[ending]})" if ending in images.NEEDED else "")
+        + (f" (these need {pictures.NEEDED[ending]})" if ending in pictures.NEEDED else "")
         for ending, count in ranked[:TOLD]
     ]
     more = sum(count for _, count in ranked[TOLD:])
@@ -325,7 +325,7 @@ def is_or_are(count: int) -> str:
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
-    """`count` of the items (or all, if there are fewer), evenly spread from the first to the last."""
+    """`count` of the items (or all, if there are fewer), evenly spread: the middle one of each of as many parts."""
     count = min(count, len(items))
     return [items[(2 * n + 1) * len(items) // (2 * count)] for n in range(count)]
 
@@ -353,7 +353,7 @@ def _default_names(a: str, b: str) -> tuple[str, str]:
 def _name(source: str) -> str:
     path = Path(source)
     if os.path.isfile(path):
-        return path.resolve().parent.name if path.suffix.lower() in images.SUFFIXES else path.stem
+        return path.resolve().parent.name if path.suffix.lower() in pictures.SUFFIXES else path.stem
     while not os.path.exists(path):
         path = path.parent
     return path.resolve().name

@@ -5,7 +5,6 @@ terms in the authors' own words (docs/datasets.md of pytorch-CycleGAN-and-pix2pi
 when this list was written (2026-11): `viceversa data fetch` says what it meets.
 """
 
-import difflib
 import shutil
 import stat
 import zipfile
@@ -15,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..config import Fetch
-from ..errors import BadInput, Failed
-from .fetch import Download, need_room, retrieve
+from ..errors import BadInput, Failed, suggestion
+from .download import Download, need_room, retrieve
 
 HOST = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets"
 PICTURES = (".jpg", ".jpeg", ".png")
@@ -129,8 +128,7 @@ def fetch_set(name: str, out: Path | None = None, mirror: str | None = None) -> 
     """
     public = SETS.get(name)
     if public is None:
-        near = difflib.get_close_matches(name, SETS, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(SETS)}"
+        hint = suggestion(name, SETS, f"there are {', '.join(SETS)}", count=3, cutoff=0.4)
         folder = "; a folder of that name is ./fetch" if Path("fetch").is_dir() else ""
         raise BadInput(f"no public set {name!r}: {hint}{folder}")
     out = Path("data") / name if out is None else out

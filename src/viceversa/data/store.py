@@ -20,7 +20,7 @@ from ..device import free
 from ..errors import BadInput
 from ..terminal import words
 from ..threads import ordered
-from . import pictures as images
+from . import pictures
 from .folders import is_or_are, spread
 from .pictures import BadImage
 
@@ -129,8 +129,8 @@ class Store:
     def scaled(self, levels: Tensor) -> Tensor:
         """(B, H, W, C) as kept -> (B, C, H, W) float32 in [-1, 1]."""
         if levels.dtype == torch.int16:
-            return images.scale((levels.int() & 0xFFFF).float(), 65535 / 2).permute(0, 3, 1, 2)
-        return images.scale(levels.float(), 255 / 2).permute(0, 3, 1, 2)
+            return pictures.scale((levels.int() & 0xFFFF).float(), 65535 / 2).permute(0, 3, 1, 2)
+        return pictures.scale(levels.float(), 255 / 2).permute(0, 3, 1, 2)
 
     def enlarged(self, start: Tensor, height: Tensor, width: Tensor, draws: Tensor) -> Tensor:
         """`crops`, of squares of side crop / zoom to crop, brought to crop by bilinear interpolation."""
@@ -176,7 +176,7 @@ def _decode(
     on_progress: Callable[[int, int], None] | None, allocate: Allocate,
 ) -> tuple[Tensor, str, Kept]:  # fmt: skip
     """All images that can be read, resized. Raises BadInput."""
-    headers = _each(images.header, paths)
+    headers = _each(pictures.header, paths)
     _broken(headers, len(paths))
     good = [(n, header) for n, header in enumerate(headers) if not isinstance(header, BadImage)]
     shapes = _shapes([(paths[n], header) for n, header in good], size, resize, crop)
@@ -189,8 +189,8 @@ def _decode(
 
     def decode(n: int) -> tuple[tuple[int, int, int], tuple[str, ...]]:
         path = paths[good[n][0]]
-        picture = images.read(path, channels)
-        image = images.on_white(picture)
+        picture = pictures.read(path, channels)
+        image = pictures.on_white(picture)
         image = _resized(image, _shape(image.shape[0], image.shape[1], size, resize))
         height, width = image.shape[:2]
         if height * width != areas[n] or image.itemsize > np.dtype(dtype).itemsize:
@@ -204,7 +204,7 @@ def _decode(
     decoded = _each(decode, range(len(good)), on_progress)
     skipped = _broken([*headers, *decoded], len(paths))
     done = [(n, result) for (n, _), result in zip(good, decoded, strict=True) if not isinstance(result, BadImage)]
-    notes = images.told((paths[n], said) for n, (_, said) in done)
+    notes = pictures.told((paths[n], said) for n, (_, said) in done)
     return pixels, place, Kept([layout for _, (layout, _) in done], [n for n, _ in done], skipped, notes)
 
 
@@ -315,15 +315,15 @@ def load_test(
     none: the centre of the native size. Broken ones are left out; raises BadInput when none is left.
     """
     paths = spread(paths, count)
-    headers = zip(paths, _each(images.header, paths), strict=True)
+    headers = zip(paths, _each(pictures.header, paths), strict=True)
     _shapes([(path, header) for path, header in headers if not isinstance(header, BadImage)], crop, resize, crop)
     taken = _each(
-        lambda path: as_tested(images.on_white(images.read(path, channels)), path, resize=resize, crop=crop), paths
+        lambda path: as_tested(pictures.on_white(pictures.read(path, channels)), path, resize=resize, crop=crop), paths
     )
-    pictures = [picture for picture in taken if not isinstance(picture, BadImage)]
-    if not pictures:
+    whole = [picture for picture in taken if not isinstance(picture, BadImage)]
+    if not whole:
         raise BadInput(f"no test image can be read: {taken[0] if taken else 'there is none'}")
-    return pictures
+    return whole
 
 
 def as_tested(image: np.ndarray, path: Path, *, resize: Resize, crop: int) -> np.ndarray:
@@ -360,14 +360,14 @@ def _resized(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.stack(planes, axis=-1).round().clip(0, 65535).astype(np.uint16)
 
 
-def notes_of(picture: images.Picture) -> tuple[str, ...]:
+def notes_of(picture: pictures.Picture) -> tuple[str, ...]:
     """What is changed or left out of a picture that is trained on, in words."""
     hidden = picture.alpha is not None and bool((picture.alpha < np.iinfo(picture.alpha.dtype).max).any())
     return (*picture.notes, TRANSPARENT) if hidden else picture.notes
 
 
 def _shapes(
-    headers: Sequence[tuple[Path, images.Header]], size: int, resize: Resize, crop: int
+    headers: Sequence[tuple[Path, pictures.Header]], size: int, resize: Resize, crop: int
 ) -> list[tuple[int, int]]:
     """Heights and widths after resizing. Raises BadInput where images are smaller than the crop then, with their
     number and the first of them."""

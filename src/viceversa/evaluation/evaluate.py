@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from ..config import Evaluate, make
 from ..data import folders
-from ..data.fetch import cache_folder, sha256
+from ..data.download import cache_folder, sha256
 from ..data.pictures import BadImage, on_white, read, to_tensor, told
 from ..data.store import as_tested, notes_of
 from ..device import choose_device

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.fetch import Download, fetch, sha256
+from ..data.download import Download, fetch, sha256
 from ..data.pictures import to_channels
 from ..data.sixteen import to_8_bit
 from ..errors import BadInput

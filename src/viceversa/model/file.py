@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..config import make
-from ..errors import BadInput
+from ..device import wide
+from ..errors import BadInput, first_line, suggestion
 from ..files import replacing
-from .losses import wide
 from .networks import Generator
 
 FORMAT = 1
@@ -66,8 +66,8 @@ class Model:
         asked = unicodedata.normalize("NFC", to)
         if asked in seen:
             return seen[asked]
-        near = difflib.get_close_matches(asked, seen, 1)
-        hint = f"did you mean {near[0]}?" if near else f"this model takes {' or '.join(f'--to {n}' for n in targets)}"
+        takes = f"this model takes {' or '.join(f'--to {n}' for n in targets)}"
+        hint = suggestion(asked, seen, takes)
         raise BadInput(f"--to {to}: {hint} (its domains are {self.domains[0]} and {self.domains[1]})")
 
     def keeps_lightness(self, direction: str) -> bool:
@@ -321,7 +321,3 @@ def from_hub(name: str) -> Path:
             case _:
                 wrong = f"the hub cannot be reached, and no copy is kept here ({first_line(error)})"
         raise BadInput(f"{name}: {wrong}") from None
-
-
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

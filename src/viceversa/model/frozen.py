@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .losses import wide
+from ..device import wide
 
 BLOCKS = (  # kernel, stride, channels in, channels out, expansion
     (3, 1, 32, 16, 1),
@@ -60,10 +60,10 @@ class Block(nn.Module):
 
     def __init__(self, kernel: int, stride: int, channels_in: int, channels_out: int, expansion: int):
         super().__init__()
-        wide = channels_in * expansion
-        self.expand = Conv(channels_in, wide, 1) if expansion > 1 else None
-        self.depthwise = Conv(wide, wide, kernel, stride, groups=wide)
-        self.project = Conv(wide, channels_out, 1)
+        inner = channels_in * expansion
+        self.expand = Conv(channels_in, inner, 1) if expansion > 1 else None
+        self.depthwise = Conv(inner, inner, kernel, stride, groups=inner)
+        self.project = Conv(inner, channels_out, 1)
         self.residual = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:

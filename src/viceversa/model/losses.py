@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..device import wide
+
 
 def least_squares(scores: Tensor, real: bool) -> Tensor:
     """Mean of (D(x) - 1)^2 for real, D(x)^2 for fake (section 4, "Training details"; Mao et al. 2017)."""
@@ -33,8 +35,3 @@ def hinge_generator(fake: Sequence[Tensor]) -> Tensor:
 def l1(x: Tensor, y: Tensor) -> Tensor:
     """Mean |x - y|: the cycle loss (equation 2) and the identity loss (section 5.2)."""
     return (wide(x) - wide(y)).abs().mean()
-
-
-def wide(x: Tensor) -> Tensor:
-    """In float32 at least: losses, statistics and what is seen are, whatever the networks compute in."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

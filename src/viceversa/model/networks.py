@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ..device import wide
 from .frozen import SEEN
-from .losses import wide
 from .pyramid import PyramidGenerator
 
 Norm = Literal["instance", "instance-affine", "batch"]
@@ -40,9 +40,9 @@ class Generator:
     levels: int = 0
     """How often a pyramid halves the image before it is translated."""
     guided: bool = False
-    """Do a pyramid's colours follow the edges of the photo (`pyramid.guided`)?"""
+    """Do a pyramid's colours follow the edges of the photo (`guided`)?"""
     log_light: bool = False
-    """Does a pyramid look at the logarithm of light (`pyramid.logarithmic`)?"""
+    """Does a pyramid look at the logarithm of light (`guided.logarithmic`)?"""
     recolours: bool = False
     """Does a pyramid add what it draws to the photo in other colours, instead of drawing all colours anew?"""
     sees: bool = False

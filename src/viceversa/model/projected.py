@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..device import wide
 from .frozen import CHANNELS, SHORT, Frozen, looked_at
-from .losses import wide
 
 WIDTH = 64
 """Channels of the mixed maps."""

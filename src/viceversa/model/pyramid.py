@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..device import wide
 from ..threads import ordered
 from .glare import put_out
 from .guided import BLACK, double, guided, logarithmic
@@ -80,7 +81,7 @@ class PyramidGenerator(nn.Module):
         return self.small.parts  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        x = wide(x)
         copies = halvings(x, self.spec.levels)
         colours, gains = self.translated(copies[-1], seen)
         for level in reversed(range(self.spec.levels)):
@@ -91,7 +92,7 @@ class PyramidGenerator(nn.Module):
         """The small image -> its colours, in [-1, 1], and the gain of each band, finest first, in (0, 2)."""
         light = logarithmic(image, BLACK) if self.spec.log_light else image
         out = self.small(light.to(self.small.dtype), seen)
-        first, *gains = out.to(torch.promote_types(out.dtype, torch.float32)).split(self.spec.channels_out, 1)
+        first, *gains = wide(out).split(self.spec.channels_out, 1)
         if self.recolour is not None:
             *gains, kept = gains
             drawn = torch.lerp(first.mean(1, keepdim=True), first, HUE_DRAWN)

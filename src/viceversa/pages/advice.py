@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..config import Data, Train
-from ..data import pictures as images
+from ..data import pictures
 from ..data.folders import spread
 from ..errors import BadInput
 from ..files import write_text
@@ -206,7 +206,7 @@ def facts(found: Findings) -> Iterator[tuple[Scope, dict[str, Any]]]:
     for folder in found.folders:
         broken = {"broken": len(folder.broken), "broken_files": list(map(str, folder.broken))}
         yield "folder", {"name": folder.name, "count": folder.count, **broken}
-        for note, paths in images.by_kind((look.path, look.notes) for look in folder.looks).items():
+        for note, paths in pictures.by_kind((look.path, look.notes) for look in folder.looks).items():
             yield "note", {
                 "name": folder.name, "count": folder.count, "pictures": len(paths), "note": note,
                 "files": [*map(found.short, paths)],
@@ -358,13 +358,13 @@ def colour_rows(colours: Colours) -> list[list[str]]:
 
 def sheet(found: Findings, folder: Folder) -> dict[str, Any]:
     chosen = spread(folder.looks, SHEET)
-    pictures = [small(found, look.path) for look in chosen]
-    return {"name": folder.name, "count": folder.count, "pictures": pictures}
+    shown = [small(found, look.path) for look in chosen]
+    return {"name": folder.name, "count": folder.count, "pictures": shown}
 
 
 def picture_row(found: Findings, copies: Copies) -> dict[str, Any]:
-    pictures = [{**small(found, look.path), "of": folder.name} for folder, look in copies.members[:6]]
-    return {"kind": copies.kind, "count": len(copies.members), "pictures": pictures}
+    shown = [{**small(found, look.path), "of": folder.name} for folder, look in copies.members[:6]]
+    return {"kind": copies.kind, "count": len(copies.members), "pictures": shown}
 
 
 def known_rows(found: Findings, known: Known) -> dict[str, Any]:
@@ -375,7 +375,7 @@ def known_rows(found: Findings, known: Known) -> dict[str, Any]:
 
 
 def small(found: Findings, path: Path) -> dict[str, Any]:
-    image = images.to_pil(images.on_white(images.read(path, 3)))
+    image = pictures.to_pil(pictures.on_white(pictures.read(path, 3)))
     image.thumbnail((200, 200), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, "WEBP", quality=80)

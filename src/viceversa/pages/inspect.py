@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageCms
 
-from ..data import pictures as images
+from ..data import pictures
 from ..data.folders import Sources, find_sources
 from ..data.pictures import BadImage
 from ..data.store import notes_of
@@ -78,10 +78,10 @@ class Look:
 
 def look(path: Path) -> Look:
     """Decode and measure. Raises BadImage."""
-    picture = images.read(path, None)
-    pixels = images.on_white(picture)
+    picture = pictures.read(path, None)
+    pixels = pictures.on_white(picture)
     height, width, channels = pixels.shape
-    small = images.to_pil(pixels)
+    small = pictures.to_pil(pixels)
     small.thumbnail((SMALL, SMALL), Image.Resampling.BOX)
     return Look(
         path=path,

@@ -30,11 +30,10 @@ import torch
 
 from .. import __version__
 from ..config import Serve, Train, Translate
-from ..data import dicom, folders
-from ..data import pictures as images
-from ..errors import BadInput, Failed, Interrupted
+from ..data import dicom, folders, pictures
+from ..errors import BadInput, Failed, Interrupted, first_line
 from ..files import write_text
-from ..model.file import Model, bundled, first_line, load_model, resolve
+from ..model.file import Model, bundled, load_model, resolve
 from ..terminal import count, ending_on_sigterm, progress_bar, words
 from ..threads import ordered
 from ..translation.command import TOLD, check_wishes, say, to_folder
@@ -509,7 +508,7 @@ class Write:
         return table
 
     def one(self, work: Work) -> Work:
-        encoded = [(path, *images.encoded(pages, self.t.quality)) for path, pages in work.results]
+        encoded = [(path, *pictures.encoded(pages, self.t.quality)) for path, pages in work.results]
         if not self.t.shards:
             for path, data, _ in encoded:
                 self.out.write(path.as_posix(), data)

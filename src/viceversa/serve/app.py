@@ -26,16 +26,16 @@ from starlette.types import Scope
 
 from .. import __version__
 from ..config import Serve
-from ..data import pictures as images
+from ..data import pictures
 from ..data.statistics import remark
-from ..errors import BadInput
+from ..errors import BadInput, suggestion
 from ..files import DISK_FULL
 from ..translation.command import FORMATS, SUFFIXES
 from .guard import ARCHIVES, NOTES, Guard, refused
 from .jobs import ENDING, FILMS, FULL, Job, Jobs, harmless_name, kind_of, look_at
 from .queue import Queue, Room, Work
 from .refusal import Refusal, in_fields
-from .served import Models, Served, page_file, samples, suggestion
+from .served import Models, Served, page_file, samples
 
 IN_MEMORY = 1 << 20
 """Bytes of an upload that are kept in memory; larger ones go to the server's folder."""
@@ -123,7 +123,8 @@ class Asked:
         known = ("model", "to", "format", "size", "strength", "back")
         for name in given:
             if name not in known:
-                raise Refusal(422, f"no parameter {name!r}: {suggestion(name, known, ', '.join(known))}")
+                hint = suggestion(name, known, f"choose {', '.join(known)}")
+                raise Refusal(422, f"no parameter {name!r}: {hint}")
         served = models.meant(given.get("model") or None, given.get("to") or None)
         size, back = given.get("size") or None, given.get("back") or "false"
         format = as_format(given["format"]) if given.get("format") else None
@@ -146,7 +147,8 @@ def as_format(given: str) -> str:
     for format, name in FORMATS.items():
         if name == meant:
             return format
-    raise Refusal(422, f"no format {given!r}: {suggestion(given, FORMATS, ', '.join(FORMATS))}")
+    hint = suggestion(given, FORMATS, f"choose {', '.join(FORMATS)}")
+    raise Refusal(422, f"no format {given!r}: {hint}")
 
 
 def as_strength(given: str) -> float:
@@ -213,13 +215,13 @@ def create(serve: Serve, models: Models, folder: Path) -> tuple[Guard, Jobs]:
     answers = prometheus.Counter("viceversa_requests", "Requests.", ["route", "status"], registry=known)
     seconds = prometheus.Histogram("viceversa_request_seconds", "From head to answer.", ["route"], registry=known)
     passes = prometheus.Histogram("viceversa_network_seconds", "A pass through the network.", registry=known)
-    pictures = prometheus.Counter("viceversa_pictures", "Pictures and frames translated.", registry=known)
+    counted = prometheus.Counter("viceversa_pictures", "Pictures and frames translated.", registry=known)
     inside = prometheus.Gauge("viceversa_pictures_inside", "Pictures being decoded to encoded.", registry=known)
     unfinished = prometheus.Gauge("viceversa_jobs", "Jobs waiting or running.", registry=known)
 
     def on_batch(count: int, took: float) -> None:
         passes.observe(took)
-        pictures.inc(count)
+        counted.inc(count)
         room.pace = 0.9 * room.pace + 0.1 * took / count
 
     def on_answer(scope: Scope, status: int, took: float) -> None:
@@ -483,7 +485,7 @@ async def translated(queue: Queue, asked: Asked, data: bytes) -> tuple[str, byte
     home = next(domain for domain in translator.domains if domain != asked.to)
     channels = translator.channels(translator.model.direction(asked.to))
     try:
-        before = await asyncio.to_thread(images.read, data, channels)
+        before = await asyncio.to_thread(pictures.read, data, channels)
     except BadInput as wrong:
         raise Refusal(400, wrong) from None
     known = translator.model.info.get("statistics", {})
@@ -493,7 +495,7 @@ async def translated(queue: Queue, asked: Asked, data: bytes) -> tuple[str, byte
         pixels = await asyncio.wrap_future(queue.put(Work(translator, pixels, home, asked.size)))
     after = replace(before, pixels=pixels, format=FORMATS.get(asked.format or "", before.format))
     try:
-        body, lost = await asyncio.to_thread(images.encoded, after, QUALITY)
+        body, lost = await asyncio.to_thread(pictures.encoded, after, QUALITY)
     except BadInput as wrong:  # too large for its format
         raise Refusal(422, wrong) from None
     return after.format, body, [in_fields(note) for note in (*before.notes, unlike, *lost) if note]

@@ -24,14 +24,13 @@ from filelock import FileLock
 from PIL import Image, UnidentifiedImageError
 
 from ..config import Translate
-from ..data import pictures as images
+from ..data import pictures
 from ..errors import BadInput, Failed
 from ..files import DISK_FULL
 from ..terminal import words
+from ..translation import pipeline
 from ..translation.command import SUFFIXES
 from ..translation.films import translate_film
-from ..translation.pipeline import Job as Picture
-from ..translation.pipeline import translate_pictures
 from .queue import InTurn, Queue, pixels_at
 from .refusal import Refusal, in_fields
 from .served import Served
@@ -220,16 +219,16 @@ class Jobs:
         names = {path: name for name, path in job.files}
         entries: set[PurePosixPath] = set()
         notes: list[tuple[Path, tuple[str, ...]]] = []
-        todo: list[Picture] = []
+        todo: list[pipeline.Job] = []
         for path, name in names.items():
             try:
                 look_at(path.read_bytes(), self.megapixels, job.size)
             except Refusal as refusal:
                 job.failed.append(f"{name}: {refusal.sentence}")
             else:
-                todo.append(Picture(path, archive.with_name(f"{len(todo):04d}"), format=format))
+                todo.append(pipeline.Job(path, archive.with_name(f"{len(todo):04d}"), format=format))
         job.step(len(job.failed))
-        works: Any = translate_pictures(wanted, translator, todo)
+        works: Any = pipeline.translate_pictures(wanted, translator, todo)
         with zipfile.ZipFile(archive, "w") as packed, closing(works):
             for work in works:
                 if work.error is not None:
@@ -241,7 +240,7 @@ class Jobs:
                 job.step(job.done + 1)
             if job.failed:
                 packed.writestr("failed.txt", "\n".join(job.failed) + "\n")
-        job.notes += [self.harmless(job, line) for line in images.told(notes)]
+        job.notes += [self.harmless(job, line) for line in pictures.told(notes)]
         if len(job.failed) == len(job.files):
             none = f"none of {len(job.files)} could be translated: " if len(job.files) > 1 else ""
             raise Failed(f"{none}{job.failed[0]}")
@@ -314,11 +313,11 @@ def shortened(name: str) -> str:
 def entry(name: str, made: Path, taken: set[PurePosixPath]) -> PurePosixPath:
     """What a picture is called in an archive: as its client called it, with the ending of what was made of it, and
     with a number where that is `taken`."""
-    with images.own_limits(), Image.open(made, formats=FORMATS) as image:
+    with pictures.own_limits(), Image.open(made, formats=FORMATS) as image:
         format = str(image.format)
     called = PurePosixPath(name)
     if SUFFIXES.get(called.suffix.lower()) != format:
-        stem = called.stem if called.suffix.lower() in images.SUFFIXES else called.name
+        stem = called.stem if called.suffix.lower() in pictures.SUFFIXES else called.name
         called = called.with_name(stem + ENDING[format])
     numbered = (called.with_stem(f"{called.stem}-{number}") for number in count(2))
     free = called if called not in taken else next(other for other in numbered if other not in taken)
@@ -345,7 +344,7 @@ def kind_of(source: Path | bytes) -> str:
             return "avi"
         with (
             suppress(Exception),
-            images.own_limits(),
+            pictures.own_limits(),
             Image.open(file, formats=FORMATS) as image,
         ):
             moves = image.format in ("GIF", "WEBP") and getattr(image, "is_animated", False)
@@ -361,7 +360,7 @@ def look_at(data: bytes, megapixels: float, size: int | None = None) -> int:
     if data[128:132] == b"DICM":  # which would be read as such, whatever it begins with
         raise Refusal(415, "DICOM files are not taken here")
     try:
-        with images.own_limits(), Image.open(BytesIO(data), formats=FORMATS) as image:
+        with pictures.own_limits(), Image.open(BytesIO(data), formats=FORMATS) as image:
             width, height, format = image.width, image.height, image.format
             several = getattr(image, "is_animated", False)  # n_frames is slow where there are many
     except UnidentifiedImageError:

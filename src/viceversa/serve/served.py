@@ -1,9 +1,7 @@
 """What is served: the models named at the start, under the names that clients use, with all that is known of them."""
 
-import difflib
 import re
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
@@ -15,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..config import Serve
-from ..errors import BadInput
+from ..errors import BadInput, suggestion
 from ..model.file import bundled, read_card, resolve
 from ..training.progress import stills
 from ..translation.translator import Translator, load
@@ -99,19 +97,16 @@ class Models(dict[str, Served]):
         }
         if seen not in targets:
             known = list(dict.fromkeys(each for served in self.values() for each in served.targets))
-            raise Refusal(422, f"to={to}: {suggestion(to, known, ' or '.join(f'to={each}' for each in known))}")
+            ways = " or ".join(f"to={each}" for each in known)
+            raise Refusal(422, f"to={to}: {suggestion(to, known, f'choose {ways}')}")
         return targets[seen]
 
     def named(self, name: str) -> Served:
         """Raises Refusal (404)."""
         if name not in self:
-            raise Refusal(404, f"no model {name!r} is served here: {suggestion(name, self, ' or '.join(self))}")
+            hint = suggestion(name, self, f"choose {' or '.join(self)}")
+            raise Refusal(404, f"no model {name!r} is served here: {hint}")
         return self[name]
-
-
-def suggestion(given: str, known: Sequence[str] | dict[str, Any], otherwise: str) -> str:
-    near = difflib.get_close_matches(given, list(known), 1)
-    return f"did you mean {near[0]}?" if near else f"choose {otherwise}"
 
 
 def find(serve: Serve) -> Models:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ..config import Export, Serve
-from ..data.fetch import cache_folder, sha256
+from ..data.download import cache_folder, sha256
 from ..errors import BadInput
 from ..exchange.export import export
 from ..translation.tiles import whole_bytes

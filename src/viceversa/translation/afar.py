@@ -4,7 +4,6 @@ Things are as large then as they were in training, whatever the camera. What the
 pyramid's band (`model.pyramid.raised`).
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,15 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data import pictures as images
+from ..data import pictures
 from ..model.pyramid import STRIP, by_strips, halvings, raised, strip
 
 Network = Callable[[Tensor], Tensor]
-
-
-def times_halved(short: int, near: int | None) -> int:
-    """How often, until the short side is less than twice `near`, that of the photos that were trained on."""
-    return int(math.log2(max(1, short / near))) if near else 0
 
 
 def from_afar(batch: Tensor, network: Network, times: int) -> Tensor:
@@ -62,7 +56,7 @@ def levels_from_afar(pixels: np.ndarray, network: Network, times: int) -> np.nda
         image = floats(pixels[:, 2 * first : 2 * last])
         shown = strip(made[:, :, first:last], None, image, half[:, :, first:last], hue=False)
         shown = shown[:, :, top - 2 * first :][:, :, :STRIP]
-        out[:, top : top + STRIP] = images.to_pixels(shown, pixels.dtype)
+        out[:, top : top + STRIP] = pictures.to_pixels(shown, pixels.dtype)
 
     by_strips(put, rows, half.device)
     return out[:, :height, :width]
@@ -70,4 +64,4 @@ def levels_from_afar(pixels: np.ndarray, network: Network, times: int) -> np.nda
 
 def floats(pixels: np.ndarray) -> Tensor:
     """(B, H, W, C) -> (B, C, H, W) in [-1, 1], a channel after the other."""
-    return images.to_tensor(pixels).contiguous()
+    return pictures.to_tensor(pixels).contiguous()

@@ -21,7 +21,7 @@ from av.stream import Discard, Disposition
 from av.video.reformatter import Colorspace, Interpolation
 from PIL import Image, ImageSequence
 
-from ..data import pictures as images
+from ..data import pictures
 from ..errors import BadInput, Failed
 from ..terminal import words
 
@@ -31,7 +31,9 @@ FILMS = frozenset(
                    "ogv", "vob", "mxf")
 )  # fmt: skip
 """Endings of files that are taken for films."""
-ANIMATIONS = {end: name for name in images.MOVING if name in images.WRITTEN for end in images.ENDINGS[name].split()}
+ANIMATIONS = {
+    end: name for name in pictures.MOVING if name in pictures.WRITTEN for end in pictures.ENDINGS[name].split()
+}
 """Endings of pictures that may move, and Pillow's name for each."""
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"}
 """Endings of films that are written, and FFmpeg's name for each."""
@@ -125,7 +127,7 @@ def is_film(path: Path) -> bool:
 def moves(path: Path, size: int, changed: int) -> bool:
     """Does a picture hold several? `size` and `changed` tell whether it is still the same file."""
     try:
-        with images.own_limits(), Image.open(path, formats=[ANIMATIONS[path.suffix.lower()]]) as image:
+        with pictures.own_limits(), Image.open(path, formats=[ANIMATIONS[path.suffix.lower()]]) as image:
             return bool(getattr(image, "is_animated", False))
     except Exception:  # so broken that Pillow stumbles: read as a picture, it is told of
         return False
@@ -209,7 +211,7 @@ def by_path(path: Path) -> str:
 
 def decode_film(source: Path, container: Any, video: Any, clip: Clip) -> Iterator[Frame | av.Packet]:
     """Frames as they are shown, and between them the packets of what goes along; both counted from the film's start."""
-    along, pictures = [*clip.sounds, *clip.subtitles], Pictures(container, video, clip)
+    along, moving = [*clip.sounds, *clip.subtitles], Pictures(container, video, clip)
     before = state(source)
     size: tuple[int, int] | None = None
     frame: Frame | None = None
@@ -222,7 +224,7 @@ def decode_film(source: Path, container: Any, video: Any, clip: Clip) -> Iterato
                     yield moved(packet, -clip.origin)
                 continue
             try:
-                decoded = pictures.decode(packet)
+                decoded = moving.decode(packet)
             except av.error.InvalidDataError:  # as players do: what is damaged is left out
                 clip.damaged += 1
                 continue
@@ -236,8 +238,8 @@ def decode_film(source: Path, container: Any, video: Any, clip: Clip) -> Iterato
                 end = start + length
                 frame = on_white(upright(to_rgb(picture, *size), matrix), start, length)
                 yield frame
-        if frame is not None and pictures.repeated - clip.origin > end:
-            yield replace(frame, start=pictures.repeated - clip.origin - 1 / clip.rate, length=1 / clip.rate)
+        if frame is not None and moving.repeated - clip.origin > end:
+            yield replace(frame, start=moving.repeated - clip.origin - 1 / clip.rate, length=1 / clip.rate)
     except (av.error.FFmpegError, OSError) as wrong:
         raise Failed(f"{source}: broken after {float(end):.1f} s ({said(wrong)})") from None
     if state(source) != before:
@@ -383,8 +385,8 @@ def on_white(pixels: np.ndarray, start: Fraction, length: Fraction) -> Frame:
     """The frame of (H, W, 3 or 4) uint8: what is transparent upon white."""
     if pixels.shape[2] == 3 or pixels[..., 3].min() == 255:
         return Frame(np.ascontiguousarray(pixels[..., :3]), start, length)
-    picture = images.Picture(pixels[..., :3], pixels[..., 3])
-    return Frame(images.on_white(picture), start, length, picture.alpha)
+    picture = pictures.Picture(pixels[..., :3], pixels[..., 3])
+    return Frame(pictures.on_white(picture), start, length, picture.alpha)
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
@@ -411,7 +413,7 @@ def upright(pixels: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.
 def read_animation(source: Path) -> Iterator[Clip]:
     lengths: list[Fraction] = []
     broken: Exception | None = None
-    with images.own_limits():
+    with pictures.own_limits():
         try:
             with opened_animation(source) as image:
                 for _, length in played(image):

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..config import Translate
-from ..data import folders
-from ..data import pictures as images
-from ..data.fetch import sha256
+from ..data import folders, pictures
+from ..data.download import sha256
 from ..errors import BadInput, Failed, Interrupted
 from ..files import replacing, write_text
 from ..model.file import resolve
@@ -35,11 +34,11 @@ from .translator import Translator, load
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "bmp": "BMP"}
 """What --format may be, and Pillow's names."""
-SUFFIXES = {end: name for name in images.WRITTEN for end in images.ENDINGS[name].split()}
+SUFFIXES = {end: name for name in pictures.WRITTEN for end in pictures.ENDINGS[name].split()}
 """Endings that say how an image is written."""
 STAND_INS = {".dib": ".bmp", ".dcm": ".tif", ".dicom": ".tif"} | dict.fromkeys((".heic", ".heif", ".hif"), ".jpg")
 """Endings of what is read but not written, and what is written instead; .png for others."""
-READ = images.SUFFIXES | clips.FILMS
+READ = pictures.SUFFIXES | clips.FILMS
 PACKED = frozenset((".pdf", ".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"))
 """Many pictures in one file, which is not written."""
 TOLD = 10
@@ -386,10 +385,10 @@ def try_out(folder: Path) -> None:
 
 def translate(t: Translate, translator: Translator, todo: list[Job]) -> Iterator[Work]:
     """Do the jobs, pictures first; yields each when it is done or has failed."""
-    pictures = [job for job in todo if job.kind == "picture"]
-    if pictures:
-        with progress_bar("translating", len(pictures)) as update:
-            for done, work in enumerate(translate_pictures(t, translator, pictures), 1):
+    single = [job for job in todo if job.kind == "picture"]
+    if single:
+        with progress_bar("translating", len(single)) as update:
+            for done, work in enumerate(translate_pictures(t, translator, single), 1):
                 update(done)
                 yield work
     for job in todo:
@@ -440,7 +439,7 @@ def tell(t: Translate, there_already: int, finished: list[Work]) -> None:
         was, them = ("was", "it") if there_already == 1 else ("were", "them")
         kept = f"; {there_already} {was} there already (--overwrite does {them} again)" if there_already else ""
         say(f"translated {len(finished) - len(errors) - copied}{labels} to {t.out}{kept}")
-    for lines in (images.told((work.job.source, work.notes) for work in finished), errors):
+    for lines in (pictures.told((work.job.source, work.notes) for work in finished), errors):
         for line in lines[:TOLD]:
             say(f"  {line}")
         if len(lines) > TOLD:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data import pictures as images
+from ..data import pictures
 from ..errors import BadInput
 from ..terminal import Update
 from ..threads import ordered
@@ -82,9 +82,9 @@ def show_change(
     as for `translate_film`.
     """
     direction = translator.model.direction(to)
-    picture = images.read(source, 3)
-    before = images.on_white(picture)
-    given = images.to_channels(before, translator.channels(direction))
+    picture = pictures.read(source, 3)
+    before = pictures.on_white(picture)
+    given = pictures.to_channels(before, translator.channels(direction))
     after = np.broadcast_to(translator(given, to, size=size, strength=strength), before.shape)
     moving = target.suffix.lower() in clips.ANIMATIONS
     first, last = (shrunk(pixels, LARGEST_ANIMATION if moving else LARGEST_FILM) for pixels in (before, after))
@@ -109,7 +109,7 @@ def show_change(
 
 def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
     """(H, W, 3) uint8 or uint16 -> uint8, the long side at most `side`."""
-    image = images.to_pil(np.ascontiguousarray(pixels))
+    image = pictures.to_pil(np.ascontiguousarray(pixels))
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return np.asarray(image)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..device import wide
 from ..model.networks import Generator, InstanceNorm
 
 BLOCK = 128
@@ -50,8 +51,8 @@ class Moments:
 
 def normalise(norm: InstanceNorm, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """`norm` of one image or a tile of it, (1, C, H, W), by the statistics given: (C,) each."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    mean, variance = mean.to(wide), variance.to(wide)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    mean, variance = mean.to(dtype), variance.to(dtype)
     return F.batch_norm(x, mean, variance, norm.weight, norm.bias, training=False, eps=norm.eps)
 
 
@@ -118,5 +119,5 @@ def _sum_up(x: Tensor) -> tuple[Tensor, Tensor]:
         # Statistics come in the format of the buffers: of bf16 images, too, they must be float32.
         buffer = torch.zeros(x.shape[1])
         return torch.batch_norm_update_stats(x.contiguous(memory_format=torch.channels_last), buffer, buffer, 0.0)
-    variance, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), (0, 2, 3), correction=0)
+    variance, mean = torch.var_mean(wide(x), (0, 2, 3), correction=0)
     return mean, variance

@@ -21,8 +21,7 @@ import torch
 from PIL import Image
 
 from ..config import Translate
-from ..data import pictures as images
-from ..data import statistics
+from ..data import pictures, statistics
 from ..data.pictures import Picture
 from ..device import is_out_of_memory, threads_for_cores
 from ..errors import BadInput, Failed
@@ -169,14 +168,14 @@ def weigh_file(work: Work) -> int:
     """Bytes of a picture once it is decoded; 0 for what cannot be decoded, which is told when it is."""
     with suppress(Exception):
         if work.job.source != STDIO:
-            head = images.header(work.job.source)
+            head = pictures.header(work.job.source)
             return head.height * head.width * 4 * np.dtype(head.dtype).itemsize
     return 0
 
 
 def read_one(work: Work, channels: int, unlike: Callable[[np.ndarray], str], labels: bool) -> Work:
     source = work.data or (sys.stdin.buffer.read() if work.job.source == STDIO else work.job.source)
-    pages = images.read_all(source, channels=1 if channels == 1 else 3)
+    pages = pictures.read_all(source, channels=1 if channels == 1 else 3)
     check_sides(work.job, pages[0])
     of_pages = dict.fromkeys(note for page in pages for note in page.notes)
     said = (unlike(pages[0].pixels), TURNED if labels and is_turned(source) else "")
@@ -186,7 +185,7 @@ def read_one(work: Work, channels: int, unlike: Callable[[np.ndarray], str], lab
 def check_sides(job: Job, picture: Picture) -> None:
     """Raise BadInput where a result would be too large for its format: rather now than after the work, each time."""
     format = job.format or picture.format
-    longest = images.LONGEST_SIDE.get(format, math.inf)
+    longest = pictures.LONGEST_SIDE.get(format, math.inf)
     height, width = picture.pixels.shape[:2]
     if max(height, width) > longest:
         path, wide, instead = job.target, width, ""
@@ -201,8 +200,8 @@ def check_sides(job: Job, picture: Picture) -> None:
 def is_turned(source: Path | bytes) -> bool:
     """Is this picture stored otherwise than upright, by its EXIF?"""
     file = io.BytesIO(source) if isinstance(source, bytes) else source
-    with suppress(Exception), images.own_limits(), Image.open(file) as image:  # what Pillow does not read has none
-        return image.getexif().get(images.ORIENTATION, 1) in range(2, 9)
+    with suppress(Exception), pictures.own_limits(), Image.open(file) as image:  # what Pillow does not read has none
+        return image.getexif().get(pictures.ORIENTATION, 1) in range(2, 9)
     return False
 
 
@@ -281,8 +280,8 @@ def write_one(work: Work, quality: int) -> Work:
 def write(path: Path, pages: list[Picture], quality: int) -> tuple[str, ...]:
     """To its file, or to standard output; tells what the format could not hold."""
     if path != STDIO:
-        return images.write(path, pages, quality)
-    data, notes = images.encoded(pages, quality)
+        return pictures.write(path, pages, quality)
+    data, notes = pictures.encoded(pages, quality)
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
     return notes

@@ -20,14 +20,14 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from ..config import LARGEST_SIZE, Translate, checked
-from ..data import pictures as images
+from ..data import pictures
 from ..device import choose_device, choose_dtype, free, is_out_of_memory, on_available_cores
 from ..errors import BadInput, Failed
 from ..model.file import Model, load_model, resolve, save_model
 from ..model.frozen import Seeing, shared
 from ..model.networks import Generator, InstanceNorm
 from . import tiles
-from .afar import from_afar, levels_from_afar, times_halved
+from .afar import from_afar, levels_from_afar
 from .detail import resize, with_detail
 from .norms import RunningNorm, pad, prepared
 from .steady import LENGTH, Steady
@@ -229,13 +229,13 @@ class Translator:
                 if os.path.isdir(image):
                     raise BadInput(f"{image}: a folder, and one image is translated at a time: give each, or use "
                                    f"`viceversa translate MODEL {image}`")  # fmt: skip
-                picture = images.read(Path(image), self.channels(direction))
+                picture = pictures.read(Path(image), self.channels(direction))
                 warn(str(image), picture.pixels, picture.notes)
-                return images.to_pil(self.array(picture.pixels, direction, how), picture.alpha)
+                return pictures.to_pil(self.array(picture.pixels, direction, how), picture.alpha)
             case Image.Image():
                 pixels, alpha = from_pil(image, self.channels(direction))
                 warn(f"PIL image of mode {image.mode}", pixels)
-                return images.to_pil(self.array(pixels, direction, how), alpha)
+                return pictures.to_pil(self.array(pixels, direction, how), alpha)
             case np.ndarray():
                 return self.array(image, direction, how)
             case Tensor():
@@ -261,9 +261,9 @@ class Translator:
                 frame = np.asarray(Image.fromarray(frame).convert("L"))[..., None]
             if average is None:
                 return self(frame, to, size=size, strength=strength)  # type: ignore[no-any-return]
-            calm, still = average.before(images.to_tensor(frame).to(self.device).contiguous())
+            calm, still = average.before(pictures.to_tensor(frame).to(self.device).contiguous())
             made = average.after(how(calm, network).float(), still)
-            return np.asarray(images.to_pixels(made)[0])
+            return np.asarray(pictures.to_pixels(made)[0])
 
         return translate
 
@@ -283,13 +283,13 @@ class Translator:
         network = self.network(direction, self.precise if pixels.dtype == np.uint16 else self.dtype)
         # Where more than the network is to see the photo it is wanted in full; else nothing larger is held.
         plain = not how.keep_lightness and how.size is None and how.strength == 1
-        times = times_halved(min(pixels.shape[-3:-1]), how.near)
+        times = how.times_halved(*pixels.shape[-3:-1])
         if plain and times and self.device.type == "cpu":
             with torch.no_grad(), on_available_cores():
                 out = levels_from_afar(pixels.reshape(-1, *pixels.shape[-3:]), network, times)
                 return out if pixels.ndim == 4 else out[0]
-        batch = images.to_tensor(pixels).to(self.device, network.takes if plain else torch.float32)
-        out = images.to_pixels(how(batch, network), pixels.dtype)
+        batch = pictures.to_tensor(pixels).to(self.device, network.takes if plain else torch.float32)
+        out = pictures.to_pixels(how(batch, network), pixels.dtype)
         return out if pixels.ndim == 4 else out[0]
 
     def tensor(self, batch: Tensor, direction: str, how: "How", dtype: torch.dtype | None = None) -> Tensor:
@@ -354,20 +354,24 @@ class How:
         """The short side from which on photos are halved, which whoever runs the network by itself has to know."""
         return 2 * self.near if self.near else None
 
+    def times_halved(self, *sides: int) -> int:
+        """How often, until the short side is less than twice `near`."""
+        return int(math.log2(max(1, min(sides) / self.near))) if self.near else 0
+
     @torch.no_grad()
     def __call__(self, batch: Tensor, network: Network) -> Tensor:
         """(B, C, H, W) -> (B, C', H, W)."""
         with on_available_cores():
             made = self.sized(batch, network)
             if self.strength < 1:
-                own = batch.float().expand_as(made) if made.shape[1] == 3 else images.luminance(batch.float())
+                own = batch.float().expand_as(made) if made.shape[1] == 3 else pictures.luminance(batch.float())
                 made = own.lerp(made.float(), self.strength)
             return with_lightness(made.float(), batch.float()) if self.keep_lightness else made
 
     def sized(self, batch: Tensor, network: Network) -> Tensor:
         """By way of a smaller (or larger) image where `size` says so."""
         if self.size is None:
-            times = times_halved(min(batch.shape[2:]), self.near)
+            times = self.times_halved(*batch.shape[2:])
             return from_afar(batch, network, times) if times else network(batch)
         height, width = batch.shape[2:]
         factor = self.size / min(height, width)
@@ -408,8 +412,8 @@ def from_pil(image: Image.Image, channels: int) -> tuple[np.ndarray, np.ndarray 
     if image.mode in ("I", "F"):
         raise BadInput(f"cannot translate a PIL image of mode {image.mode} (32 bits a channel): scale it to a uint16 "
                        "array (H, W, C)")  # fmt: skip
-    pixels, alpha, _ = images.decode_8(image)
-    return images.to_channels(pixels, channels), alpha
+    pixels, alpha, _ = pictures.decode_8(image)
+    return pictures.to_channels(pixels, channels), alpha
 
 
 def warn(what: str, pixels: np.ndarray, notes: Sequence[str] = ()) -> None:

@@ -18,7 +18,7 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from PIL import Image
 
-from ..data import pictures as images
+from ..data import pictures
 from ..device import free
 from ..errors import BadInput, Failed
 from ..terminal import words
@@ -123,7 +123,7 @@ def free_name(target: Path, source: Path | None) -> Path:
 
 def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W) or (H, W, C) uint8, of another height and width."""
-    flat = images.to_pil(pixels).resize(size[::-1], Image.Resampling.BICUBIC)
+    flat = pictures.to_pil(pixels).resize(size[::-1], Image.Resampling.BICUBIC)
     return np.asarray(flat).reshape(*size, *pixels.shape[2:])
 
 
@@ -181,7 +181,7 @@ class AnimationWriter(Writer):
         if pixels.shape[:2] != self.size:
             pixels, alpha = resized(pixels, self.size), None if alpha is None else resized(alpha, self.size)
         self.starts.append(frame.start)
-        self.pictures.append(images.to_pil(pixels, alpha))
+        self.pictures.append(pictures.to_pil(pixels, alpha))
         self.frames += 1
 
     def finish(self) -> None:
@@ -347,7 +347,7 @@ class FilmWriter(Writer):
         clear = f"{self.target}: what is transparent was laid upon white"
         if frame.alpha is not None and clear not in self.notes:
             self.notes.append(clear)
-        pixels = images.to_channels(frame.pixels, 3)
+        pixels = pictures.to_channels(frame.pixels, 3)
         if pixels.shape[:2] != self.size:
             pixels = resized(pixels, self.size)
         height, width = self.size

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from viceversa.data.fetch import Download, cache_folder, fetch
+from viceversa.data.download import Download, cache_folder, fetch
 from viceversa.errors import BadInput
 
 CONTENT = bytes(range(256)) * 5000
