@@ -2,14 +2,15 @@
 
 Drawn on as the rest is, lamps are red, purple or black blots by day. So where a photo of the dark gets lighter, what is
 white has no hue, and lamps get the colours around them: what is small, a bulb or a lit window, and what has no edge, a
-glare. What is large and ends at an edge is a lit wall, and stays white.
+glare. What is large and ends at an edge is a lit wall, and stays white. So it is with guided pyramids of two levels and
+more, in use alone: nothing is learned of it.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .guided import DARKER, double, neighbourhood, variance
+from .guided import DARKER, double, neighbourhood, ramp, variance
 
 WHITE = 0.7, 1.0
 """How light, in a range from -1 to 1, a place is from which on it begins to be white, and where it is."""
@@ -17,7 +18,7 @@ NIGHT = -0.3, 0.0
 """How light a photo is on the whole up to which it was taken in the dark, and from which on it was not."""
 SMALL = 3
 """How far from its middle, in pixels of the small image, what is small reaches at most."""
-EDGE = 0.05
+SHARP = 0.05
 """The variance of 3x3 pixels of the small image from which on they count as an edge."""
 AROUND = 2
 """How far around a lamp, in such pixels, it is as bright as it is."""
@@ -32,13 +33,9 @@ def put_out(colours: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
     white = lighter * (1 - ramp(level, *NIGHT)) * ramp(light, *WHITE)
     border = F.max_pool2d(white, 3, 1, 1) + F.max_pool2d(-white, 3, 1, 1)
     edge = filled(variance(light), border)
-    lamp = spread(white - large(white) * edge / (EDGE + edge))
+    lamp = spread(white - large(white) * edge / (SHARP + edge))
     colours = torch.lerp(colours, colours.mean(1, keepdim=True), spread(white))
     return torch.lerp(colours, filled(colours, 1 - lamp), lamp), lamp
-
-
-def ramp(x: Tensor, begins: float, ends: float) -> Tensor:
-    return ((x - begins) / (ends - begins)).clamp(0, 1)
 
 
 def large(x: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def guided(colours: Tensor, image: Tensor, levels: int, log_light: bool = False)
         darker = (light.mean((1, 2, 3), keepdim=True) - few.mean((1, 2, 3), keepdim=True)) / DARKER
         return lit(led, lamps(colours.mean(1, keepdim=True), by), midst * darker.clamp(0, 1))
     varied = double(around((around(guide * guide) - around(guide).square()).mean(1, keepdim=True)))
-    dark = ((LIGHT - image.mean(1, keepdim=True)) / (LIGHT - DARK)).clamp(0, 1)
+    dark = 1 - ramp(image.mean(1, keepdim=True), DARK, LIGHT)
     return torch.lerp(lit(led, colours, midst), colours, dark * EVEN / (EVEN + varied))
 
 
@@ -134,6 +134,11 @@ def products(x: Tensor, y: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
     """(B, k, h, w), (B, n, h, w) -> (B, k, n, h, w), the mean over each neighbourhood of each product."""
     means: Tensor = mean((x[:, :, None] * y[:, None]).flatten(1, 2)).unflatten(1, (x.shape[1], y.shape[1]))
     return means
+
+
+def ramp(x: Tensor, begins: float, ends: float) -> Tensor:
+    """0 up to where it begins, 1 from where it ends on."""
+    return ((x - begins) / (ends - begins)).clamp(0, 1)
 
 
 def neighbourhood(x: Tensor, reach: int) -> Tensor:
