@@ -7,7 +7,7 @@ from viceversa.device import on_threads
 from viceversa.model import pyramid
 from viceversa.model.guided import BLACK, double, guided
 from viceversa.model.networks import Generator
-from viceversa.model.pyramid import STRIP, by_strips, halvings, raised
+from viceversa.model.pyramid import LARGE, STRIP, WIDE, by_strips, halvings, raised
 
 
 def generator(**choices):
@@ -112,21 +112,23 @@ def test_weights_of_before_contrast_was_counted_load():
 def test_in_strips_it_is_the_same(threads, mode, monkeypatch):
     network, x = generator(levels=3), torch.rand(1, 3, 352, 96) * 2 - 1
     with on_threads(threads), mode():
-        monkeypatch.setattr(pyramid, "STRIP", 1000)
+        monkeypatch.setattr(pyramid, "WIDE", 1000)
         whole = network(x)
-        for rows in (32, 64):
-            monkeypatch.setattr(pyramid, "STRIP", rows)
+        for wide, large in ((64, 1 << 22), (32, 1)):  # by strips, and by small ones, each core its own
+            monkeypatch.setattr(pyramid, "WIDE", wide)
+            monkeypatch.setattr(pyramid, "LARGE", large)
             torch.testing.assert_close(network(x), whole, rtol=0, atol=1e-6)  # the last bit, by several threads
             assert torch.get_num_threads() == threads
 
 
-def test_each_strip_is_done_once_and_what_it_raises_comes():
+@pytest.mark.parametrize("width, rows", [(LARGE, STRIP), (1, WIDE)])
+def test_each_strip_is_done_once_and_what_it_raises_comes(width, rows):
     done = []
     with on_threads(3):
-        by_strips(done.append, 2 * STRIP + 1, torch.device("cpu"))
-        assert sorted(done) == [0, STRIP, 2 * STRIP]
+        by_strips(lambda *ends: done.append(ends), 2 * rows + 2, width, torch.device("cpu"))
+        assert sorted(done) == [(0, rows), (rows, 2 * rows), (2 * rows, 2 * rows + 2)]
         with pytest.raises(ZeroDivisionError):
-            by_strips(lambda top: 1 // top, 2 * STRIP, torch.device("cpu"))
+            by_strips(lambda top, bottom: 1 // top, 2 * rows, width, torch.device("cpu"))
         assert torch.get_num_threads() == 3
 
 

@@ -42,8 +42,10 @@ FAINT, KEPT = 0.1, 1.0
 which (1 + tanh) / 2, seven eighths, is the share of the recoloured photo that is kept."""
 HUE_DRAWN = 0.3
 """As a part of light, how strongly hue is drawn onto a recoloured photo."""
-STRIP = 32
-"""Rows of a large image that are put together at once: few enough to stay in a core's cache."""
+STRIP, WIDE = 32, 256
+"""Rows of a large image that a core puts together at once, few enough to stay in its cache; and of others, together."""
+LARGE = 1 << 22
+"""Pixels from which on an image is large."""
 
 
 class PyramidGenerator(nn.Module):
@@ -132,36 +134,41 @@ def raised(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor, hue:
 
     Without gradients in strips, so that of a large image nothing but the result is held beside itself.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_exporting() or image.shape[2] <= 2 * STRIP:
+    if torch.is_grad_enabled() or torch.compiler.is_exporting() or image.shape[2] <= 2 * WIDE:
         return strip(small, gain, image, half, hue)
     out = image.new_empty((image.shape[0], small.shape[1], *image.shape[2:]))
     height, scale = image.shape[2], 1 if gain is None else half.shape[2] // gain.shape[2]
 
-    def put(top: int) -> None:
+    def put(top: int, bottom: int) -> None:
         # Rows of the halves that these come from, and some around for the interpolation.
-        first, last = max(0, top // 2 - 2 * scale), min(height // 2, (top + STRIP) // 2 + 2 * scale)
+        first, last = max(0, top // 2 - 2 * scale), min(height // 2, bottom // 2 + 2 * scale)
         first, last = first // scale * scale, min(height // 2, -(-last // scale) * scale)
         part = strip(
             small[:, :, first:last], None if gain is None else gain[:, :, first // scale : last // scale],
             image[:, :, 2 * first : 2 * last], half[:, :, first:last], hue,
         )  # fmt: skip
-        out[:, :, top : top + STRIP] = part[:, :, top - 2 * first : min(top + STRIP, height) - 2 * first]
+        out[:, :, top:bottom] = part[:, :, top - 2 * first : bottom - 2 * first]
 
-    by_strips(put, height, image.device)
+    by_strips(put, height, image.shape[3], image.device)
     return out
 
 
-def by_strips(task: Callable[[int], None], height: int, device: torch.device) -> None:
-    """`task(top)` for each strip, without gradients. On a CPU each core takes its own: such as share each operation
-    wait for each other at each."""
-    alone = torch.inference_mode if torch.is_inference_mode_enabled() else torch.no_grad  # a thread has its own
-    tops, task, cores = range(0, height, STRIP), alone()(task), torch.get_num_threads()
-    if device.type != "cpu" or cores == 1:
-        for top in tops:
-            task(top)
+def by_strips(task: Callable[[int, int], None], height: int, width: int, device: torch.device) -> None:
+    """`task(top, bottom)` for each strip, without gradients. Of a large image on a CPU each core takes its own: where
+    cores share each operation, they wait for each other at each, which on a busy machine takes most of the time."""
+    mode = torch.inference_mode if torch.is_inference_mode_enabled() else torch.no_grad  # a thread has its own
+    cores, large = torch.get_num_threads(), height * width >= LARGE
+    rows = STRIP if large else WIDE
+    strips = [(top, min(top + rows, height)) for top in range(0, height, rows)]
+    task = mode()(task)
+    if device.type != "cpu" or cores == 1 or not large:
+        for top, bottom in strips:
+            task(top, bottom)
         return
     try:
-        for _ in ordered(task, tops, workers=cores, initializer=partial(torch.set_num_threads, 1)):
+        for _ in ordered(
+            lambda ends: task(*ends), strips, workers=cores, initializer=partial(torch.set_num_threads, 1)
+        ):
             torch.set_num_threads(cores)  # threads to come, other people's, take what was set last in whatever thread
     finally:
         torch.set_num_threads(cores)

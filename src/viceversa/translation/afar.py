@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data import pictures
-from ..model.pyramid import STRIP, by_strips, halvings, raised, strip
+from ..model.pyramid import by_strips, halvings, raised, strip
 
 Network = Callable[[Tensor], Tensor]
 
@@ -43,22 +43,21 @@ def levels_from_afar(pixels: np.ndarray, network: Network, times: int) -> np.nda
     count, rows, columns, channels = pixels.shape
     half = torch.empty(count, channels, rows // 2, columns // 2)
 
-    def halve(top: int) -> None:
-        half[:, :, top // 2 : (top + STRIP) // 2] = F.avg_pool2d(floats(pixels[:, top : top + STRIP]), 2)
+    def halve(top: int, bottom: int) -> None:
+        half[:, :, top // 2 : bottom // 2] = F.avg_pool2d(floats(pixels[:, top:bottom]), 2)
 
-    by_strips(halve, rows, half.device)
+    by_strips(halve, rows, columns, half.device)
     copies = halvings(half, times - 1)
     made = brought_back(network(copies[-1]), copies)
     out = np.empty((count, rows, columns, made.shape[1]), pixels.dtype)
 
-    def put(top: int) -> None:
-        first, last = max(0, top // 2 - 1), (top + STRIP) // 2 + 1  # and one around for the interpolation
+    def put(top: int, bottom: int) -> None:
+        first, last = max(0, top // 2 - 1), bottom // 2 + 1  # and one around for the interpolation
         image = floats(pixels[:, 2 * first : 2 * last])
         shown = strip(made[:, :, first:last], None, image, half[:, :, first:last], hue=False)
-        shown = shown[:, :, top - 2 * first :][:, :, :STRIP]
-        out[:, top : top + STRIP] = pictures.to_pixels(shown, pixels.dtype)
+        out[:, top:bottom] = pictures.to_pixels(shown[:, :, top - 2 * first : bottom - 2 * first], pixels.dtype)
 
-    by_strips(put, rows, half.device)
+    by_strips(put, rows, columns, half.device)
     return out[:, :height, :width]
 
 
