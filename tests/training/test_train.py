@@ -336,6 +336,20 @@ def test_patience_stops_a_run_whose_score_gets_no_better(folders, tmp_path):
     assert run.epoch < 40
 
 
+def test_who_looks_on_is_given_the_run_at_each_end_and_may_end_it(folders, tmp_path):
+    seen, choices = [], PYTHON | {"epochs": 200, "decay_epochs": 0, "out": tmp_path / "run"}
+
+    def look(run):
+        seen.append((run.epoch, len(run.losses) > 0, viceversa.load(run).model.info["training"]["epoch"]))
+        return run.epoch >= 2
+
+    run = viceversa.train(*folders, on_epoch=look, **choices)
+    assert [epoch for epoch, *_ in seen] == [epoch for *_, epoch in seen] and all(has for _, has, _ in seen)
+    assert 2 <= run.epoch == seen[-1][0] < 200 and list((run.folder / "progress").glob("*.gif"))
+    more = choices | {"epochs": run.epoch + 1}
+    assert viceversa.train(*folders, on_epoch=lambda run: None, **more).epoch == run.epoch + 1  # which goes on
+
+
 def test_minutes_replace_the_epochs(folders, tmp_path):
     began = time.monotonic()
     run = viceversa.train(*folders, out=tmp_path / "run", minutes=0.05, **PYTHON)

@@ -65,14 +65,19 @@ OUT_OF_MEMORY = (
 )
 
 
-def train(a: str | Path, b: str | Path | None = None, *, quiet: bool = False, **choices: Any) -> Run:
+def train(
+    a: str | Path, b: str | Path | None = None, *, quiet: bool = False,
+    on_epoch: Callable[[Run], bool | None] | None = None, **choices: Any,
+) -> Run:  # fmt: skip
     """Learn to translate between two folders of images, both ways; resumes a run found in `out`.
 
     `choices` are the fields of `config.Train`, which are the flags of `viceversa train`; `quiet` prints nothing.
-    Returns the run: `viceversa.load(run)` is its model. Raises BadInput, Failed, or Interrupted (everything is
-    saved then). What it sets for the process (threads, TF32, cuDNN) is put back.
+    `on_epoch` is given the run whenever the end of an epoch is made, with its pictures, scores and model (of short
+    epochs not of each: ends take a twentieth of the time at most); where it returns True the run ends there.
+    Returns the run: `viceversa.load(run)` is its model. Raises BadInput, Failed, or Interrupted (everything is saved
+    then). What it sets for the process (threads, TF32, cuDNN) is put back.
     """
-    return run(make(Train, a=a, b=b, **choices), quiet)
+    return run(make(Train, a=a, b=b, **choices), quiet, on_epoch)
 
 
 def command_train(asked: Train) -> int:
@@ -80,7 +85,7 @@ def command_train(asked: Train) -> int:
     return 0
 
 
-def run(asked: Train, quiet: bool = False) -> Run:
+def run(asked: Train, quiet: bool = False, on_epoch: Callable[[Run], bool | None] | None = None) -> Run:
     """Prepare, then train to the end, or until Ctrl-C, SIGTERM or SIGHUP: all is saved then."""
     with ExitStack() as stack:
         stack.enter_context(as_it_was())
@@ -245,6 +250,9 @@ def run(asked: Train, quiet: bool = False) -> Run:
                     at.best, at.worse = distributed.from_first((at.best, at.worse))
                     if s.patience and at.worse >= s.patience:
                         display.say(f"stopped: {s.patience} scores in a row were no better (--patience)")
+                        done = True
+                    if on_epoch and distributed.from_first(on_epoch(read_run(s.out)) if first else None):
+                        display.say("stopped: on_epoch said so")
                         done = True
                     at.due, at.over = False, done
                     if first:
