@@ -46,6 +46,18 @@ def test_detail_gets_fainter_with_the_light_in_its_colour_and_never_stronger(lig
         torch.testing.assert_close(found, band * torch.tensor(contrast or reddest).view(1, 3, 1, 1))
 
 
+@pytest.mark.parametrize("follows, log_light, onto", [(False, False, False), (True, False, True), (True, True, True)])
+@pytest.mark.parametrize("levels", [1, 2])
+def test_gradients_of_what_is_darker_than_black_are_numbers(levels, follows, log_light, onto):
+    """A fake, on its way back, may be: where its light and BLACK together are nothing, nothing is divided by that."""
+    network = generator(levels=levels, guided=follows, log_light=log_light, recolours=onto).train()
+    for level in (-1 - BLACK, -1.0, -3.0):
+        x = torch.full((1, 3, 64, 64), level)
+        x[..., ::7] += 0.01 * torch.rand(1, 3, 64, 10)
+        network(x.requires_grad_()).abs().mean().backward()
+        assert all(t.grad.isfinite().all() for t in (x, *network.parameters()) if t.grad is not None)
+
+
 def test_each_size_on_the_way_up_is_given_what_was_there_on_the_way_down():
     """So a pixel tells where it is although all that goes through the quarter size is silenced."""
     network, x = generator(), torch.zeros(1, 3, 64, 64)

@@ -115,7 +115,7 @@ def variance(x: Tensor) -> Tensor:
 def busy(guide: Tensor) -> Tensor:
     """(B, n, h, w) -> (B, 1, h, w) in [0, 1): how much is to be seen on every side. It is next to nothing along an edge
     between two even places, such as a roof and the sky, however strong that edge is."""
-    light = guide.mean(1, keepdim=True) + 1 + BLACK
+    light = guide.mean(1, keepdim=True).clamp(min=-1) + 1 + BLACK  # while training, fakes may be below -1
     proportion = variance(light) / F.avg_pool2d(light, 3, 1, 1, count_include_pad=False).square()
     least = -F.max_pool2d(-proportion, 2 * MIDST + 1, 1, MIDST)
     return F.avg_pool2d(least / (least + BUSY), 2 * MIDST + 1, 1, MIDST, count_include_pad=False)

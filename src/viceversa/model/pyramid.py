@@ -179,7 +179,7 @@ def strip(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor, hue: 
     band = image - before
     if band.shape[1] != colours.shape[1]:  # between colour and gray
         band, before = band.mean(1, keepdim=True), before.mean(1, keepdim=True)
-    times = (colours + (1 + BLACK)) / (before + (1 + BLACK))
+    times = (colours + (1 + BLACK)) / (before.clamp(min=-1) + (1 + BLACK))  # while training, fakes may be below -1
     if hue:
         times = times.clamp(min=0)
         times = times / times.mean(1, keepdim=True).clamp(min=1)
