@@ -51,7 +51,6 @@ def spread(x: Tensor) -> Tensor:
 def filled(colours: Tensor, known: Tensor) -> Tensor:
     """`colours` (B, n, h, w), everywhere as they are around, as far as they are `known`, (B, 1, h, w) in [0, 1]; 0
     where nothing is known far and wide."""
-    coarse, total = F.avg_pool2d(known * colours, 4), F.avg_pool2d(known, 4)
-    found = torch.stack([neighbourhood(coarse, reach) / reach for reach in REACHES]).sum(0)
-    share = torch.stack([neighbourhood(total, reach) / reach for reach in REACHES]).sum(0)
-    return double(double(found / share.clamp(min=1e-6)))
+    coarse = F.avg_pool2d(torch.cat([known * colours, known], 1), 4)
+    around = torch.stack([neighbourhood(coarse, reach) / reach for reach in REACHES]).sum(0)
+    return double(double(around[:, :-1] / around[:, -1:].clamp(min=1e-6)))
