@@ -51,9 +51,19 @@ def test_a_lit_wall_stays_as_light_and_loses_its_hue():
 @pytest.mark.parametrize("change", ["by day", "to night"])
 def test_nothing_goes_out_by_day_or_on_the_way_to_a_night(change):
     image, colours = night(box(40, 60, 4, 5))
-    image, colours = (image, colours - 1.1) if change == "to night" else (image + 0.9, colours + 0.9)
+    lighter = (image + 0.9).clamp(max=1)  # a white house in the sun, which stays white
+    image, colours = (image, colours - 1.1) if change == "to night" else (lighter, lighter + 0.2)
     made, where = put_out(colours, image)
     assert torch.equal(made, colours) and not where.any()
+
+
+def test_in_a_fog_full_of_light_what_gets_dark_goes_out():
+    lamp = glare(48, 64, 24)
+    image = (night(lamp)[0] + 0.9).clamp(max=1)
+    core, blot = (lamp == 1).expand_as(image), torch.full_like(image, -0.8)
+    colours = torch.where(core, blot, torch.full_like(image, 0.5))
+    made, where = put_out(colours, image)
+    assert where[lamp == 1].min() > 0.8 and made[core].min() > 0.3
 
 
 def test_what_is_filled_comes_from_as_near_as_it_is_known():

@@ -2,8 +2,9 @@
 
 Drawn on as the rest is, lamps are red, purple or black blots by day. So where a photo of the dark gets lighter, what is
 white has no hue, and lamps get the colours around them: what is small, a bulb or a lit window, and what has no edge, a
-glare. What is large and ends at an edge is a lit wall, and stays white. So it is with guided pyramids of two levels and
-more, in use alone: nothing is learned of it.
+glare. What is large and ends at an edge is a lit wall, and stays white. In a photo that is not dark, a fog full of
+light, that is so of what is white and gets dark while the photo gets lighter. So it is with guided pyramids of two
+levels and more, in use alone: nothing is learned of it.
 """
 
 import torch
@@ -16,6 +17,8 @@ WHITE = 0.7, 1.0
 """How light, in a range from -1 to 1, a place is from which on it begins to be white, and where it is."""
 NIGHT = -0.3, 0.0
 """How light a photo is on the whole up to which it was taken in the dark, and from which on it was not."""
+DARK = 0.3, 0.8
+"""How much darker, of a range of 2, what is white gets, from which on it begins to be a lamp by that alone, and is one."""
 SMALL = 3
 """How far from its middle, in pixels of the small image, what is small reaches at most."""
 SHARP = 0.05
@@ -30,7 +33,8 @@ def put_out(colours: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
     """`colours` (B, n, h, w), made of `image` (B, k, h, w), without its lamps; and where these were, (B, 1, h, w)."""
     light, level = image.mean(1, keepdim=True), image.mean((1, 2, 3), keepdim=True)
     lighter = ((colours.mean((1, 2, 3), keepdim=True) - level) / DARKER).clamp(0, 1)
-    white = lighter * (1 - ramp(level, *NIGHT)) * ramp(light, *WHITE)
+    of_light = torch.maximum(1 - ramp(level, *NIGHT), ramp(light - colours.mean(1, keepdim=True), *DARK))
+    white = lighter * of_light * ramp(light, *WHITE)
     border = F.max_pool2d(white, 3, 1, 1) + F.max_pool2d(-white, 3, 1, 1)
     edge = filled(variance(light), border)
     lamp = spread(white - large(white) * edge / (SHARP + edge))
