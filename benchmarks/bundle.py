@@ -117,8 +117,9 @@ def count_contrast(model: Model, way: str, root: Path) -> None:
     generator: Any = model.generators[way]
     generator.contrast.fill_(1)
     tint, translator = Tint(generator.spec.channels_out), viceversa.load(model)
+    crop, resize = (model.info["image"][name] for name in ("crop", "resize"))
     given, real = (
-        load_test(sorted((root / folder).iterdir()), channels=3, count=sys.maxsize, **model.info["image"])
+        load_test(sorted((root / folder).iterdir()), channels=3, resize=resize, crop=crop, count=sys.maxsize)
         for folder in (("trainA", "trainB") if way == "ab" else ("trainB", "trainA"))
     )
     fake = [translator(image, to=model.domains[way == "ab"]) for image in given]

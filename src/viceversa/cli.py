@@ -1,4 +1,4 @@
-"""The command line: a subcommand for each dataclass of config.py, and nothing else."""
+"""The command line: a subcommand for each dataclass of config.py; and other programs' flags by their names here."""
 
 import dataclasses
 import errno
@@ -162,14 +162,13 @@ COMMANDS = {
 
 
 def run(command: config.Command) -> int:
-    place = COMMANDS[type(command)]
+    module, function = COMMANDS[type(command)].split()
     if getattr(command, "engine", "local") == "ray":
-        place = "scale.ray command"
+        module = "scale.ray"  # which has functions of the same names
     elif extra := [f"--{name}" for name in RAYS if getattr(command, name, None)]:
         raise BadInput(f"{' '.join(extra)}: for --engine ray alone; add that, or leave it out")
     elif isinstance(command, config.Export) and command.page is not None:
-        place = "serve.standalone command_page"
-    module, function = place.split()
+        module, function = "serve.standalone", "command_page"
     return int(getattr(import_module(f"viceversa.{module}"), function)(command))
 
 

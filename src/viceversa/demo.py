@@ -5,7 +5,6 @@ strip of the globe is never trained on; the demo translates it both ways and say
 beside what doing nothing and a transfer of colours get.
 """
 
-import io
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -16,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from .config import RECIPES, Demo, Train, make
-from .data.pictures import to_tensor
+from .data.pictures import Picture, encode, to_tensor
 from .device import on_threads
 from .evaluation.scores import psnr
-from .files import replacing, write_bytes
+from .files import write_bytes
 from .pages.report import Figure, Section, write_report
 from .training.train import run
 from .translation.translator import Translator, load
@@ -38,7 +37,7 @@ TILES = 24
 """So many squares of each Earth are learned from. They overlap; each is as high as the strip."""
 
 Pixels = np.ndarray
-"""(H, W, 3) uint8."""
+"""(H, W, 3) uint8, and what is computed of it."""
 
 
 def command_demo(choices: Demo) -> int:
@@ -115,20 +114,15 @@ def write_tiles(folder: Path, day: Pixels, night: Pixels) -> None:
         turned = np.roll(globe, -STRIP.stop, axis=1)[ROWS, : WIDTH - (STRIP.stop - STRIP.start)]
         trained = reduced(turned)[:TILE, shift:]
         for column, left in enumerate(np.linspace(0, trained.shape[1] - TILE, TILES).astype(int)):
-            save(folder / name / f"{column:02}.png", trained[:, left : left + TILE])
+            write_bytes(folder / name / f"{column:02}.png", encoded(trained[:, left : left + TILE], "PNG"))
         strip = globe[ROWS, STRIP]
         for row, top in enumerate(np.linspace(0, strip.shape[0] - strip.shape[1], 4).astype(int)):
-            save(folder / f"{name}-strip/{row}.png", strip[top : top + strip.shape[1]])
+            write_bytes(folder / f"{name}-strip/{row}.png", encoded(strip[top : top + strip.shape[1]], "PNG"))
 
 
 def reduced(image: Pixels) -> Pixels:
     height, width = (side // REDUCED for side in image.shape[:2])
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
-
-
-def save(path: Path, image: Pixels) -> None:
-    with replacing(path) as temporary:
-        Image.fromarray(image).save(temporary)
 
 
 def compare(folder: Path, day: Pixels, night: Pixels) -> Section:
@@ -202,6 +196,4 @@ def is_land(image: Pixels) -> Pixels:
 
 
 def encoded(pixels: Pixels, kind: str) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind, quality=90)
-    return file.getvalue()
+    return encode(Picture(pixels, format=kind))

@@ -6,7 +6,7 @@ import platform
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from .config import Precision, checked
-from .errors import BadInput
+from .errors import BadInput, first_line
 
 
 def choose_device(name: str) -> torch.device:
-    """auto: the first CUDA GPU, else Apple's, else the CPU. Raises BadInput for a device that is not there."""
+    """auto: the current CUDA GPU, else Apple's, else the CPU. Raises BadInput for a device that is not there."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
@@ -102,11 +102,9 @@ def available_cores() -> int:
     return cores
 
 
-@contextmanager
-def on_available_cores() -> Iterator[None]:
+def on_available_cores() -> AbstractContextManager[None]:
     """Compute with `threads_for_cores`, and leave the caller's number as it was."""
-    with on_threads(threads_for_cores()):
-        yield
+    return on_threads(threads_for_cores())
 
 
 @contextmanager
@@ -169,8 +167,7 @@ def why_not_compile(device: torch.device) -> str | None:
     try:
         torch.compile(lambda x: x.sin() + 1, dynamic=False)(torch.zeros(64, device=device))
     except Exception as error:  # whatever is missing: a compiler, headers, Triton, a writable folder
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return lines[0][:160]
+        return first_line(error)[:160]
     return None
 
 

@@ -58,18 +58,15 @@ def sync_folder(folder: Path) -> None:
             os.close(number)
 
 
-def remove_leftovers(folder: Path) -> int:
-    """Remove the temporary files below `folder` that a killed process left, and count them.
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files below `folder` that a killed process left.
 
     For whoever knows that nobody else writes there: the holder of a run's lock.
     """
-    count = 0
     for here, _, names in os.walk(folder):
         for name in filter(TEMPORARY.fullmatch, names):
             with suppress(OSError):
                 os.unlink(os.path.join(here, name))
-                count += 1
-    return count
 
 
 def write_text(path: Path, text: str) -> None:

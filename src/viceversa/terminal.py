@@ -4,15 +4,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 from rich.text import Text
 
+T = TypeVar("T")
 Say = Callable[[str], None]
 """What is told lines."""
 PLAIN_EVERY = 30.0
@@ -72,6 +73,14 @@ def progress_bar(title: str, total: int | None = None, silent: bool = False) -> 
             lines = PlainProgress(title, total)
             yield lines.update
             lines.print(f", {clock(lines.seconds)}")
+
+
+def followed(title: str, total: int, items: Iterable[T]) -> Iterator[T]:
+    """The items, under a bar that counts those that are done with."""
+    with progress_bar(title, total) as update:
+        for done, item in enumerate(items, start=1):
+            yield item
+            update(done)
 
 
 class PlainProgress:

@@ -32,7 +32,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def scorer(folders: tuple[Path, Path], ruler: Path, kind: str = "kid", dtype: torch.dtype = torch.float32) -> Scorer:
-    images = [load_test(sorted(f.iterdir()), channels=3, size=36, resize="square", crop=32, count=99) for f in folders]
+    images = [load_test(sorted(f.iterdir()), channels=3, resize="square", crop=32, count=99) for f in folders]
     return Scorer(*images, features=str(ruler), kind=kind, device=CPU, dtype=dtype)
 
 
@@ -44,7 +44,7 @@ def test_score_is_what_it_says(folders: tuple[Path, Path], tmp_path: Path) -> No
     features = load_features(str(ruler))
     real, fake = {}, {}
     for domain, folder in zip("ab", folders, strict=True):
-        images = load_test(sorted(folder.iterdir()), channels=3, size=36, resize="square", crop=32, count=99)
+        images = load_test(sorted(folder.iterdir()), channels=3, resize="square", crop=32, count=99)
         real[domain] = features(images)
         network = made.generators["ab" if domain == "a" else "ba"]
         with torch.inference_mode():
@@ -123,7 +123,7 @@ def test_test_photos_are_not_held_at_full_size(tmp_path: Path) -> None:
     """However many and large: what is kept of each is its crop, in an array of its own."""
     paths = sorted(pictures(tmp_path / "large", 5, DAY, side=600).iterdir())
     for resize in ("square", "short", "none"):
-        for taken in load_test(paths, channels=3, size=40, resize=resize, crop=32, count=99):
+        for taken in load_test(paths, channels=3, resize=resize, crop=32, count=99):
             assert taken.shape == (32, 32, 3) and taken.base is None
 
 

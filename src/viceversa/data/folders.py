@@ -44,7 +44,7 @@ class Found:
     root: Path | None
     """The folder below which they lie. None for those of a list, which may lie anywhere."""
     left_out: Counter[str]
-    """How many files of other kinds were left out, by their ending."""
+    """How many were left out, by what they are: files of other kinds by their ending."""
 
     def name(self, path: Path) -> str:
         """What an image is called below the source, wherever that lies now, in one Unicode form, which file systems may
@@ -117,17 +117,13 @@ def remarks(found: Found) -> list[str]:
         lines.append(f"{found.source}: files of other kinds are left out: {_by_ending(found.left_out)}")
     if count := sum(map(found.is_label, found.paths)):
         lie, are = ("lies", "is") if count == 1 else ("lie", "are")
+        parts = {part for path in found.paths for part in found.place(path).parent.parts}
+        called = ", ".join(sorted(part for part in parts if part.lower() in LABELS)[:TOLD])
         lines.append(
-            f"{found.source}: {words(count, 'picture')} that {lie} in folders of labels ({_called(found)}) {are} taken "
+            f"{found.source}: {words(count, 'picture')} that {lie} in folders of labels ({called}) {are} taken "
             "for images like the others: if that is wrong, give the folders of the images alone"
         )
     return lines
-
-
-def _called(found: Found) -> str:
-    """What the folders of labels are called there."""
-    parts = {part for path in found.paths for part in found.place(path).parent.parts}
-    return ", ".join(sorted(part for part in parts if part.lower() in LABELS)[:TOLD])
 
 
 def _by_ending(left_out: Counter[str]) -> str:

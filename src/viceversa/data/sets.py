@@ -151,10 +151,9 @@ def fetch_set(name: str, out: Path | None = None, mirror: str | None = None) -> 
     partial = archive.with_name(f"{archive.name}.partial")
     there = archive.stat().st_size if given else partial.stat().st_size if partial.exists() else 0
     need_room(out, 2 * public.size - there)  # the zip, and as much again unpacked: photos hardly compress
-    first = f"{mirror.rstrip('/')}/{name}.zip" if mirror else f"{HOST}/{name}.zip"
-    others = (f"{HOST}/{name}.zip",) * bool(mirror) + public.mirrors
+    first, *others = [f"{host.rstrip('/')}/{name}.zip" for host in (mirror, HOST) if host]
     try:
-        retrieve(Download(first, public.sha256, others), archive)
+        retrieve(Download(first, public.sha256, (*others, *public.mirrors)), archive)
     except Failed as failed:
         raise Failed(f"{failed}. Run it again to go on; or --mirror URL; or put {name}.zip at {archive}") from None
     counts = unpack(archive, out, given)

@@ -1,4 +1,4 @@
-"""Files of 16 bits a channel, of which Pillow silently keeps 8: PNG by FFmpeg, TIFF with Pillow's tags."""
+"""Files of 16 bits a channel, of which Pillow silently keeps 8: PNG and PPM by FFmpeg, TIFF with Pillow's tags."""
 
 import io
 import struct
@@ -19,7 +19,8 @@ from ..terminal import words
 
 LAYOUTS = {1: "gray16", 2: "ya16", 3: "rgb48", 4: "rgba64"}
 """FFmpeg's names of the pixel formats by channels, less the order of the bytes (be, le)."""
-BITS, COMPRESSION, PHOTOMETRIC, STRIPS, BANDS, STRIP_ROWS, STRIP_BYTES = 258, 259, 262, 273, 277, 278, 279
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
+STRIPS, BANDS, STRIP_ROWS, STRIP_BYTES = 273, 277, 278, 279
 PLANAR_CONFIGURATION, PREDICTOR, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES = 284, 317, 322, 323, 324, 325
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, EXTRA_SAMPLES, SAMPLE_FORMAT = 282, 283, 296, 338, 339
 EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD, ICC_PROFILE, XMP = 34665, 34853, 40965, 34675, 700
@@ -126,7 +127,7 @@ def decode(image: Image.Image, data: bytes) -> np.ndarray:
 def _decode_colour(tags: Tags, data: bytes) -> np.ndarray:
     """A TIFF's bands by Pillow, which keeps 16 bit of gray alone: side by side as one wide picture, where they are
     stored so; planes one by one; tiles one below the other."""
-    width, height, tiled = tags[256], tags[257], TILE_WIDTH in tags
+    width, height, tiled = tags[WIDTH], tags[HEIGHT], TILE_WIDTH in tags
     wide, high = (tags[TILE_WIDTH], tags[TILE_LENGTH]) if tiled else (width, min(tags.get(STRIP_ROWS, height), height))
     planes = tags[BANDS] if tags.get(PLANAR_CONFIGURATION, 1) == 2 else 1
     starts, sizes = (tags[TILES], tags[TILE_BYTES]) if tiled else (tags[STRIPS], tags[STRIP_BYTES])
@@ -255,8 +256,9 @@ def _tiff_page(page: Page, start: int) -> tuple[bytes, bytes]:
         tags[ICC_PROFILE] = page.profile
     if page.xmp is not None:
         tags[XMP] = page.xmp
-    tags.update({256: width, 257: height, 258: (8 * stored.itemsize,) * channels, 259: 8, 277: channels})
-    tags.update({262: 1 if channels == 1 else 2, 273: 0, 278: height, 279: len(strip), 284: 1, 317: 2})
+    tags.update({WIDTH: width, HEIGHT: height, BITS: (8 * stored.itemsize,) * channels, BANDS: channels})
+    tags.update({STRIPS: 0, STRIP_ROWS: height, STRIP_BYTES: len(strip), COMPRESSION: 8, PREDICTOR: 2})
+    tags.update({PHOTOMETRIC: 1 if channels == 1 else 2, PLANAR_CONFIGURATION: 1})
     if channels == 4:
         tags[EXTRA_SAMPLES] = 2
     if page.signed:

@@ -12,7 +12,6 @@ from typing import IO, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from .. import distributed
@@ -59,7 +58,7 @@ class Store:
     notes: list[str]
     """What was changed in reading, or left out: a line for each kind, with the number of its pictures."""
     place: str
-    """on the device, in memory, on disk ...: for people."""
+    """on the device, in memory, on disk ...: where they lie."""
     zoom: float = 1.0
     """Crops are enlarged at random, up to so many times."""
 
@@ -86,8 +85,6 @@ class Store:
         BadInput when an image is smaller than the crop, and when more than one in ten (and more than one) cannot be
         read.
         """
-        if resize != "none" and crop > size:
-            raise BadInput(f"--crop {crop} is larger than --size {size}: lower it, or raise --size")
         folder = folder or Path(tempfile.gettempdir())
         decode = partial(_decode, paths, channels, size, resize, crop, on_progress)
         peers = distributed.peers()
@@ -191,7 +188,7 @@ def _decode(
         path = paths[good[n][0]]
         picture = pictures.read(path, channels)
         image = pictures.on_white(picture)
-        image = _resized(image, _shape(image.shape[0], image.shape[1], size, resize))
+        image = pictures.resized(image, _shape(image.shape[0], image.shape[1], size, resize))
         height, width = image.shape[:2]
         if height * width != areas[n] or image.itemsize > np.dtype(dtype).itemsize:
             raise BadImage(f"{path}: changed while it was read")
@@ -261,7 +258,8 @@ class Draws:
     """(B, 4), uniform in [0, 1): top, left, flip, zoom. For `Store.crops`."""
     chance_a: Tensor
     chance_b: Tensor
-    """(B, 18), uniform in [0, 1): coin and slot for `History`, then two times eight for `projected.augment`."""
+    """(B, 18), uniform in [0, 1): coin and slot for `History`, then for fakes and for
+    reals seven for `projected.augment` and one for the square that a PatchGAN judges."""
 
     def part(self, rank: int, world: int) -> "Draws":
         """What falls to one process of several: together they see what one would alone."""
@@ -307,7 +305,7 @@ def _random(seed: int, purpose: Literal["step", "epoch"], number: int) -> np.ran
 
 
 def load_test(
-    paths: Sequence[Path], *, channels: Literal[1, 3], size: int, resize: Resize, crop: int, count: int = 4
+    paths: Sequence[Path], *, channels: Literal[1, 3], resize: Resize, crop: int, count: int = 4
 ) -> list[np.ndarray]:
     """`count` pictures, evenly spread, as the network is to see them: (crop, crop, C), uint8 or uint16.
 
@@ -333,7 +331,7 @@ def as_tested(image: np.ndarray, path: Path, *, resize: Resize, crop: int) -> np
     if min(height, width) < crop:
         raise BadImage(f"{path}: {width}x{height} pixels are smaller than the crop of {crop}")
     top, left = (height - crop) // 2, (width - crop) // 2
-    return _resized(image, (height, width))[top : top + crop, left : left + crop].copy()
+    return pictures.resized(image, (height, width))[top : top + crop, left : left + crop].copy()
 
 
 def _shape(height: int, width: int, size: int, resize: Resize) -> tuple[int, int]:
@@ -344,20 +342,6 @@ def _shape(height: int, width: int, size: int, resize: Resize) -> tuple[int, int
         return size, size
     short = min(height, width)
     return max(size, round(height * size / short)), max(size, round(width * size / short))
-
-
-def _resized(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Bicubic, by Pillow, as the authors do; 16 bit through floats. (H, W, C) -> (*shape, C)."""
-
-    def resized(plane: np.ndarray) -> np.ndarray:
-        return np.array(Image.fromarray(plane).resize(shape[::-1], Image.Resampling.BICUBIC))
-
-    if image.shape[:2] == shape:
-        return image
-    if image.dtype == np.uint8:
-        return resized(image if image.shape[2] == 3 else image[..., 0]).reshape(*shape, -1)
-    planes = [resized(image[..., n].astype(np.float32)) for n in range(image.shape[2])]
-    return np.stack(planes, axis=-1).round().clip(0, 65535).astype(np.uint16)
 
 
 def notes_of(picture: pictures.Picture) -> tuple[str, ...]:

@@ -33,13 +33,11 @@ from ..device import choose_device
 from ..errors import BadInput
 from ..files import replacing
 from ..model.file import Model, load_model, resolve
-from ..terminal import progress_bar, say, words
+from ..terminal import followed, say, words
 from ..threads import ordered
 from ..translation.translator import Translator
 from .features import Features, Lpips, SqueezeNet, Vectors, load_features, load_lpips
 from .scores import SSIM_WINDOW, frechet, kid, kid_subsets, precisely, psnr, spread, ssim, structure_kept, translated
-
-__all__ = ["Evaluation", "command_evaluate", "evaluate"]
 
 T = TypeVar("T")
 Source = str | Path
@@ -93,7 +91,7 @@ def command_evaluate(choices: Evaluate) -> int:
     models, tests = choices.inputs[:-2], choices.inputs[-2:]
     if tests and all(map(os.path.isdir, inside(tests[-1]))):
         models, tests = choices.inputs[:-1], tests[-1:]
-    result = measure(choices, models, tests, choices.fake, choices.real, show)
+    result = measure(choices, models, tests, choices.fake, choices.real, followed)
     say(result.json() if choices.json else str(result))
     return 0
 
@@ -488,14 +486,6 @@ def finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: finite(inner) for name, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def show(doing: str, total: int, images: Iterator[T]) -> Iterator[T]:
-    """How far it is, on standard error: the numbers alone go to standard output."""
-    with progress_bar(doing, total) as update:
-        for done, image in enumerate(images, start=1):
-            yield image
-            update(done)
 
 
 # The table

@@ -28,7 +28,8 @@ ROWS = 4096
 
 
 def kid(x: Vectors, y: Vectors) -> float:
-    """Unbiased squared MMD under the cubic polynomial kernel, over all pairs (equation 4 and appendix A.2).
+    """Unbiased squared MMD under the cubic polynomial kernel, over all pairs (Bińkowski et al. 2018; unbiased
+    as in Gretton et al. 2012, Lemma 6).
 
     About 0 for two samples of one distribution (it may be slightly negative). At least 2 vectors each.
     """
@@ -257,9 +258,7 @@ class Scorer:
 
         Lower is better.
         """
-        translator = Translator(
-            Model({"ab": ab, "ba": ba}, ("a", "b"), {}), device=self.device, precision=self.precision
-        )
+        translator = Translator(Model({"ab": ab, "ba": ba}, ("a", "b")), device=self.device, precision=self.precision)
         a, b = (self.distance(translator, source, target) for source, target in ("ba", "ab"))
         return {"kind": self.kind, "features": self.features.name, "a": a, "b": b, "mean": (a + b) / 2}
 

@@ -115,7 +115,7 @@ class Whole(nn.Module):
 def describe_file(model: Model, direction: str, half: bool) -> dict[str, str]:
     """What a program must know to use the file; written into it."""
     spec = model.spec(direction)
-    source, target = model.domains if direction == "ab" else model.domains[::-1]
+    source, target = model.ends(direction)
     halved_from = Translator(model, device="cpu").how(direction, None, 1.0).halved_from
     return {
         "viceversa": __version__,
@@ -193,8 +193,7 @@ def quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(before)

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..config import Import
 from ..data.folders import checked_names
 from ..errors import BadInput
-from ..model.file import Model, read_weights, save_model
+from ..model.file import Model, below, read_weights, save_model
 from ..model.networks import Generator, Norm, ResnetGenerator, UnetGenerator, describe
 from ..model.pyramid import PyramidGenerator
 from ..terminal import words
@@ -42,10 +42,8 @@ def command_import(wanted: Import) -> int:
         raise BadInput(f"{wanted.out} exists: choose another --out, or --overwrite it")
     model = import_weights(files, wanted.names)
     save_model(wanted.out, model)
-    for direction, (source, target) in {"ab": model.domains, "ba": model.domains[::-1]}.items():
-        if direction in model.generators:
-            network = model.generators[direction]
-            print(f"{source} -> {target}: {describe(network)}, {network.spec.norm} norm")
+    for direction, network in model.generators.items():
+        print(f"{' -> '.join(model.ends(direction))}: {describe(network)}, {network.spec.norm} norm")
     for note in model.info["imported"]["notes"]:
         print(f"note: {note}")
     print(f"wrote {wanted.out}")
@@ -185,15 +183,10 @@ def generators_in(held: Any, name: str, wrong: list[Unfit]) -> Iterator[tuple[st
         networks = sorted({key.partition(".")[0] for key in parts})
         if len(networks) > 1 and not isinstance(error, IsDiscriminator):
             others: list[Unfit] = []
-            found = [each for key in networks for each in generators_in(inside(parts, key), key, others)]
+            found = [each for key in networks for each in generators_in(below(parts, key), key, others)]
             judges = sum(isinstance(other, IsDiscriminator) for other in others)
             if len(found) + judges == len(networks):  # else these are parts of one network, not several
                 yield from found
-
-
-def inside(weights: Weights, name: str) -> Weights:
-    """The state dict of the submodule `name`."""
-    return {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
 
 
 def recognise(layers: list[Layer]) -> Generator:

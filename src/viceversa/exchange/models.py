@@ -33,8 +33,7 @@ def command_models(wanted: Models) -> int:
 
 def networks(model: Model) -> list[str]:
     """Each direction, and its generator."""
-    ways = {"ab": model.domains, "ba": model.domains[::-1]}
-    return [f"{a} -> {b}: {describe(model.generators[way])}" for way, (a, b) in ways.items() if way in model.generators]
+    return [f"{' -> '.join(model.ends(way))}: {describe(network)}" for way, network in model.generators.items()]
 
 
 def facts(model: Model) -> dict[str, Any]:

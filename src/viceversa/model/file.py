@@ -55,10 +55,10 @@ class Model:
         an accent may be a part of its letter or stand behind it.
         """
         targets = {self.domains[d == "ab"]: d for d in ("ba", "ab") if d in self.generators}
+        names = " or ".join(f"--to {name}" for name in targets)
         if to is None:
             if len(targets) == 1:
                 return next(iter(targets.values()))
-            names = " or ".join(f"--to {name}" for name in targets)
             raise BadInput(f"which way? This model translates to either domain: {names}")
         if not isinstance(to, str):
             raise BadInput(f"to={to!r}: give the name of a domain, {' or '.join(targets)}")
@@ -66,9 +66,12 @@ class Model:
         asked = unicodedata.normalize("NFC", to)
         if asked in seen:
             return seen[asked]
-        takes = f"this model takes {' or '.join(f'--to {n}' for n in targets)}"
-        hint = suggestion(asked, seen, takes)
+        hint = suggestion(asked, seen, f"this model takes {names}")
         raise BadInput(f"--to {to}: {hint} (its domains are {self.domains[0]} and {self.domains[1]})")
+
+    def ends(self, direction: str) -> tuple[str, str]:
+        """The domain that a direction begins at, and the one that it leads to."""
+        return self.domains if direction == "ab" else self.domains[::-1]
 
     def keeps_lightness(self, direction: str) -> bool:
         """Does it colour gray pictures, and was it taught to leave lightness as it is?"""
@@ -164,6 +167,11 @@ def load_model(path: Path) -> Model:
     info = {k: v for k, v in head.items() if k not in ("format", "domains", "generators", "value_range", "named")}
     info = {k: v for k, v in info.items() if k not in OF_INFO or isinstance(v, dict)}
     return Model(generators, (first, second), info)
+
+
+def below(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """The state dict of the module `name` in that of what holds it."""
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
 def read_weights(file: Path) -> Any:

@@ -18,7 +18,7 @@ WHITE = 0.7, 1.0
 NIGHT = -0.3, 0.0
 """How light a photo is on the whole up to which it was taken in the dark, and from which on it was not."""
 DARK = 0.3, 0.8
-"""How much darker, of a range of 2, what is white gets, from which on it begins to be a lamp by that alone, and is one."""
+"""How much darker, of a range of 2, what is white gets, from which on that alone begins to make it a lamp, and does."""
 SMALL = 3
 """How far from its middle, in pixels of the small image, what is small reaches at most."""
 SHARP = 0.05

@@ -96,8 +96,8 @@ def maps(frozen: Frozen, pictures: Sequence[Tensor], chances: Sequence[Tensor]) 
 def augment(x: Tensor, u: Tensor) -> Tensor:
     """DiffAugment (Zhao et al. 2020): colour, shift by up to an eighth, a quarter cut out. (B, 3, H, W) -> same.
 
-    `u`: (B, 8), uniform in [0, 1). Real and fake pictures alike go through it, so that a discriminator cannot
-    learn few pictures by heart, and generators do not learn it.
+    `u`: (B, 8), uniform in [0, 1), of which the last is not for this. Real and fake pictures alike go through it, so
+    that a discriminator cannot learn few pictures by heart, and generators do not learn it.
     """
     height, width = x.shape[2:]
     brightness, saturation, contrast, down, right, top, left, _ = u.to(x.dtype)[:, :, None, None, None].unbind(1)

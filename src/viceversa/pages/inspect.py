@@ -23,7 +23,7 @@ from ..data.folders import Sources, find_sources
 from ..data.pictures import BadImage
 from ..data.store import notes_of
 from ..errors import BadInput
-from ..terminal import progress_bar
+from ..terminal import followed, progress_bar
 from ..threads import ordered
 
 SMALL = 256
@@ -260,10 +260,8 @@ def look_at(sources: Sources) -> list[Folder]:
     folders += [Folder(name, "test", [], []) for name in sources.names]
     paths = (sources.a, sources.b, sources.test_a, sources.test_b)
     jobs = [(folder, path) for folder, mine in zip(folders, paths, strict=True) for path in mine]
-    with progress_bar("looking at images", len(jobs)) as update:
-        for done, (kept, one) in enumerate(ordered(attempt, jobs), start=1):
-            kept.append(one)
-            update(done)
+    for kept, one in followed("looking at images", len(jobs), ordered(attempt, jobs)):
+        kept.append(one)
     return [folder for folder in folders if folder.count]
 
 

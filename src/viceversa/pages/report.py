@@ -17,6 +17,7 @@ from PIL import Image
 from .. import config
 from ..errors import BadInput
 from ..files import write_text
+from ..model.file import by_epoch
 from ..terminal import say
 from ..training import progress
 from ..training.runs import Run, Scored, differing, read_runs, recipe, settings
@@ -138,7 +139,7 @@ def caption(runs: Sequence[Run]) -> str:
 def gallery(runs: Sequence[Run], pictures: Sequence[Pictures]) -> list[dict[str, Any]]:
     """Each direction, with a row for each picture of the first run and what every run made of it."""
     directions = []
-    for key, (source, target) in zip(("ab", "ba"), both_ways(runs[0]), strict=True):
+    for key, (source, target) in (("ab", runs[0].domains), ("ba", runs[0].domains[::-1])):
         rows = []
         for before, _, _ in pictures[0][key]:
             made = [made_of(before, run, cells[key]) for run, cells in zip(runs, pictures, strict=True)]
@@ -183,9 +184,7 @@ def player(run: Run, room: int) -> dict[str, Any] | None:
     newest = run.stills[-1][0]
     since = max((epoch for epoch in progress.layouts(run.folder) if epoch <= newest), default=0)
     of = [still for still in run.stills if still[0] >= since]
-    kept = {
-        int(file.stem[6:]) for file in (run.folder / "epochs").glob("epoch_*.safetensors") if file.stem[6:].isdigit()
-    }
+    kept = {epoch for epoch, _ in by_epoch(run.folder / "epochs", "safetensors")}
     telling = {of[0][0], newest} | ({run.best["epoch"]} if run.best else set())
     stills = thinned(of, room, [telling | kept, telling])
     return {
@@ -253,11 +252,6 @@ def extent(values: Sequence[float]) -> tuple[float, float]:
     high = max(min(ordered[-1], 2 * usual) if usual > 0 else ordered[-1], 0.0)
     low = min(ordered[0], 0.0)
     return (low, high + 0.06 * (high - low)) if high > low else (low, low + 1.0)
-
-
-def both_ways(run: Run) -> list[tuple[str, str]]:
-    a, b = run.domains
-    return [(a, b), (b, a)]
 
 
 def curves(run: Run) -> list[dict[str, Any]]:

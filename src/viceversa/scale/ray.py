@@ -67,16 +67,6 @@ LOST = 3
 """How often a training that has lost a worker begins again from its checkpoint."""
 
 
-def command(asked: Train | Translate | Serve) -> int:
-    match asked:
-        case Train():
-            return command_train(asked)
-        case Translate():
-            return command_translate(asked)
-        case Serve():
-            return command_serve(asked)
-
-
 # A cluster.
 
 
@@ -180,8 +170,7 @@ def command_translate(t: Translate) -> int:
         raise BadInput("- (standard input and output) is not for --engine ray: name folders or addresses")
     path = resolve(t.model, t.epoch)
     model = load_model(path)
-    model.direction(t.to)
-    t = replace(t, to=model.domains[model.direction(t.to) == "ab"])
+    t = replace(t, to=model.ends(model.direction(t.to))[1])
     found = [storage.find_images(given) for given in t.inputs]
     out = Place.of(t.out)
     check_places(t.inputs, out)

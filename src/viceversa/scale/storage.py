@@ -155,7 +155,6 @@ class Place:
                 file.write(data)
 
         retried(once)
-        return None
 
     def remove(self, name: str) -> None:
         retried(lambda: opened(self.address)[0].delete_file(self.path(name)))

@@ -212,8 +212,7 @@ class Jobs:
 
     def translate_pictures(self, job: Job, translator: InTurn, archive: Path) -> None:
         """The pictures of a job as one archive; what cannot be read is left out, and told."""
-        how: Any = {"to": job.to, "format": job.format, "size": job.size, "strength": job.strength}
-        wanted = Translate(model="", inputs=(), **how)
+        wanted = Translate(model="", inputs=(), to=job.to, size=job.size, strength=job.strength)
         job.total = len(job.files)
         format = SUFFIXES[f".{job.format}"] if job.format else None
         names = {path: name for name, path in job.files}

@@ -41,14 +41,14 @@ class Served:
     @property
     def targets(self) -> list[str]:
         """The domains that it translates to."""
-        domains, generators = self.translator.domains, self.translator.model.generators
-        return [domain for direction, domain in (("ab", domains[1]), ("ba", domains[0])) if direction in generators]
+        model = self.translator.model
+        return [model.ends(direction)[1] for direction in model.generators]
 
     def target(self, to: str | None) -> str:
         """The domain that a client means. Raises Refusal (422)."""
         model = self.translator.model
         try:
-            return model.domains[model.direction(to) == "ab"]
+            return model.ends(model.direction(to))[1]
         except BadInput as wrong:
             raise Refusal(422, in_fields(str(wrong))) from None
 
@@ -159,14 +159,11 @@ def page_file(name: str) -> bytes:
 @cache
 def samples() -> dict[str, bytes]:
     """Pictures to try, as JPEG: by the name that the page shows."""
-    city, day, night = (open_asset(name) for name in ("china.jpg", "earth-blue-marble.jpg", "earth-night.jpg"))
+    names = ("china.jpg", "earth-blue-marble.jpg", "earth-night.jpg")
+    city, day, night = (Image.open(BytesIO((ASSETS / name).read_bytes())).convert("RGB") for name in names)
     europe = (0.44 * day.width, 0.06 * day.height, 0.69 * day.width, 0.38 * day.height)
     shown = {"city": city, "earth-by-day": day.crop(europe), "earth-by-night": night.crop(europe)}
     return {name: small(image, SAMPLE, "JPEG", 88) for name, image in shown.items()}
-
-
-def open_asset(name: str) -> Image.Image:
-    return Image.open(BytesIO((ASSETS / name).read_bytes())).convert("RGB")
 
 
 def small(image: Image.Image, longest: int, format: str, quality: int) -> bytes:

@@ -6,7 +6,6 @@ There are no random states to keep: all randomness comes from (seed, step). RUN/
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -205,10 +204,7 @@ def keep_epoch(run: Path, epoch: int, keep: int) -> None:
         every *= 2
     if keep:
         with replacing(epoch_path(run, epoch)) as temporary:
-            try:
-                os.link(run / MODEL, temporary)  # takes no room
-            except OSError:
-                shutil.copyfile(run / MODEL, temporary)
+            shutil.copyfile(run / MODEL, temporary)
     kept = by_epoch(run / "epochs", "safetensors")
     newest = {-(-number // every): number for number, _ in kept}
     for number, path in kept:

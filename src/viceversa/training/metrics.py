@@ -1,6 +1,5 @@
 """The numbers of a run: metrics.jsonl, a JSON object a line, and the same for TensorBoard."""
 
-import io
 import json
 import threading
 from collections.abc import Mapping
@@ -9,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
+from ..data.pictures import Picture, encode
 from ..files import write_text
 from .checkpoint import Position
 
@@ -60,8 +59,7 @@ class Metrics:
         """The learning rate of the last step that was written of before."""
         self.file = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (line by line, until close)
         self.names = dict(zip("ab", names, strict=True))
-        self.folder = run / "tensorboard"
-        self.board = board(self.folder, at.step) if tensorboard else None
+        self.board = board(run / "tensorboard", at.step) if tensorboard else None
 
     def __enter__(self) -> "Metrics":
         self.hook, threading.excepthook = threading.excepthook, self.on_error
@@ -113,9 +111,8 @@ class Metrics:
 
         for direction, pixels in grids.items():
             height, width, _ = pixels.shape
-            jpeg = io.BytesIO()
-            Image.fromarray(pixels).save(jpeg, "JPEG", quality=90)
-            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=jpeg.getvalue())
+            jpeg = encode(Picture(pixels, format="JPEG"))
+            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=jpeg)
             value = Summary.Value(tag=f"progress/{self.tag(direction)}", image=image)
             writer = self.board.file_writer
             assert writer is not None  # until close

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..data.pictures import to_pixels, to_tensor
+from ..data.pictures import to_channels, to_pixels, to_tensor
 from ..errors import BadInput
 from ..files import replacing, write_bytes, write_text
 from ..model.file import by_epoch
@@ -154,7 +154,8 @@ class Progress:
         self.run, self.names = run, names
         self.images = {"ab": [to_tensor(i) for i in images_a], "ba": [to_tensor(i) for i in images_b]}
         height, width = images_a[0].shape[:2]
-        scale = shown_scale(max(height, width))
+        side = max(height, width)
+        scale = max(1, 128 // side) if side <= 512 else 512 / side  # small ones grow in whole numbers
         self.layout = layout_for((round(width * scale), round(height * scale)), (len(images_a), len(images_b)))
 
     @torch.inference_mode()
@@ -209,11 +210,6 @@ class Progress:
                     path.unlink(missing_ok=True)  # of an earlier end of this run
 
 
-def shown_scale(side: int) -> float:
-    """Small pictures are shown enlarged by a whole number, those over 512 pixels reduced."""
-    return max(1, 128 // side) if side <= 512 else 512 / side
-
-
 def draw_still(
     layout: Layout, made: dict[str, list[tuple[Tensor, Tensor, Tensor]]], names: tuple[str, str], epoch: int
 ) -> Image.Image:
@@ -236,8 +232,7 @@ def draw_still(
 
 def as_shown(picture: Tensor, size: tuple[int, int]) -> Image.Image:
     """(1, C, H, W) as RGB; enlarged pixels stay squares, so that a checkerboard is not smoothed away."""
-    pixels = to_pixels(picture)[0]
-    image = Image.fromarray(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
+    image = Image.fromarray(to_channels(to_pixels(picture)[0], 3))
     grows = size[0] >= image.width
     return image.resize(size, Image.Resampling.NEAREST if grows else Image.Resampling.LANCZOS)
 

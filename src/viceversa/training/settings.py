@@ -178,12 +178,11 @@ def own_settings(s: Train, config: dict[str, Any] | None) -> list[str]:
     if config is None:
         return []
     usual, now = plain(replace(Train(a=s.a), **RECIPES.get(s.recipe, {}))), plain(s)
-    kept = [
-        name
+    parts = [
+        as_flag(name, value)
         for name, value in config["settings"].items()
         if name not in OF_THIS_TIME and name in now and now[name] == value != usual[name]
     ]
-    parts = [as_flag(name, now[name]) for name in kept]
     return [f"{subject}: {' '.join(parts)}"] if parts else []
 
 
@@ -217,7 +216,6 @@ def write_config(
     stores: tuple[Store, Store], device: torch.device, how: dict[str, Any], changes: list[dict[str, Any]],
 ) -> None:  # fmt: skip
     """RUN/config.json: what was asked, on what, how it is computed, what changed. RUN/images.json: on which images."""
-    tests = {"a": [str(p) for p in sources.test_a], "b": [str(p) for p in sources.test_b]}
     config = {
         "settings": plain(s),
         "domains": list(sources.names),
@@ -226,9 +224,8 @@ def write_config(
         "how": how,
         "device": describe(device),
         "versions": {"viceversa": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "images": {
-            "a": len(stores[0].paths), "b": len(stores[1].paths), "test_a": len(tests["a"]), "test_b": len(tests["b"]),
-        },
+        "images": {"a": len(stores[0].paths), "b": len(stores[1].paths),
+                   "test_a": len(sources.test_a), "test_b": len(sources.test_b)},
         "kept_out": sources.kept_out,
         "skipped": [*stores[0].skipped, *stores[1].skipped],
         "changes": changes,

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..config import RECIPES, Train
 from ..errors import BadInput
 from ..model.cyclegan import CycleGAN
-from ..model.file import Model, load_model, resolve
+from ..model.file import Model, below, load_model, resolve
 from ..terminal import Say
 from . import checkpoint
 from .settings import as_flag, generators
@@ -121,7 +121,7 @@ def begin(start: Start, model: CycleGAN, names: tuple[str, str], say: Say) -> No
             continue
         held = exchanged if start.turned else name
         # A model file holds what is shown: the mean of weights where there was one. It serves for both.
-        state = weights(start.tensors, held) or weights(start.tensors, held.removeprefix("average_"))
+        state = below(start.tensors, held) or below(start.tensors, held.removeprefix("average_"))
         own = network.state_dict()
         older = {name: own[name] for name in own if name == "contrast"}  # which files of before 2026-12 lack
         fits = shapes(older | state) == shapes(own)  # else it is not there, or of another kind
@@ -135,7 +135,3 @@ def begin(start: Start, model: CycleGAN, names: tuple[str, str], say: Say) -> No
 
 def shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in state.items()}
-
-
-def weights(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}

@@ -321,7 +321,7 @@ def test_images(s: Train, sources: Sources, count: int, say: terminal.Say) -> li
     """At most `count` pictures of each domain that are not trained on, as the networks are to see them."""
     found = []
     for name, paths, channels in zip(sources.names, (sources.test_a, sources.test_b), s.channels, strict=True):
-        pictures = load_test(paths, channels=channels, size=s.size, resize=s.resize, crop=s.crop, count=count)
+        pictures = load_test(paths, channels=channels, resize=s.resize, crop=s.crop, count=count)
         if broken := min(count, len(paths)) - len(pictures):
             say(f"{terminal.words(broken, 'test image')} of {name} cannot be read; viceversa data names broken ones")
         found.append(pictures)

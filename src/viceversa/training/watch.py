@@ -50,7 +50,7 @@ INVERTED = (
 
 
 class Watch:
-    """Looks at losses and pictures after every epoch; returns a sentence for each thing that goes wrong.
+    """Looks at the losses of every epoch and at the pictures that are shown; a sentence for each thing that goes wrong.
 
     A sentence says what is seen and what usually helps, once an episode. What young generators make is
     alike, flat or inverted for a while, so a thing has to last for some epochs before it is worth a word.
@@ -66,10 +66,8 @@ class Watch:
         """From the mean losses of an epoch, by their keys ("cycle/a")."""
         said = []
         for direction, alarm in self.won.items():
-            if f"discriminator/{direction[1]}" not in means:  # frozen features alone judge
-                continue
-            judge = means[f"discriminator/{direction[1]}"]
-            if alarm(has_won(judge, means[f"adversarial/{direction}"]), epoch):
+            judge = means.get(f"discriminator/{direction[1]}")  # none, where frozen features alone judge
+            if judge is not None and alarm(has_won(judge, means[f"adversarial/{direction}"]), epoch):
                 said.append(self.sentence(WON, direction))
         return said
 

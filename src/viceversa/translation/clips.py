@@ -72,7 +72,7 @@ class Clip:
     """What is read: the frames, with packets of what goes along between them, and what must be known to write them."""
 
     frames: Iterator[Frame | av.Packet]
-    source: Path | None = None
+    source: Path
     total: int | None = None
     """Frames, where the file says so; an estimate."""
     rate: Fraction = Fraction(10)
@@ -116,11 +116,8 @@ def is_film(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix not in ANIMATIONS:
         return suffix in FILMS
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return False
-    return moves(path, status.st_size, status.st_mtime_ns)
+    stamp = state(path)
+    return stamp is not None and moves(path, *stamp)
 
 
 @lru_cache(1 << 16)  # --watch asks each second
@@ -189,7 +186,7 @@ def read_film(source: Path) -> Iterator[Clip]:
             clip.notes.append(f"{source}: {words(silent, 'stream')} of sound, which nothing here decodes, left out")
         if video.codec_context.color_trc in HDR:
             clip.notes.append(f"{source}: is HDR; its values are taken as they are, which looks paler")
-        clip.frames = decode_film(source, container, video, clip)
+        clip.frames = decode_film(container, video, clip)
         yield clip
 
 
@@ -209,10 +206,10 @@ def by_path(path: Path) -> str:
     return os.path.abspath(path)
 
 
-def decode_film(source: Path, container: Any, video: Any, clip: Clip) -> Iterator[Frame | av.Packet]:
+def decode_film(container: Any, video: Any, clip: Clip) -> Iterator[Frame | av.Packet]:
     """Frames as they are shown, and between them the packets of what goes along; both counted from the film's start."""
     along, moving = [*clip.sounds, *clip.subtitles], Pictures(container, video, clip)
-    before = state(source)
+    before = state(clip.source)
     size: tuple[int, int] | None = None
     frame: Frame | None = None
     end = Fraction(0)
@@ -241,15 +238,15 @@ def decode_film(source: Path, container: Any, video: Any, clip: Clip) -> Iterato
         if frame is not None and moving.repeated - clip.origin > end:
             yield replace(frame, start=moving.repeated - clip.origin - 1 / clip.rate, length=1 / clip.rate)
     except (av.error.FFmpegError, OSError) as wrong:
-        raise Failed(f"{source}: broken after {float(end):.1f} s ({said(wrong)})") from None
-    if state(source) != before:
-        raise Changed(f"{source}: changed while it was read, after {float(end):.1f} s")
+        raise Failed(f"{clip.source}: broken after {float(end):.1f} s ({said(wrong)})") from None
+    if state(clip.source) != before:
+        raise Changed(f"{clip.source}: changed while it was read, after {float(end):.1f} s")
     clip.notes += cut_off(container, video, clip)
 
 
 def state(source: Path) -> tuple[int, int] | None:
-    """What tells whether a file is still the same; of a pipe, nothing does."""
-    with suppress(OSError):
+    """What tells whether a file is still the same: size and time of the last change, of a pipe nothing. None: gone."""
+    with suppress(OSError, ValueError):
         status = source.stat()
         return (status.st_size, status.st_mtime_ns) if status.st_size else (0, 0)
     return None

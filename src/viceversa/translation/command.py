@@ -26,7 +26,7 @@ from ..data.download import sha256
 from ..errors import BadInput, Failed, Interrupted
 from ..files import replacing, write_text
 from ..model.file import resolve
-from ..terminal import Update, ending_on_sigterm, progress_bar, words
+from ..terminal import Update, ending_on_sigterm, followed, progress_bar, words
 from . import clips
 from .films import show_change, translate_film
 from .pipeline import STDIO, Job, Work, guarded, translate_pictures
@@ -60,10 +60,10 @@ def command_translate(t: Translate) -> int:
     planned, lines = ([], []) if t.watch else plan(t)
     model = resolve(t.model, t.epoch)
     translator = load(model, device=t.device, precision=t.precision, memory=t.memory)
-    there = translator.model.direction(t.to)
+    home, there = translator.model.ends(translator.model.direction(t.to))
     if t.round_trip:
-        translator.model.direction(translator.domains[there == "ba"])  # which must be there
-    record = Record(t, model, translator.domains[there == "ab"])
+        translator.model.direction(home)  # which must be there
+    record = Record(t, model, there)
     if t.watch:
         return watch(t, translator, record)
     others = {} if is_file(t.out) else record.others(planned)
@@ -113,7 +113,8 @@ def watch(t: Translate, translator: Translator, record: "Record") -> int:
                 if line not in told:
                     say(line)
                     told.add(line)
-            now = {job.source: stamp for job in jobs if not job.is_done() and (stamp := stamp_of(job.source))}
+            stamps = {job.source: clips.state(job.source) for job in jobs if not job.is_done()}
+            now = {source: stamp for source, stamp in stamps.items() if stamp and stamp[0]}  # not gone, nor empty
             ready = [job for job in jobs if job.source in now and now[job.source] == before.get(job.source)]
             ready = [job for job in ready if now[job.source] != tried.get(job.source)]
             before = now
@@ -196,14 +197,6 @@ class Record:
 
     def name(self, target: Path) -> str:
         return target.relative_to(self.t.out).as_posix()
-
-
-def stamp_of(path: Path) -> tuple[int, int] | None:
-    """Size and time of the last change; None for what has gone, and for what is still empty."""
-    with suppress(OSError):
-        status = path.stat()
-        return (status.st_size, status.st_mtime_ns) if status.st_size else None
-    return None
 
 
 def check_wishes(t: Translate) -> None:
@@ -387,10 +380,7 @@ def translate(t: Translate, translator: Translator, todo: list[Job]) -> Iterator
     """Do the jobs, pictures first; yields each when it is done or has failed."""
     single = [job for job in todo if job.kind == "picture"]
     if single:
-        with progress_bar("translating", len(single)) as update:
-            for done, work in enumerate(translate_pictures(t, translator, single), 1):
-                update(done)
-                yield work
+        yield from followed("translating", len(single), translate_pictures(t, translator, single))
     for job in todo:
         if job.kind in ("film", "change"):
             with progress_bar(job.source.name) as update:

@@ -46,10 +46,9 @@ def translate_film(
     """Translate a film or an animation into what the ending of `target` says. An existing target is replaced.
 
     The times of the frames, the orientation, the sound, and where the new file holds them subtitles, chapters and
-    attachments are kept. `compare` also writes before and after
-    side by side, as NAME.compare.mp4; with `keep`, that of the two which is there already is left.
-    `on_progress(done, total)` is called after each frame; the total is None where the file does not say. Returns
-    what a person should know of the result, a line each.
+    attachments are kept. `compare` also writes before and after side by side, as NAME.compare.mp4; with `keep`, that of
+    the two which is there already is left. `on_progress(done, total)` is called after each frame; the total is None
+    where the file does not say. Returns what a person should know of the result, a line each.
 
     Raises BadInput before anything is written and Failed from then on. What was done until then, or until an
     interruption, is NAME.partial.mp4, and plays.
@@ -119,10 +118,6 @@ def write_film(
     on_progress: Update | None,
 ) -> list[str]:  # fmt: skip
     """Translate and write the frames of a clip, and its sound; returns the writer's notes."""
-    if target.suffix.lower() not in clips.WRITTEN:
-        raise BadInput(f"{target}: videos are written as {' '.join(sorted(clips.WRITTEN))}")
-    if not 1 <= quality <= 100:
-        raise BadInput(f"--quality {quality}: choose from 1 to 100")
     outputs: list[tuple[Path, Callable[[Pair], Frame]]] = [(target, lambda pair: pair[1])]
     if compare:
         outputs.append((beside(target, "compare"), both))

@@ -96,7 +96,7 @@ class Work:
 def reading(t: Translate, model: Model) -> Callable[[Work], Work]:
     """How a picture is read for this model; it is said where it is unlike those of training."""
     direction = model.direction(t.to)
-    source, target = model.domains if direction == "ab" else model.domains[::-1]
+    source, target = model.ends(direction)
     known = model.info.get("statistics", {})
     unlike = partial(statistics.remark, statistics=known, domain=source, other=target)
     channels = model.spec(direction).channels_in
@@ -106,7 +106,7 @@ def reading(t: Translate, model: Model) -> Callable[[Work], Work]:
 def applying(t: Translate, translator: Translator) -> Callable[[list[Work]], list[Work]]:
     """How pictures of one size are translated."""
     direction = translator.model.direction(t.to)
-    source, target = translator.domains if direction == "ab" else translator.domains[::-1]
+    source, target = translator.model.ends(direction)
     there = partial(translator, to=target, size=t.size, strength=t.strength)
     return partial(translate_batch, there=there, back=partial(translator, to=source, size=t.size))
 

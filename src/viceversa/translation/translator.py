@@ -247,7 +247,7 @@ class Translator:
     ) -> Callable[[np.ndarray], np.ndarray]:
         """A function for the frames of one film in turn, (H, W, 3) uint8 -> (H, W, C'); `steady`: less flicker."""
         direction = self.model.direction(to)
-        gray = self.channels(direction) == 1
+        channels = self.channels(direction)
         average = Steady() if steady else None
         how = self.how(direction, size, strength)
         network = self.network(direction, self.dtype)
@@ -257,8 +257,7 @@ class Translator:
         @telling_of_memory()
         @torch.inference_mode()
         def translate(frame: np.ndarray) -> np.ndarray:
-            if gray:
-                frame = np.asarray(Image.fromarray(frame).convert("L"))[..., None]
+            frame = pictures.to_channels(frame, channels)
             if average is None:
                 return self(frame, to, size=size, strength=strength)  # type: ignore[no-any-return]
             calm, still = average.before(pictures.to_tensor(frame).to(self.device).contiguous())

@@ -18,6 +18,7 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from PIL import Image
 
+from ..config import LONGEST_NAME
 from ..data import pictures
 from ..device import free
 from ..errors import BadInput, Failed
@@ -29,8 +30,6 @@ BT709, LIMITED = 1, 1
 """Numbers of H.273: high-definition colour; and of FFmpeg: the range 16 to 235."""
 SHORTEST = Fraction(20, 1000)
 """Of a GIF's frames: browsers show those that are shorter for a tenth of a second."""
-LONGEST_NAME = 255
-"""Bytes of a file's name that file systems take."""
 os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder tells its life story on standard error else
 
 
@@ -109,22 +108,16 @@ class Writer(ABC):
                 self.tracks[index].write(part)
 
 
-def free_name(target: Path, source: Path | None) -> Path:
+def free_name(target: Path, source: Path) -> Path:
     """NAME.partial.mp4, and another where that is too long, or is there already: it may be the translation of a film
     that is called so."""
     name = target.with_name(f"{target.stem}.partial{target.suffix}")
     if len(os.fsencode(name.name)) > LONGEST_NAME:
         return target.with_name(f"{secrets.token_hex(4)}.partial{target.suffix}")
-    if source is not None and os.path.realpath(name) == os.path.realpath(source):
+    if os.path.realpath(name) == os.path.realpath(source):
         raise BadInput(f"{source} would be overwritten on the way to {target}: name another --out")
     others = (target.with_name(f"{target.stem}.partial{number}{target.suffix}") for number in count(2))
     return name if not os.path.lexists(name) else next(other for other in others if not os.path.lexists(other))
-
-
-def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) or (H, W, C) uint8, of another height and width."""
-    flat = pictures.to_pil(pixels).resize(size[::-1], Image.Resampling.BICUBIC)
-    return np.asarray(flat).reshape(*size, *pixels.shape[2:])
 
 
 def open_writer(target: Path, clip: Clip, size: tuple[int, int], codec: str, quality: int) -> Writer:
@@ -178,8 +171,8 @@ class AnimationWriter(Writer):
             soft = f"{self.target}: what is half transparent became opaque or nothing, since a GIF knows no more"
             self.notes += [soft] * (soft not in self.notes and not set(np.unique(alpha)) <= {0, 255})
             alpha = np.where(alpha < 128, np.uint8(0), np.uint8(255))
-        if pixels.shape[:2] != self.size:
-            pixels, alpha = resized(pixels, self.size), None if alpha is None else resized(alpha, self.size)
+        pixels = pictures.resized(pixels, self.size)
+        alpha = None if alpha is None else pictures.resized(alpha[..., None], self.size)[..., 0]
         self.starts.append(frame.start)
         self.pictures.append(pictures.to_pil(pixels, alpha))
         self.frames += 1
@@ -347,9 +340,7 @@ class FilmWriter(Writer):
         clear = f"{self.target}: what is transparent was laid upon white"
         if frame.alpha is not None and clear not in self.notes:
             self.notes.append(clear)
-        pixels = pictures.to_channels(frame.pixels, 3)
-        if pixels.shape[:2] != self.size:
-            pixels = resized(pixels, self.size)
+        pixels = pictures.resized(pictures.to_channels(frame.pixels, 3), self.size)
         height, width = self.size
         pixels = np.pad(pixels, ((0, self.video.height - height), (0, self.video.width - width), (0, 0)), "edge")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
