@@ -47,6 +47,7 @@ from viceversa.errors import BadInput
         ({"a": "földer/" + "ö" * 128}, "a name of 256 bytes"),
         ({"bach": 2}, "train has no setting 'bach'; did you mean batch or patch?"),
         ({"recipe": "phto"}, "--recipe phto: no such recipe; did you mean photo?"),
+        ({"recipe": "PHOTO"}, "--recipe PHOTO: no such recipe; did you mean photo?"),
         ({"recipe": None}, "no such recipe; there are paper"),
     ],
 )

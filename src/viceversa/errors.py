@@ -25,7 +25,13 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def near_names(given: str, known: Iterable[str], count: int = 1, cutoff: float = 0.6) -> list[str]:
+    """The names that are nearest to what was given, in large letters or small."""
+    plain = {name.casefold(): name for name in known}
+    return [plain[each] for each in difflib.get_close_matches(given.casefold(), list(plain), count, cutoff)]
+
+
 def suggestion(given: str, known: Iterable[str], otherwise: str, *, count: int = 1, cutoff: float = 0.6) -> str:
-    """The names that are nearest to what was given; `otherwise` where none is near."""
-    near = difflib.get_close_matches(given, list(known), count, cutoff)
+    """What was meant, by the names that are near; `otherwise` where none is."""
+    near = near_names(given, known, count, cutoff)
     return f"did you mean {' or '.join(near)}?" if near else otherwise

@@ -386,6 +386,15 @@ def test_what_is_transparent_lies_on_white_and_is_said(tmp_path):
     assert np.array_equal(test, got[0])
 
 
+def test_what_is_enlarged_more_than_twice_is_told(tmp_path):
+    paths = find(make(tmp_path / "x", 2, shape=(11, 40))).paths + find(make(tmp_path / "y", 2, shape=(12, 12))).paths
+    store = load(paths, resize="short", size=24, crop=24)
+    assert store.notes == [
+        f"2 pictures ({paths[0]} and others): enlarged more than twice: with a lower --size and --crop as much is "
+        "learned in less time"
+    ]
+
+
 def test_white_of_16_bit(tmp_path):
     alpha = np.array([[0, 65535, 32768, 13107]], np.uint16)
     white = pictures.on_white(Picture(np.full((1, 4, 1), 1000, np.uint16), alpha))

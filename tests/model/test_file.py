@@ -65,6 +65,12 @@ def test_an_unknown_name_suggests_what_comes_near(tmp_path, monkeypatch, asked, 
         resolve(asked)
 
 
+@pytest.mark.parametrize("given", [None, 3])
+def test_what_is_no_path_is_refused(given):
+    with pytest.raises(BadInput, match=f"model={given}: give a file"):
+        resolve(given)
+
+
 def test_a_folder_of_images_does_not_hide_the_model_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "day2night" / "trainA").mkdir(parents=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from viceversa.model.frozen import CHANNELS, SEEN, SHORT, STAGES, Frozen, Seeing, looked_at, shared
+from viceversa.model.frozen import CHANNELS, LONGEST, SEEN, SHORT, STAGES, Frozen, Seeing, looked_at, shared
 from viceversa.model.networks import Generator
 
 
@@ -69,10 +69,11 @@ def test_several_pictures_are_seen_as_each_alone(frozen):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("height, width", [(1, 1), (7, 900), (160, 160), (161, 219)])
+@pytest.mark.parametrize("height, width", [(1, 1), (7, 900), (1, 4000), (9000, 3), (160, 160), (161, 219)])
 def test_any_size_is_looked_at(frozen, height, width):
     x = looked_at(torch.rand(1, 3, height, width))
     assert min(x.shape[2:]) == SHORT and all(side % 32 == 0 for side in x.shape[2:])
+    assert max(x.shape[2:]) <= LONGEST  # a line of 4000x1 pixels would be one of 640000x160
 
 
 def test_a_generator_with_its_eyes_takes_pictures_alone(frozen):

@@ -70,7 +70,7 @@ def test_the_patchgan_judges_squares_of_the_crop(folders, tmp_path):
 def test_an_older_pyramid_may_be_guided_midway(folders, tmp_path, capsys):
     viceversa.train(*folders, out=tmp_path / "run", epochs=1, **SMALL, guided=False)
     run = viceversa.train(*folders, out=tmp_path / "run", epochs=2, **SMALL, guided=True)
-    assert "from here on --guided is True, it was False" in capsys.readouterr().out
+    assert "from here on --guided, it was --no-guided" in capsys.readouterr().out
     assert viceversa.load(run).model.spec("ab").guided
 
 

@@ -16,6 +16,7 @@ from viceversa.config import Train, make
 from viceversa.errors import BadInput
 from viceversa.model.file import Model, save_model
 from viceversa.model.networks import Generator
+from viceversa.training.settings import without_effect
 from viceversa.training.start import read_start
 
 SMALL = {
@@ -126,11 +127,35 @@ def test_domains_the_other_way_round(folders, first, tmp_path):
         assert same(of(before, theirs), of(after, ours))
 
 
+def test_features_that_the_start_was_trained_against_stay_no_ruler(folders, tmp_path):
+    first = viceversa.train(*folders, out=tmp_path / "first", **SMALL | UNTOUCHED | {"projected": 0.5})
+    then = viceversa.train(*folders, out=tmp_path / "then", start=str(first.folder), projected=0, epochs=1)
+    again = viceversa.train(*folders, out=tmp_path / "then", epochs=2)  # from its own checkpoint
+    for run in (first, then, again):
+        assert viceversa.load(run).model.info["training"]["features"] == "lite0"
+
+
 def test_what_has_no_effect_is_said(folders, tmp_path, capsys):
-    viceversa.train(*folders, out=tmp_path / "run", guided=True, recolour=True, keep_lightness=True, **SMALL)
+    viceversa.train(
+        *folders, out=tmp_path / "run", guided=True, recolour=True, levels=3, keep_lightness=True, patch=64, **SMALL
+    )
     said = capsys.readouterr().out
-    assert "--guided --recolour: of a pyramid alone, so without effect on a resnet generator" in said
+    assert "--levels 3 --guided --recolour: of a pyramid alone, so without effect on a resnet generator" in said
     assert "--keep-lightness: for --channels 1 3 alone" in said
+    assert "--patch 64: no smaller than the crop of" in said
+
+
+def test_settings_of_networks_that_are_not_there_are_without_effect():
+    def said(**choices):
+        return without_effect(make(Train, a="a", **choices))
+
+    assert said(recipe="photo") == said(recipe="paint") == said() == []
+    (line,) = said(discriminator="none", projected=1, patch=32, discriminator_layers=2, discriminator_norm=False)
+    assert line.startswith("--patch 32 --discriminator-layers 2 --no-discriminator-norm: of a PatchGAN")
+    (line,) = said(generator="unet", blocks=3)
+    assert line == "--blocks 3: without effect on a unet generator, which has none"
+    (line,) = said(recipe="paint", score="kid", features="lite0")
+    assert "scores better by it than it is" in line
 
 
 def test_other_domains_are_said(folders, first, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """`viceversa translate` as a person uses it: files of every kind, broken ones, interruptions, bad input."""
 
+import json
 import os
 import random
 import shutil
@@ -22,6 +23,7 @@ from viceversa.data.pictures import Picture
 from viceversa.model.file import Model, save_model
 from viceversa.model.networks import Generator, initialise
 from viceversa.translation import clips, command, pipeline
+from viceversa.translation.command import RECORD
 from viceversa.translation.pipeline import Job, Work, batches
 from viceversa.translation.translator import load
 
@@ -188,6 +190,33 @@ def test_what_is_there_is_left_and_overwritten_when_asked(model, capsys):
     assert Path("out/1.png").read_bytes() == b"mine" and Path("out/2.png").exists()
     assert translate(model, "in", "--to", "night", "-o", "out", "--overwrite") == 0
     assert Image.open("out/1.png").size == (30, 20)
+
+
+def test_what_is_there_of_another_picture_is_told(model, capsys):
+    for n, folder in enumerate(("x", "y")):
+        make(f"{folder}/1.png", seed=n)
+    Path("y/1.png").write_bytes(Path("y/1.png").read_bytes() + b"more")
+    assert translate(model, "x", "--to", "night", "-o", "out") == 0
+    capsys.readouterr()
+    assert translate(model, "x", "--to", "night", "-o", "out") == 0
+    assert "another picture" not in told(capsys)
+    assert translate(model, "y", "--to", "night", "-o", "out") == 0
+    assert "out/1.png is there already, made of another picture than what is to be translated now" in told(capsys)
+    assert translate(model, "y", "--to", "night", "-o", "out", "--overwrite") == 0
+    assert translate(model, "y", "--to", "night", "-o", "out") == 0
+    assert "another picture" not in told(capsys)
+
+
+def test_records_of_older_versions_say_nothing_of_sizes(model, capsys):
+    make("in/1.png")
+    assert translate(model, "in", "--to", "night", "-o", "out") == 0
+    record = Path("out", RECORD)
+    kept = json.loads(record.read_text())
+    record.write_text(json.dumps([each | {"files": [*each["files"]]} for each in kept]))
+    capsys.readouterr()
+    assert translate(model, "in", "--to", "night", "-o", "out") == 0
+    assert (said := told(capsys)).count("there already") == 1 and "another picture" not in said
+    assert translate(model, "in", "--to", "day", "-o", "out") == 2
 
 
 OTHER_WORK = {

@@ -146,6 +146,12 @@ def test_as_much_is_kept_as_fits():
         tiles.choose(made, 4000, 6000, torch.float32, CPU, needs[-1] - 1)
 
 
+def test_what_no_size_can_help_is_told_so():
+    made = network(Generator(width=4, blocks=1), torch.float32)
+    with pytest.raises(BadInput, match=r"168 MB even for the smallest image, and may take 100 MB: raise --memory$"):
+        tiles.choose(made, 32, 32, torch.float32, CPU, 1e8)
+
+
 def test_a_unet_says_what_it_needs():
     made = network(Generator(kind="unet", width=4, halvings=5), torch.float32)
     with pytest.raises(BadInput, match=r"a U-Net cannot go by tiles.*raise --memory, or use --size"):

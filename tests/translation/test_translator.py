@@ -406,8 +406,8 @@ def test_large_images_by_tiles_are_the_same(monkeypatch):
 @pytest.mark.parametrize(
     "given, message",
     [
-        (noise(8, 8, 4), "takes 3 channels, not 4"),
-        (noise(8, 8), "takes 3 channels, not 1"),
+        (noise(8, 8, 4), "takes 3 channels, not 4; leave alpha out, or give a PIL image"),
+        (noise(8, 8), "takes 3 channels, not 1; repeat it three times, or give a PIL image"),
         (noise(8), "give uint8"),
         (noise(0, 8, 3), "0x8x3"),
         (noise(8, 8, 3).astype(np.float32), "float32"),

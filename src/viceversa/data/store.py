@@ -35,6 +35,7 @@ TOLD = 5
 NUMPY = {torch.uint8: np.uint8, torch.int16: np.int16}
 ON_DEVICE = "on the device"
 TRANSPARENT = "transparent, laid on white"
+ENLARGED = "enlarged more than twice: with a lower --size and --crop as much is learned in less time"
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +189,7 @@ def _decode(
         path = paths[good[n][0]]
         picture = pictures.read(path, channels)
         image = pictures.on_white(picture)
+        short = min(image.shape[:2])
         image = pictures.resized(image, _shape(image.shape[0], image.shape[1], size, resize))
         height, width = image.shape[:2]
         if height * width != areas[n] or image.itemsize > np.dtype(dtype).itemsize:
@@ -196,7 +198,8 @@ def _decode(
             image = image.astype(np.uint16) * np.uint16(257)
         rows = image.reshape(-1, channels)
         pixels[starts[n] : starts[n + 1]] = torch.from_numpy(rows.view(np.int16) if dtype == np.uint16 else rows)
-        return (starts[n], height, width), notes_of(picture)
+        enlarged = (ENLARGED,) * (min(height, width) > 2 * short)
+        return (starts[n], height, width), (*notes_of(picture), *enlarged)
 
     decoded = _each(decode, range(len(good)), on_progress)
     skipped = _broken([*headers, *decoded], len(paths))

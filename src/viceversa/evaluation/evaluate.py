@@ -381,7 +381,7 @@ def compare_translations(
     notes = remarks(numbers, tools, source, target, found)
     if model.model.info.get("training", {}).get("features") == tools.features.name:
         notes.insert(0, f"the model was trained against the features {tools.features.name}, and scores better by them "
-                        "than it is: compare by others (--features squeezenet, or inception)")  # fmt: skip
+                        "than it is: compare by others (--features squeezenet, inception, or a FILE.onnx)")  # fmt: skip
     return numbers | found.numbers() | {"notes": notes}
 
 

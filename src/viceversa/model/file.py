@@ -22,7 +22,7 @@ from torch import nn
 
 from ..config import make
 from ..device import wide
-from ..errors import BadInput, first_line, suggestion
+from ..errors import BadInput, first_line, near_names, suggestion
 from ..files import replacing
 from .networks import Generator
 
@@ -207,6 +207,8 @@ def resolve(model: str | Path, epoch: int | None = None) -> Path:
 
     Raises BadInput, in one line, when there is no such thing; names that come near are suggested.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise BadInput(f"model={model!r}: give a file, a run folder, a name that `viceversa models` lists, or a run")
     path, known = Path(os.path.expanduser(model)), bundled()
     if epoch is not None and not path.is_dir():
         raise BadInput(f"--epoch {epoch} chooses a model of a run folder, which {str(model)!r} is not")
@@ -226,7 +228,7 @@ def resolve(model: str | Path, epoch: int | None = None) -> Path:
         return path
     if str(model) in known:
         return known[str(model)]
-    near = [*difflib.get_close_matches(str(model), known, n=2), *map(str, nearby(path))]
+    near = [*near_names(str(model), known, count=2), *map(str, nearby(path))]
     ways = "give a model file, a run folder, a name that `viceversa models` lists, or hf://owner/name"
     hint = f"did you mean {' or '.join(near)}?" if near else ways
     raise BadInput(f"no model {str(model)!r}: {hint}")

@@ -29,8 +29,9 @@ STAGES = (3, 5, 11, 16)
 CHANNELS = (24, 40, 112, 320)
 SEEN = sum(CHANNELS[1:])
 """Channels of what a generator sees: the maps of strides 8, 16 and 32."""
-SHORT = 160
-"""Short side, in pixels, at which a picture is looked at."""
+SHORT, LONGEST = 160, 2560
+"""Short side, in pixels, at which a picture is looked at; and the long one at most: what is longer than sixteen
+times the other is looked at as if it were sixteen times, since it would grow beyond all memory."""
 
 
 class Conv(nn.Module):
@@ -140,10 +141,10 @@ def looked_at(x: Tensor, short: int = SHORT) -> Tensor:
     """(B, 1 or 3, H, W) -> (B, 3, h, w): colour, the short side `short`, the long one the nearest multiple of 32."""
     height, width = x.shape[2:]
     least = min(height, width)
-    size = tuple((2 * side * (short // 32) + least) // (2 * least) * 32 for side in (height, width))
+    size = tuple(min((2 * side * (short // 32) + least) // (2 * least) * 32, LONGEST) for side in (height, width))
     if x.shape[1] == 1:
         x = x.expand(-1, 3, -1, -1)
-    if size == (height, width):
+    if not torch.compiler.is_exporting() and size == (height, width):  # an exported file would take no such size else
         return x
     small = F.interpolate(wide(x), size, mode="bilinear", antialias=True, align_corners=False)  # no bf16 on CPUs
     return small.to(x.dtype)

@@ -52,6 +52,8 @@ class Position:
     """How many scores in a row were no better."""
     over: bool = False
     """Was the end of the run (the model, its pictures and films) made here?"""
+    features: str | None = None
+    """The features that it, or what it started from, was trained against."""
 
 
 class Saved(NamedTuple):

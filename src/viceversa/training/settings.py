@@ -72,11 +72,26 @@ def check(s: Train) -> None:
 
 
 def without_effect(s: Train) -> list[str]:
-    """Words for what is asked, by a recipe perhaps, of generators that have no such thing."""
+    """Words for what is asked, by a recipe perhaps, of networks that have no such thing."""
+    usual = Train(a=s.a)
+
+    def asked(*names: str) -> str:
+        return " ".join(as_flag(name, getattr(s, name)) for name in names if getattr(s, name) != getattr(usual, name))
+
     said = []
-    flags = " ".join(flag(name) for name in ("guided", "log_light", "recolour") if getattr(s, name))
-    if s.generator != "pyramid" and flags:
+    if s.generator != "pyramid" and (flags := asked("levels", "guided", "log_light", "recolour")):
         said.append(f"{flags}: of a pyramid alone, so without effect on a {s.generator} generator")
+    if s.generator == "unet" and (flags := asked("blocks")):
+        said.append(f"{flags}: without effect on a unet generator, which has none")
+    if s.discriminator == "none" and (flags := asked("patch", "discriminator_layers", "discriminator_norm")):
+        said.append(f"{flags}: of a PatchGAN, so without effect with --discriminator none")
+    elif s.patch is not None and s.patch >= s.crop:
+        said.append(f"--patch {s.patch}: no smaller than the crop of {s.crop}, so without effect")
+    if s.projected and s.score != "none" and s.features == "lite0":
+        said.append(
+            "--features lite0: what --projected trains against, which scores better by it than it is; another ruler, "
+            "--features squeezenet or a FILE.onnx, chooses better"
+        )
     if s.keep_lightness and s.channels[0] == s.channels[1]:
         said.append("--keep-lightness: for --channels 1 3 alone, so without effect")
     return said
@@ -160,7 +175,12 @@ def everybodys(s: Train) -> Train:
 
 def in_words(changed: dict[str, tuple[Any, Any]]) -> list[str]:
     """What the person is told of as changed from here on."""
-    return [f"from here on {flag(name)} is {new}, it was {old}" for name, (old, new) in changed.items()]
+    return [
+        f"from here on {as_flag(name, new)}, it was {as_flag(name, old)}"
+        if isinstance(new, bool)
+        else f"from here on {flag(name)} is {new}, it was {old}"
+        for name, (old, new) in changed.items()
+    ]
 
 
 def unused(changed: dict[str, tuple[Any, Any]]) -> list[str]:
@@ -197,6 +217,8 @@ def flag(name: str) -> str:
 
 def as_flag(name: str, value: object) -> str:
     """A setting as it is given on the command line."""
+    if value is None:
+        return f"no {flag(name)}"
     if isinstance(value, bool):
         return flag(name if value else f"no_{name}")
     return f"{flag(name)} {' '.join(map(str, value)) if isinstance(value, list) else value}"

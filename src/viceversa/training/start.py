@@ -38,6 +38,8 @@ class Start:
     """A model file's, or all of a checkpoint's."""
     words: list[str]
     """About newer checkpoints that are broken."""
+    features: str | None
+    """Those that it was trained against."""
 
 
 def read_start(s: Train, names: tuple[str, str]) -> Start | None:
@@ -60,7 +62,8 @@ def read_start(s: Train, names: tuple[str, str]) -> Start | None:
     if differ_in_light(model):
         look = "look" if s.log_light else "do not look"
         words.append(f"one way of {file} looks at the logarithm of light, the other does not; this run's {look}")
-    return Start(file, model.domains, turned, load_file(file), words)
+    against = model.info.get("training", {}).get("features")
+    return Start(file, model.domains, turned, load_file(file), words, against)
 
 
 def differ_in_light(model: Model) -> bool:

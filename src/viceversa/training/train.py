@@ -129,6 +129,7 @@ def run(asked: Train, quiet: bool = False, on_epoch: Callable[[Run], bool | None
             begin(weights, model, names, say)
         optimizers = adam(model, s.learning_rate, capturable=device.type == "cuda")
         at = setup.resume(saved, model, optimizers, say)
+        at.features = "lite0" if s.projected else weights.features if weights else at.features
         as_now = partial(as_model, s, names, known, model, at)
         # Steps, as they would be had all been as they are now. A part of one is made again: a run is to reach its end.
         place = math.floor(at.epochs * schedule.steps_per_epoch + ROUNDING)
@@ -305,8 +306,8 @@ def as_model(
 ) -> Model:  # fmt: skip
     """The generators that are shown, and what a model file tells of them."""
     training = {"step": at.step, "epoch": epoch, "seconds": round(at.seconds, 1), "seed": s.seed, "recipe": s.recipe}
-    if s.projected:
-        training["features"] = "lite0"  # what it was trained against, which is no ruler for it
+    if at.features:
+        training["features"] = at.features  # what it was trained against, which is no ruler for it
     lightness = {"keep_lightness": True} if s.keep_lightness else {}
     info = {
         "image": {"size": s.size, "crop": s.crop, "resize": s.resize} | lightness,

@@ -75,6 +75,10 @@ def command_translate(t: Translate) -> int:
     for line in lines:
         say(line)
     todo = [replace(job, keep=not t.overwrite) for job in planned if t.overwrite or not job.is_done()]
+    if not is_file(t.out) and not t.overwrite and (stale := record.of_others([*filter(Job.is_done, planned)])):
+        others_too = f" and {len(stale) - 1:,} more are" if len(stale) > 1 else " is"
+        say(f"{stale[0]}{others_too} there already, made of another picture than what is to be translated now: "
+            "--overwrite does it again, or name another --out")  # fmt: skip
     if not is_file(t.out):
         record.add(job for job in todo if job.target not in others)
     finished: list[Work] = []
@@ -157,11 +161,13 @@ class Record:
         by = " ".join([t.model, *(f"--{name} {value}" for name, value in flags.items() if value is not None)])
         return Done(sha256(self.model), self.to, t.size, t.strength, by)
 
-    def read(self) -> dict[str, Done]:
-        """By the name of a file below the folder. Raises BadInput."""
+    def read(self) -> dict[str, tuple[Done, int | None]]:
+        """By the name of a file below the folder: how it was translated, and how many bytes what it was made of had
+        (older versions did not say). Raises BadInput."""
         try:
             kept = [(each.pop("files"), Done(**each)) for each in json.loads(self.path.read_text(encoding="utf-8"))]
-            return {name: done for names, done in kept for name in names}
+            sizes = ((dict.fromkeys(names) if isinstance(names, list) else names, done) for names, done in kept)
+            return {name: (done, size) for names, done in sizes for name, size in names.items()}
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -172,7 +178,7 @@ class Record:
         known, others = self.read(), {}
         for job in jobs if known else ():
             for target in job.targets if job.kind != "copy" else ():
-                done = known.get(self.name(target), self.asked)
+                done, _ = known.get(self.name(target), (self.asked, None))
                 if done[:-1] != self.asked[:-1] and os.path.exists(target):
                     others[job.target] = done
         return others
@@ -184,19 +190,35 @@ class Record:
         again = "" if self.t.watch else "--overwrite does it again, or "
         return f"{there} there already, translated by {done.by}{changed}: {again}name another --out"
 
+    def of_others(self, jobs: list[Job]) -> list[Path]:
+        """The targets of jobs that were made of something of another size than what they would be made of now: of a
+        picture in another folder, perhaps, or of what this was before it was changed."""
+        known = self.read()
+        made = ((job, known.get(self.name(job.target), (None, None))[1]) for job in jobs if job.kind != "copy")
+        return [job.target for job, size in made if size not in (None, size_of(job.source))]
+
     def add(self, jobs: Iterable[Job]) -> None:
         """What these write is as was asked for, from here on."""
-        mine = [self.name(target) for job in jobs if job.kind != "copy" for target in job.targets]
+        mine = {
+            self.name(target): (self.asked, size_of(job.source))
+            for job in jobs if job.kind != "copy" for target in job.targets
+        }  # fmt: skip
         if not mine:
             return
-        files: dict[Done, list[str]] = {}
-        for name, done in (self.read() | dict.fromkeys(mine, self.asked)).items():
-            files.setdefault(done, []).append(name)
+        files: dict[Done, dict[str, int | None]] = {}
+        for name, (done, size) in (self.read() | mine).items():
+            files.setdefault(done, {})[name] = size
         kept = [done._asdict() | {"files": names} for done, names in files.items()]
         write_text(self.path, json.dumps(kept, indent=1))
 
     def name(self, target: Path) -> str:
         return target.relative_to(self.t.out).as_posix()
+
+
+def size_of(source: Path) -> int | None:
+    """Bytes of a file; None where that is none, or gone."""
+    stamp = clips.state(source)
+    return stamp[0] if stamp else None
 
 
 def check_wishes(t: Translate) -> None:

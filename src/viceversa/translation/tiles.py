@@ -82,6 +82,11 @@ def choose(
                 need = tiled_bytes(network.model, height, width, plan)
                 if need <= budget:
                     return plan
+    if budget < WORKING:
+        raise BadInput(
+            f"the network takes {amount(WORKING)} even for the smallest image, and may take {amount(budget)}: raise "
+            "--memory"
+        )
     name = {"resnet": "", "unet": "U-Net", "pyramid": "pyramid"}[network.spec.kind]
     how = f"(a {name} cannot go by tiles)" if name else "even by tiles"
     raise BadInput(

@@ -329,7 +329,11 @@ class Translator:
         """Arrays and tensors are taken as they are; pictures are converted."""
         wanted = self.channels(direction)
         if given != wanted:
-            raise BadInput(f"this model takes {wanted} channel{'s' * (wanted != 1)}, not {given}")
+            how = {(1, 3): "; repeat it three times, or", (4, 3): "; leave alpha out, or"}.get((given, wanted), ";")
+            raise BadInput(
+                f"this model takes {wanted} channel{'s' * (wanted != 1)}, not {given}{how} give a PIL image or a file, "
+                "which are converted"
+            )
 
 
 @dataclass(frozen=True)
