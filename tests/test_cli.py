@@ -78,6 +78,15 @@ def test_version(capsys):
         (["report", "/nowhere/run"], "/nowhere/run"),
         (["import", "/nowhere/G_A.pth"], "G_A.pth"),
         (["serve", "--workers", "2"], "--workers: for --engine ray alone"),
+        (["train", "a", "b", "--bath", "3"], "--bath: no such flag; did you mean --batch or --patch?"),
+        (["train", "a", "b", "--no-guidde"], "did you mean --no-guided"),
+        (["train", "a", "b", "--no-levels"], "--no-levels: no such flag"),
+        (["train", "a", "b", "--batch=1.5"], "--batch 1.5: must be a whole number"),
+        (["train", "a", "b", "--seed"], "--seed: must be a whole number"),
+        (["train", "a", "b", "--projected", "lite0.onnx"], "--projected lite0.onnx: must be a number"),
+        (["train", "a", "b", "--generator", "unte"], "--generator unte: must be resnet, unet or pyramid; did you"),
+        (["translate", "day2night", "x", "--strength", "half"], "--strength half: must be a number"),
+        (["data", "fetch", "--mirrorr", "x"], "--mirrorr: no such flag; did you mean --mirror"),
     ],
 )
 def test_bad_input_is_one_line_and_two(arguments, words, capsys):

@@ -5,13 +5,13 @@ import errno
 import os
 import sys
 from importlib import import_module
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import docstring_parser
 import tyro
 
 from . import __version__, config
-from .errors import BadInput, Failed, Interrupted
+from .errors import BadInput, Failed, Interrupted, suggestion
 from .files import DISK_FULL
 
 PURPOSE = "Unpaired image-to-image translation, both ways, with CycleGAN."
@@ -63,6 +63,7 @@ def parse(arguments: list[str]) -> config.Command:
         tyro.cli(config.Command, prog="viceversa", description=PURPOSE, args=arguments)  # type: ignore[arg-type]
         raise AssertionError("without a command there is help, or an error")
     theirs(command, arguments)
+    plainly(command, arguments)
     flags = as_shown(command, config.beneath(named(arguments)) if command is config.Train else {})
     prog = f"viceversa {arguments[0]}"
     given = dict(vars(tyro.cli(flags, prog=prog, args=arguments[1:], config=(tyro.conf.DisallowNone,))))
@@ -114,11 +115,28 @@ def theirs(command: type, arguments: list[str]) -> None:
         raise BadInput(f"{words} (all of them: docs/peers.md)")
 
 
+def plainly(command: type, arguments: list[str]) -> None:
+    """Raise BadInput for flags that there are not and values of another kind: tyro has a box of many lines for them."""
+    known = get_type_hints(command, include_extras=True)
+    for name, word in named(arguments).items():
+        flag = f"--{name.replace('_', '-')}"
+        negated = [f"no_{each}" for each, kind in known.items() if bool in (kind, *get_args(kind))]
+        if name not in [*known, *negated, "help"] and not name.startswith("tyro_"):
+            flags = [f"--{each.replace('_', '-')}" for each in (*known, *negated)]
+            hint = suggestion(flag, flags, f"viceversa {command.__name__.lower()} --help lists them", count=2)
+            raise BadInput(f"{flag}: no such flag; {hint}")
+        if name in known:
+            try:
+                config.spelled(word, known[name])
+            except TypeError as wrong:
+                raise BadInput(f"{flag} {word}".strip() + f": {wrong}") from None
+
+
 def named(arguments: list[str]) -> dict[str, str]:
     """The flags on a command line, with the word after each: what run or recipe they mean has the other defaults,
     also those that --help shows."""
     words = [word for each in arguments for word in (each.split("=", 1) if each.startswith("--") else [each])]
-    pairs = zip(words, words[1:], strict=False)
+    pairs = zip(words, [*words[1:], ""], strict=True)
     return {word[2:].replace("-", "_"): after for word, after in pairs if word.startswith("--")}
 
 

@@ -594,6 +594,23 @@ def fitted(value: Any, annotation: Any) -> Any:
     return value
 
 
+def spelled(word: str, annotation: Any) -> None:
+    """Raises TypeError for a word of a command line that is no number, or none of those words, where the annotation
+    wants one."""
+    kind, inner = get_origin(annotation), get_args(annotation)
+    if kind is Annotated:
+        spelled(word, inner[0])
+    elif kind in (Union, types.UnionType):
+        spelled(word, next(each for each in inner if each is not types.NoneType))
+    elif kind is Literal and all(isinstance(each, str) for each in inner):
+        fitted(word, annotation)
+    elif annotation in (int, float):
+        try:
+            annotation(word)
+        except ValueError:
+            raise TypeError(f"must be {'a whole number' if annotation is int else 'a number'}") from None
+
+
 def file_name(value: Any, kind: type[str] | type[Path]) -> str | Path:
     """Nearly every text here is, or goes into, the name of a file."""
     if not isinstance(value, str | os.PathLike):
