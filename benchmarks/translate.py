@@ -65,7 +65,7 @@ def main() -> None:
 
 def make_model(path: Path, recipe: str = "paper") -> None:
     """As training writes it: with the size that was trained on, from which large photos are shown from farther away."""
-    s = make(Train, a="", recipe=recipe)
+    s = make(Train, a=".", recipe=recipe)
     network = generators(s)[0].build().eval()
     initialise(network, torch.Generator().manual_seed(0))
     image = {"size": s.size, "crop": s.crop, "resize": s.resize}
