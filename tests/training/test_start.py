@@ -152,6 +152,7 @@ def test_settings_of_networks_that_are_not_there_are_without_effect():
     assert said(recipe="photo") == said(recipe="paint") == said() == []
     (line,) = said(discriminator="none", projected=1, patch=32, discriminator_layers=2, discriminator_norm=False)
     assert line.startswith("--patch 32 --discriminator-layers 2 --no-discriminator-norm: of a PatchGAN")
+    assert said(recipe="photo", crop=64) == []  # the recipe's square is larger: nobody asked for it
     (line,) = said(generator="unet", blocks=3)
     assert line == "--blocks 3: without effect on a unet generator, which has none"
     (line,) = said(recipe="paint", score="kid", features="lite0")

@@ -85,7 +85,7 @@ def without_effect(s: Train) -> list[str]:
         said.append(f"{flags}: without effect on a unet generator, which has none")
     if s.discriminator == "none" and (flags := asked("patch", "discriminator_layers", "discriminator_norm")):
         said.append(f"{flags}: of a PatchGAN, so without effect with --discriminator none")
-    elif s.patch is not None and s.patch >= s.crop:
+    elif s.patch is not None and s.patch >= s.crop and s.patch != RECIPES[s.recipe].get("patch"):
         said.append(f"--patch {s.patch}: no smaller than the crop of {s.crop}, so without effect")
     if s.projected and s.score != "none" and s.features == "lite0":
         said.append(
