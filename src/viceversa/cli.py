@@ -118,9 +118,9 @@ def theirs(command: type, arguments: list[str]) -> None:
 def plainly(command: type, arguments: list[str]) -> None:
     """Raise BadInput for flags that there are not and values of another kind: tyro has a box of many lines for them."""
     known = get_type_hints(command, include_extras=True)
+    negated = [f"no_{each}" for each, kind in known.items() if bool in (kind, *get_args(kind))]
     for name, word in named(arguments).items():
         flag = f"--{name.replace('_', '-')}"
-        negated = [f"no_{each}" for each, kind in known.items() if bool in (kind, *get_args(kind))]
         if name not in [*known, *negated, "help"] and not name.startswith("tyro_"):
             flags = [f"--{each.replace('_', '-')}" for each in (*known, *negated)]
             hint = suggestion(flag, flags, f"viceversa {command.__name__.lower()} --help lists them", count=2)

@@ -608,7 +608,7 @@ def spelled(word: str, annotation: Any) -> None:
         try:
             annotation(word)
         except ValueError:
-            raise TypeError(f"must be {'a whole number' if annotation is int else 'a number'}") from None
+            fitted(word, annotation)  # no number: says so
 
 
 def file_name(value: Any, kind: type[str] | type[Path]) -> str | Path:

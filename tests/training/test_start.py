@@ -16,7 +16,7 @@ from viceversa.config import Train, make
 from viceversa.errors import BadInput
 from viceversa.model.file import Model, save_model
 from viceversa.model.networks import Generator
-from viceversa.training.settings import without_effect
+from viceversa.training.settings import own_ruler, without_effect
 from viceversa.training.start import read_start
 
 SMALL = {
@@ -155,7 +155,7 @@ def test_settings_of_networks_that_are_not_there_are_without_effect():
     assert said(recipe="photo", crop=64) == []  # the recipe's square is larger: nobody asked for it
     (line,) = said(generator="unet", blocks=3)
     assert line == "--blocks 3: without effect on a unet generator, which has none"
-    (line,) = said(recipe="paint", score="kid", features="lite0")
+    (line,) = own_ruler(make(Train, a="a", recipe="paint", score="kid", features="lite0"))
     assert "scores better by it than it is" in line
 
 

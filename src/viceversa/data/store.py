@@ -261,8 +261,8 @@ class Draws:
     """(B, 4), uniform in [0, 1): top, left, flip, zoom. For `Store.crops`."""
     chance_a: Tensor
     chance_b: Tensor
-    """(B, 18), uniform in [0, 1): coin and slot for `History`, then for fakes and for
-    reals seven for `projected.augment` and one for the square that a PatchGAN judges."""
+    """(B, 18), uniform in [0, 1): coin and slot for `History`, then for fakes and for reals seven for
+    `projected.augment` and one for the square that a PatchGAN judges."""
 
     def part(self, rank: int, world: int) -> "Draws":
         """What falls to one process of several: together they see what one would alone."""

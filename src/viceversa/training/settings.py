@@ -87,14 +87,19 @@ def without_effect(s: Train) -> list[str]:
         said.append(f"{flags}: of a PatchGAN, so without effect with --discriminator none")
     elif s.patch is not None and s.patch >= s.crop and s.patch != RECIPES[s.recipe].get("patch"):
         said.append(f"--patch {s.patch}: no smaller than the crop of {s.crop}, so without effect")
-    if s.projected and s.score != "none" and s.features == "lite0":
-        said.append(
-            "--features lite0: what --projected trains against, which scores better by it than it is; another ruler, "
-            "--features squeezenet or a FILE.onnx, chooses better"
-        )
     if s.keep_lightness and s.channels[0] == s.channels[1]:
         said.append("--keep-lightness: for --channels 1 3 alone, so without effect")
     return said
+
+
+def own_ruler(s: Train) -> list[str]:
+    """Words for a best epoch that is chosen by the features that are trained against."""
+    if not s.projected or s.score == "none" or s.features != "lite0":
+        return []
+    return [
+        "--features lite0: what --projected trains against, which scores better by it than it is; another ruler, "
+        "--features squeezenet or a FILE.onnx, chooses better"
+    ]
 
 
 def generators(s: Train) -> tuple[Generator, Generator]:

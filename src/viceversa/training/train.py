@@ -150,6 +150,7 @@ def run(asked: Train, quiet: bool = False, on_epoch: Callable[[Run], bool | None
             *sources.warnings,
             *settings.own_settings(s, begun),
             *settings.without_effect(s),
+            *settings.own_ruler(s),
             *settings.in_words(changed),
             *colour_words(s, sources, known),
         ):

@@ -76,9 +76,8 @@ def command_translate(t: Translate) -> int:
         say(line)
     todo = [replace(job, keep=not t.overwrite) for job in planned if t.overwrite or not job.is_done()]
     if not is_file(t.out) and not t.overwrite and (stale := record.of_others([*filter(Job.is_done, planned)])):
-        others_too = f" and {len(stale) - 1:,} more are" if len(stale) > 1 else " is"
-        say(f"{stale[0]}{others_too} there already, made of another picture than what is to be translated now: "
-            "--overwrite does it again, or name another --out")  # fmt: skip
+        say(f"{there_already(stale)}, made of another picture than what is to be translated now: --overwrite does it "
+            "again, or name another --out")  # fmt: skip
     if not is_file(t.out):
         record.add(job for job in todo if job.target not in others)
     finished: list[Work] = []
@@ -184,11 +183,10 @@ class Record:
         return others
 
     def refusal(self, others: dict[Path, Done]) -> str:
-        target, done = next(iter(others.items()))
-        there = f"{target} and {len(others) - 1:,} more are" if len(others) > 1 else f"{target} is"
+        done = next(iter(others.values()))
         changed = ", which has changed since" if done.by == self.asked.by else ""
         again = "" if self.t.watch else "--overwrite does it again, or "
-        return f"{there} there already, translated by {done.by}{changed}: {again}name another --out"
+        return f"{there_already([*others])}, translated by {done.by}{changed}: {again}name another --out"
 
     def of_others(self, jobs: list[Job]) -> list[Path]:
         """The targets of jobs that were made of something of another size than what they would be made of now: of a
@@ -213,6 +211,11 @@ class Record:
 
     def name(self, target: Path) -> str:
         return target.relative_to(self.t.out).as_posix()
+
+
+def there_already(targets: list[Path]) -> str:
+    more = f"and {len(targets) - 1:,} more are" if len(targets) > 1 else "is"
+    return f"{targets[0]} {more} there already"
 
 
 def size_of(source: Path) -> int | None:
