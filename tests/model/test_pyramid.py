@@ -8,6 +8,7 @@ from viceversa.model import pyramid
 from viceversa.model.guided import BLACK, double, guided
 from viceversa.model.networks import Generator
 from viceversa.model.pyramid import LARGE, STRIP, WIDE, by_strips, halvings, raised
+from viceversa.model.tone import tone, toned
 
 
 def generator(**choices):
@@ -99,16 +100,21 @@ def test_shapes_and_range(levels, channels_in, channels_out, follows, onto):
 
 
 @pytest.mark.parametrize("follows", [False, True])
-def test_in_use_colours_get_the_contrast_that_was_counted(follows):
-    network, small = generator(guided=follows), torch.rand(2, 3, 16, 16)  # no night, whose lamps would go out
+def test_in_use_light_is_spread_and_has_the_contrast_that_was_counted(follows):
+    network, x = generator(guided=follows), torch.rand(2, 3, 64, 64)  # no night, whose lamps would go out
     with torch.no_grad():
-        drawn, gains = network.translated(small, None)
+        drawn, small = network.train()(x), network.translated(halvings(x, 2)[-1], None)[0]
         network.contrast.fill_(1.5)
-        got, same = network.translated(small, None)
-        mean = drawn.mean((1, 2, 3), keepdim=True)
-        torch.testing.assert_close(got - mean, 1.5 * (drawn - mean))
-        torch.testing.assert_close([*same], [1.5 * gain for gain in gains])
-        torch.testing.assert_close(network.train().translated(small, None)[0], drawn)
+        expected = toned(drawn, *tone(small, halvings(x, 2)[-1]), network.contrast)
+        torch.testing.assert_close(network.eval()(x), expected)
+        assert (expected - drawn).abs().mean() > 0.05
+        torch.testing.assert_close(network.train()(x), drawn)
+
+
+def test_with_one_level_it_stays_as_it_was_drawn():
+    network, x = generator(levels=1, guided=True), torch.rand(2, 3, 16, 16) - 1
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(x), network.train()(x).clamp(-1, 1))
 
 
 def test_weights_of_before_contrast_was_counted_load():

@@ -93,7 +93,7 @@ def test_what_is_shown_has_the_contrast_of_the_domain_that_it_is_for(counted):
     held = load_file(next((counted.folder / "checkpoint").glob("*.safetensors")))
     for found, name in ((of_a, "tint_a"), (of_b, "tint_b")):
         one, light, square = held[f"{name}.light"].double().unbind(1)
-        fake, real = (square / one - (light / one) ** 2).sqrt()
+        fake, real = (square / one - (light / one) ** 2).sqrt().tolist()
         assert found == pytest.approx(min(2, max(1, real / fake)), rel=1e-3)
     assert of_a > 1.1  # these nights are dark, and what is made of them is drawn faint
     assert held["tint_a.light"][0, 0] == pytest.approx(SLOWLY)  # of two steps the first

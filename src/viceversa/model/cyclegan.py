@@ -20,6 +20,7 @@ from .networks import Generator, ResnetGenerator, initialise
 from .projected import Projected
 from .pyramid import PyramidGenerator
 from .tint import Tint
+from .tone import tone, toned
 
 Seen = tuple[Tensor, ...]
 """What a generator takes besides a batch of pictures: nothing, where it is blind."""
@@ -151,13 +152,15 @@ class CycleGAN(nn.Module):
 
     @torch.no_grad()
     def update_contrast(self, a: Tensor, b: Tensor) -> None:
-        """By what the generators that are shown make of a and b, (B, C, H, W): a moving average draws fainter than what
-        it follows."""
+        """By what the generators that are shown make of a and b, (B, C, H, W), its light spread as in use (`tone`): a
+        moving average draws fainter than what it follows."""
         ab, ba = self.generators().values()
         seen_a, seen_b = self.see(a, b)
-        for network, fake, tint, real in ((ab, ab(a, *seen_a), self.tint_b, b), (ba, ba(b, *seen_b), self.tint_a, a)):
+        ways = (ab, a, seen_a, self.tint_b, b), (ba, b, seen_b, self.tint_a, a)
+        for network, given, seen, tint, real in ways:
             assert tint is not None and isinstance(network, PyramidGenerator)
-            tint.count(fake, real)
+            fake = network(given, *seen)
+            tint.count(toned(fake, *tone(fake, given), torch.ones_like(network.contrast)), real)
             network.contrast.copy_(tint.contrast())
 
 

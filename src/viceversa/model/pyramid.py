@@ -15,9 +15,9 @@ Where spec.recolours, the small image is not drawn anew, but onto the photo in t
 (`Recolour`), of which a share is kept in each place: all of a wall, nothing of a sky. Light is drawn at full strength
 and hue fainter, since day and night differ more in light: on its way to black a sky does not stay red.
 
-What a night does not show comes out near the mean, and a day made of it as a haze. So where the colours of fakes are
-held (`tint.Tint`), their contrast is counted, and in use brought to that of the real images: colours get farther from
-the mean of their picture by one factor, the same for all pictures, and detail stronger by the same.
+What a night does not show comes out near the mean, and a day made of it as a haze; and light is spread as in no
+photograph. So in use what gets darker gets steeper (`tone`); and where the colours of fakes are held (`tint.Tint`),
+their contrast is counted, and brought to that of the real images.
 
 Detail is what surfaces do to light (Retinex: Land and McCann 1971): where the small image got darker, its detail gets
 fainter in the same proportion, whatever the gain. In LPTN and MCT it does not: a bright edge by day is one by night.
@@ -36,6 +36,7 @@ from ..threads import ordered
 from .glare import put_out
 from .guided import BLACK, double, guided, logarithmic
 from .recolour import Recolour
+from .tone import tone, toned
 
 FAINT, KEPT = 0.1, 1.0
 """Where a photo is recoloured, at the beginning: the last layer's weights, as a part of the paper's, and the number of
@@ -57,7 +58,7 @@ class PyramidGenerator(nn.Module):
     """
 
     contrast: Tensor
-    """In use, how many times as far from the mean of their picture all gets as it was drawn (`Tint.contrast`)."""
+    """In use, how many times as far from the mean of its picture all gets (`Tint.contrast`)."""
 
     def __init__(self, spec: Any, small: Any):
         super().__init__()
@@ -85,10 +86,15 @@ class PyramidGenerator(nn.Module):
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
         x = wide(x)
         copies = halvings(x, self.spec.levels)
-        colours, gains = self.translated(copies[-1], seen)
+        small, gains = self.translated(copies[-1], seen)
+        colours = small
         for level in reversed(range(self.spec.levels)):
             colours = raised(colours, gains[level], copies[level], copies[level + 1], self.spec.recolours)
-        return colours if self.training else colours.clamp_(-1, 1)
+        if self.training:
+            return colours
+        if self.spec.levels == 1:
+            return colours.clamp_(-1, 1)
+        return spread(colours, *tone(small, copies[-1]), self.contrast)
 
     def translated(self, image: Tensor, seen: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """The small image -> its colours, in [-1, 1], and the gain of each band, finest first, in (0, 2)."""
@@ -105,13 +111,10 @@ class PyramidGenerator(nn.Module):
             # One gain for all colours: of three, fine branches and window bars get fringes.
             gains = [gain.mean(1, keepdim=True) for gain in gains]
         gains = [1 + gain.tanh() for gain in gains]
-        if self.training:
-            return colours, gains
-        if self.spec.guided and self.spec.levels > 1:
+        if self.spec.guided and self.spec.levels > 1 and not self.training:
             colours, lamp = put_out(colours, image)
             gains = [(1 - lamp) * gain for gain in gains]
-        far = colours - colours.mean((1, 2, 3), keepdim=True)
-        return colours + (self.contrast - 1) * far, [self.contrast * gain for gain in gains]
+        return colours, gains
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Files from before 2026-12 have no contrast."""
@@ -134,7 +137,7 @@ def raised(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor, hue:
 
     Without gradients in strips, so that of a large image nothing but the result is held beside itself.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_exporting() or image.shape[2] <= 2 * WIDE:
+    if at_once(image):
         return strip(small, gain, image, half, hue)
     out = image.new_empty((image.shape[0], small.shape[1], *image.shape[2:]))
     height, scale = image.shape[2], 1 if gain is None else half.shape[2] // gain.shape[2]
@@ -151,6 +154,23 @@ def raised(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor, hue:
 
     by_strips(put, height, image.shape[3], image.device)
     return out
+
+
+def spread(x: Tensor, *tone: Tensor) -> Tensor:
+    """It, `toned`: without gradients in strips, in its own place."""
+    if at_once(x):
+        return toned(x, *tone)
+
+    def put(top: int, bottom: int) -> None:
+        x[:, :, top:bottom] = toned(x[:, :, top:bottom], *tone)
+
+    by_strips(put, x.shape[2], x.shape[3], x.device)
+    return x
+
+
+def at_once(x: Tensor) -> bool:
+    """Whether a picture is not put together by strips."""
+    return torch.is_grad_enabled() or torch.compiler.is_exporting() or x.shape[2] <= 2 * WIDE
 
 
 def by_strips(task: Callable[[int, int], None], height: int, width: int, device: torch.device) -> None:
