@@ -87,12 +87,22 @@ def test_version(capsys):
         (["train", "a", "b", "--generator", "unte"], "--generator unte: must be resnet, unet or pyramid; did you"),
         (["translate", "day2night", "x", "--strength", "half"], "--strength half: must be a number"),
         (["data", "fetch", "--mirrorr", "x"], "--mirrorr: no such flag; did you mean --mirror"),
+        (["trian", "a", "b"], "trian: no such command; did you mean train?"),
+        (["translate", "day2night", "x.jpg", "--to", "night", "-o", ""], "-o '': the place is empty"),
+        (["train", "a", "b", "--out", ""], "--out '': the place is empty"),
     ],
 )
 def test_bad_input_is_one_line_and_two(arguments, words, capsys):
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("viceversa: ") and error.count("\n") == 1 and words in error
+
+
+def test_sigterm_ends_any_command_with_a_line(monkeypatch, capsys):
+    monkeypatch.setattr("viceversa.cli.run", lambda command: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(["models"]) == 143
+    assert capsys.readouterr().err == "viceversa: ended by SIGTERM\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_wrong_use_is_two(capsys):

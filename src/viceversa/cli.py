@@ -2,7 +2,9 @@
 
 import dataclasses
 import errno
+import itertools
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import Annotated, Any, get_args, get_type_hints
@@ -13,6 +15,7 @@ import tyro
 from . import __version__, config
 from .errors import BadInput, Failed, Interrupted, suggestion
 from .files import DISK_FULL
+from .terminal import ending_on_sigterm
 
 PURPOSE = "Unpaired image-to-image translation, both ways, with CycleGAN."
 RAYS = ("address", "workers", "shards")
@@ -27,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[:2] == config.DATA_FETCH.split():
         arguments = [config.DATA_FETCH, *arguments[2:]]
     try:
-        code = version() if arguments == ["--version"] else run(parse(arguments))
+        with ending_on_sigterm():
+            code = version() if arguments == ["--version"] else run(parse(arguments))
         sys.stdout.flush()  # else what cannot be written is told by Python, at its end
         return code
     except BadInput as wrong:
@@ -38,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
         return complain(stop, 128 + stop.signal)
     except KeyboardInterrupt:
         return complain("interrupted", 130)
+    except SystemExit as stop:
+        if stop.code != 128 + signal.SIGTERM:
+            raise
+        return complain("ended by SIGTERM", stop.code)
     except BrokenPipeError:  # `viceversa ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -60,6 +68,9 @@ def parse(arguments: list[str]) -> config.Command:
     commands = {config.DATA_FETCH if kind is config.Fetch else kind.__name__.lower(): kind for kind in COMMANDS}
     command = commands.get(arguments[0] if arguments else "")
     if command is None:
+        if arguments and not arguments[0].startswith("-"):
+            hint = suggestion(arguments[0], commands, f"there are {', '.join(commands)}", count=2)
+            raise BadInput(f"{arguments[0]}: no such command; {hint}")
         tyro.cli(config.Command, prog="viceversa", description=PURPOSE, args=arguments)  # type: ignore[arg-type]
         raise AssertionError("without a command there is help, or an error")
     theirs(command, arguments)
@@ -117,6 +128,9 @@ def theirs(command: type, arguments: list[str]) -> None:
 
 def plainly(command: type, arguments: list[str]) -> None:
     """Raise BadInput for flags that there are not and values of another kind: tyro has a box of many lines for them."""
+    for word, after in itertools.pairwise(arguments):
+        if word in ("-o", "--out") and not after:
+            raise BadInput(f"{word} '': the place is empty; name a folder or a file")
     known = get_type_hints(command, include_extras=True)
     negated = [f"no_{each}" for each, kind in known.items() if bool in (kind, *get_args(kind))]
     for name, word in named(arguments).items():

@@ -587,7 +587,7 @@ def test_a_second_signal_ends_at_once_and_what_is_ignored_stays_so():
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (MemoryError(), "out of memory; what was saved is good"),
+        (MemoryError(), "out of memory; what was saved before, if anything was, is good"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), "a lower --batch"),
         (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"), "a process of this run was lost"),
         (OSError(5, "Input/output error", "/run/x"), "cannot write /run/x: Input/output error; what was saved before"),

@@ -207,6 +207,17 @@ def test_what_is_there_of_another_picture_is_told(model, capsys):
     assert "another picture" not in told(capsys)
 
 
+def test_what_is_there_and_was_not_written_by_it_is_told(model, capsys):
+    for n in range(3):
+        make(f"in/{n}.png", seed=n)
+    make("out/1.png")
+    assert translate(model, "in", "--to", "night", "-o", "out") == 0
+    assert "out/1.png is there already, and viceversa knows of no translation that made it" in told(capsys)
+    assert translate(model, "in", "--to", "night", "-o", "out", "--overwrite") == 0
+    assert translate(model, "in", "--to", "night", "-o", "out") == 0
+    assert "no translation" not in told(capsys)
+
+
 def test_records_of_older_versions_say_nothing_of_sizes(model, capsys):
     make("in/1.png")
     assert translate(model, "in", "--to", "night", "-o", "out") == 0

@@ -55,13 +55,13 @@ ROUNDING = 1e-6
 """Steps, far more than a product of floats is off by."""
 NOT_FINITE = (
     "the loss {loss} or its gradient is not a number in epoch {epoch}: stopped, before any weight was changed by it; "
-    "checkpoint and model in {out} are from before. Go on with a lower --learning-rate, --precision fp32, or more "
+    "what {out} holds is from before. Go on with a lower --learning-rate, --precision fp32, or more "
     "varied images"
 )
 LOST_PROCESS = "a process of this run was lost"
 OUT_OF_MEMORY = (
-    "out of memory; what was saved is good. Go on with a lower --batch or with --checkpoint-activations, or begin "
-    "another --out with a smaller --crop or --width"
+    "out of memory; what was saved before, if anything was, is good. Go on with a lower --batch or with "
+    "--checkpoint-activations, or begin another --out with a smaller --crop or --width"
 )
 
 

@@ -78,6 +78,9 @@ def command_translate(t: Translate) -> int:
     if not is_file(t.out) and not t.overwrite and (stale := record.of_others([*filter(Job.is_done, planned)])):
         say(f"{there_already(stale)}, made of another picture than what is to be translated now: --overwrite does it "
             "again, or name another --out")  # fmt: skip
+    if not is_file(t.out) and not t.overwrite and (foreign := record.unknown([*filter(Job.is_done, planned)])):
+        say(f"{there_already(foreign)}, and viceversa knows of no translation that made it: --overwrite makes one, or "
+            "name another --out")  # fmt: skip
     if not is_file(t.out):
         record.add(job for job in todo if job.target not in others)
     finished: list[Work] = []
@@ -194,6 +197,11 @@ class Record:
         known = self.read()
         made = ((job, known.get(self.name(job.target), (None, None))[1]) for job in jobs if job.kind != "copy")
         return [job.target for job, size in made if size not in (None, size_of(job.source))]
+
+    def unknown(self, jobs: list[Job]) -> list[Path]:
+        """The targets of jobs that nothing here is known to have written."""
+        known = self.read()
+        return [job.target for job in jobs if job.kind != "copy" and self.name(job.target) not in known]
 
     def add(self, jobs: Iterable[Job]) -> None:
         """What these write is as was asked for, from here on."""
