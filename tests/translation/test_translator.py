@@ -452,12 +452,12 @@ def test_domains_are_compared_as_they_are_seen():
         assert load(named, precision="fp32")(pixels, asked).shape == pixels.shape
 
 
-@pytest.mark.parametrize("text, size", [("4GB", 4e9), ("1.5g", 1.5e9), ("2 GiB", 2**31), ("500MB", 5e8), ("1000", 1e3)])
+@pytest.mark.parametrize("text, size", [("4GB", 4e9), ("1.5g", 1.5e9), ("2 GiB", 2**31), ("5000000", 5e6)])
 def test_amounts_of_memory(text, size):
     assert bytes_of(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "0GB", "4XB", "-1GB", "much"])
+@pytest.mark.parametrize("text", ["", "0GB", "4XB", "-1GB", "much", "4", "4.5"])
 def test_no_amounts_of_memory(text):
     with pytest.raises(BadInput, match="--memory"):
         load(model(), memory=text)

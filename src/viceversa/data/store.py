@@ -323,7 +323,11 @@ def load_test(
     )
     whole = [picture for picture in taken if not isinstance(picture, BadImage)]
     if not whole:
-        raise BadInput(f"no test image can be read: {taken[0] if taken else 'there is none'}")
+        first = taken[0] if taken else "there is none"
+        raise BadInput(
+            f"no test image, or none of those kept out for it, can be read: {first}; viceversa data names "
+            "broken ones, and --test-a and --test-b others"
+        )
     return whole
 
 

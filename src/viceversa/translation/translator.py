@@ -426,10 +426,10 @@ def warn(what: str, pixels: np.ndarray, notes: Sequence[str] = ()) -> None:
 
 
 def bytes_of(text: str) -> int:
-    """ "4GB" -> 4,000,000,000; KiB, MiB, GiB and TiB are of 1024. Raises BadInput."""
+    """ "4GB" -> 4,000,000,000; KiB, MiB, GiB and TiB are of 1024. Raises BadInput, also where a unit was forgotten."""
     units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
     units |= {f"{letter}I": 2 ** (10 * power) for power, letter in enumerate("KMGT", 1)}
     parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text.upper())
-    if parts is None or parts[2] not in units or float(parts[1]) == 0:
+    if parts is None or parts[2] not in units or float(parts[1]) * units[parts[2]] < 1e6:
         raise BadInput(f"--memory {text}: give an amount such as 4GB or 500MB")
     return int(float(parts[1]) * units[parts[2]])
