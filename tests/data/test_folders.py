@@ -65,6 +65,13 @@ def test_find_says_why_there_are_none(folder):
         assert "\n" not in str(told.value)
 
 
+def test_endings_are_listed_where_they_matter(tmp_path):
+    with pytest.raises(BadInput, match=r"no such file or folder$"):
+        find(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match=r"no images match \(endings that are read: "):
+        find(f"{tmp_path}/*.gif")
+
+
 def test_what_is_left_out_is_counted(tmp_path):
     for n in range(49):
         (tmp_path / f"IMG_{n}.HEIX").touch()
@@ -78,6 +85,9 @@ def test_what_is_left_out_is_counted(tmp_path):
     for n in range(9):
         (tmp_path / f"x.{n}").touch()
     assert remarks(find(tmp_path))[0].endswith("49 .heix, 1 without an ending, 1 .0, 1 .1, 1 .2, 7 others")
+    for name in (".b.jpg", ".c.png", "._a.png"):
+        (tmp_path / name).touch()
+    assert find(tmp_path).left_out["hidden pictures"] == 2
     (tmp_path / "a.png").unlink()
     with pytest.raises(BadInput, match=r"no images in this folder but 49 \.heix"):
         find(tmp_path)

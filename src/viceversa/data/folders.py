@@ -25,6 +25,9 @@ NOT_IN_NAMES = re.compile('[\\\\/:*?"<>|\\x00-\\x1f\\ud800-\\udfff]')
 LONGEST_NAME = 120
 """Bytes of a domain's name: those of two, and some more, are the name of a file."""
 BESIDE = ("compare", "round-trip")
+NOT_THERE = "no such file or folder"
+APPLE_DOUBLE = "._"
+"""What files begin with that hold what Apple's system knows of another."""
 LABELS = frozenset(("mask", "masks", "label", "labels", "annotations", "segmentationclass", "segmentationobject"))
 """Folders in a labelled set, the pictures in which say what is where."""
 TOLD = 5
@@ -64,9 +67,10 @@ class Found:
 def find(source: str | Path, kinds: Iterable[str] = PICTURES) -> Found:
     """The files with an ending of `kinds` that `source` means: a folder with all below it, a glob, a file, a list.
 
-    Hidden files and folders are left out, and what translate wrote beside a picture (--compare, --round-trip). Links
-    to folders are followed, each real folder once. A list is a text file with a path a line, relative to its own
-    folder, or #. Raises BadInput when there are none, in a line that says why.
+    Hidden files (which are counted where they are called pictures) and folders are left out, and what translate wrote
+    beside a picture (--compare, --round-trip). Links to folders are followed, each real folder once. A list is a text
+    file with a path a line, relative to its own folder, or #. Raises BadInput when there are none, in a line that says
+    why.
     """
     path, kinds = Path(source), frozenset(kinds)
     left_out: Counter[str] = Counter()
@@ -90,10 +94,11 @@ def find(source: str | Path, kinds: Iterable[str] = PICTURES) -> Found:
     else:
         root = _root(str(source))
         found = _without_others(sorted(chosen(_matches(str(source), left_out))), left_out)
-        empty = "no images match" if has_magic(str(source)) else "no such file or folder"
+        empty = "no images match" if has_magic(str(source)) else NOT_THERE
     if not found:
         others = f" but {_by_ending(left_out)}" if left_out else ""
-        raise BadInput(f"{source}: {empty}{others} (endings that are read: {' '.join(sorted(kinds))})")
+        endings = "" if empty == NOT_THERE and not others else f" (endings that are read: {' '.join(sorted(kinds))})"
+        raise BadInput(f"{source}: {empty}{others}{endings}")
     return Found(str(source), found, root, left_out)
 
 
@@ -170,7 +175,11 @@ def _walk(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
             seen.add(real)
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             todo.extend(Path(here, name) for name in folders if os.path.islink(os.path.join(here, name)))
-            yield from (Path(here, name) for name in files if not name.startswith("."))
+            for name in files:
+                if not name.startswith("."):
+                    yield Path(here, name)
+                elif Path(name).suffix.lower() in PICTURES and not name.startswith(APPLE_DOUBLE):
+                    left_out["hidden pictures"] += 1
 
 
 def _matches(pattern: str, left_out: Counter[str]) -> Iterator[Path]:
