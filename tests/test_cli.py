@@ -89,6 +89,7 @@ def test_version(capsys):
         (["data", "fetch", "--mirrorr", "x"], "--mirrorr: no such flag; did you mean --mirror"),
         (["trian", "a", "b"], "trian: no such command; did you mean train?"),
         (["translate", "day2night", "x.jpg", "--to", "night", "-o", ""], "-o '': the place is empty"),
+        (["data", "a", "b", "-o", "a/1.jpg"], "--out a/1.jpg: a page is written; name a file that ends in .html"),
         (["train", "a", "b", "--out", ""], "--out '': the place is empty"),
     ],
 )

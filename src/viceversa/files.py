@@ -4,9 +4,12 @@ import errno
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .errors import BadInput
 
 TEMPORARY = re.compile(r"\..*\.partial(\.\w+)?")
 DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)
@@ -67,6 +70,24 @@ def remove_leftovers(folder: Path) -> None:
         for name in filter(TEMPORARY.fullmatch, names):
             with suppress(OSError):
                 os.unlink(os.path.join(here, name))
+
+
+def try_out(folder: Path) -> None:
+    """Raise BadInput where nothing can be written: rather now than after the work."""
+    made = []
+    try:
+        for place in reversed([folder, *folder.parents]):
+            if not os.path.isdir(place):
+                place.mkdir()
+                made.append(place)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as wrong:
+        raise BadInput(f"--out {folder}: cannot be written to ({wrong.strerror}); name another folder") from None
+    finally:
+        for place in reversed(made):
+            with suppress(OSError):
+                place.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:

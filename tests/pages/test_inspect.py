@@ -240,6 +240,21 @@ def test_broken_files(root, capsys):
     assert "cannot be read" in capsys.readouterr().out
 
 
+def test_one_broken_file_is_left_out_however_few_there_are(tmp_path):
+    fill(tmp_path / "day", range(4))
+    fill(tmp_path / "night", range(50, 54), dark=True)
+    (tmp_path / "day" / "broken.png").write_bytes(b"")
+    (advice,) = (a for a in advise(facts(examine(str(tmp_path / "day"), str(tmp_path / "night")))) if "read" in a.text)
+    assert advice.level == "care" and "1 of 5 images of day, training cannot be read. Training leaves" in advice.text
+
+
+def test_no_crop_is_advised_that_no_network_takes(tmp_path):
+    fill(tmp_path / "day", range(4), size=(20, 20))
+    fill(tmp_path / "night", range(50, 54), size=(20, 20), dark=True)
+    text = " ".join(said(examine(str(tmp_path / "day"), str(tmp_path / "night"))))
+    assert "smaller than the crop of 256" in text and "--crop" not in text
+
+
 def test_what_is_left_out_or_changed_is_said(root, capsys):
     """Files of other kinds by their ending; animations and cut-outs by name."""
     for n in range(3):

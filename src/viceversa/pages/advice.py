@@ -17,10 +17,9 @@ from rich.text import Text
 from ..config import Data, Train
 from ..data import pictures
 from ..data.folders import spread
-from ..errors import BadInput
 from ..files import write_text
 from ..terminal import say, words
-from .html import data_uri, figures, render
+from .html import check_out, data_uri, figures, render
 from .inspect import Colours, Copies, Findings, Folder, Known, examine
 
 SHEET = 24
@@ -39,6 +38,8 @@ AXES = ("lightness L*", "green to red a*", "blue to yellow b*")
 FEW, VERY_FEW = 200, 50
 """Training pictures of a domain. The smallest sets of the paper have 400 (facades) to 1,000 (horses)."""
 
+SMALLEST = 24
+"""The side that the paper's networks take at least."""
 WIDE = 1.2
 """From this ratio of the sides on, a square resize squeezes a picture visibly."""
 
@@ -49,8 +50,8 @@ the training pictures of a domain, its test pictures."""
 
 
 def command_data(command: Data) -> int:
-    if command.out is not None and command.out.is_dir():
-        raise BadInput(f"--out {command.out} is a folder: name the file to write, such as data.html")
+    if command.out is not None:
+        check_out(command.out)
     found = examine(command.a, command.b, command.test_a, command.test_b)
     advice = advise(facts(found))
     console = Console(highlight=False, emoji=False)
@@ -94,10 +95,10 @@ Row = tuple[Level, Scope, Callable[[Any], object], str, str]
 
 TABLE: tuple[Row, ...] = (
     # what cannot be read
-    ("wrong", "folder", lambda f: 10 * f.broken > f.count,
-     "{broken} of {count:image} of {name} cannot be read: training refuses a folder with more than one in ten.",
+    ("wrong", "folder", lambda f: f.broken > max(1, f.count // 10),
+     "{broken} of {count:image} of {name} cannot be read: training refuses more than one in ten, and more than one.",
      "broken_files"),
-    ("care", "folder", lambda f: 0 < 10 * f.broken <= f.count,
+    ("care", "folder", lambda f: 0 < f.broken <= max(1, f.count // 10),
      "{broken} of {count:image} of {name} cannot be read. Training leaves them out.", "broken_files"),
     ("fine", "set", lambda s: not s.broken, "Every image can be read.", ""),
     ("care", "warning", lambda w: True, "{text}.", ""),
@@ -260,7 +261,7 @@ def about_both(found: Findings) -> dict[str, Any]:
         "untested": len(untested), "untested_names": listed(untested),
         "narrow": listed(f"{f.domain} about {words(found.scenes[f.domain], 'scene')}" for f in narrow),
         "squeezed": listed(f"{f.domain} (width / height {f.median('aspect'):.2f})" for f in squeezed),
-        "small": sum(n for _, n in small), "fitting": fits if 4 <= side < Train.crop else "",
+        "small": sum(n for _, n in small), "fitting": fits if SMALLEST <= side < Train.crop else "",
         "smaller": listed(f"{n} of {words(len(f.looks), 'image')} of {f.domain}" for f, n in small if n),
         "upright_a": upright[0], "upright_b": upright[1],
         "enlarged": sharp.median("short") / soft.median("short"), "sharp": sharp.domain, "soft": soft.domain,

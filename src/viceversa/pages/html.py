@@ -7,13 +7,33 @@ import base64
 import math
 from datetime import date
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from .. import __version__
+from ..errors import BadInput
+from ..files import try_out
 from ..terminal import clock, count, words
+
+GENERATOR, HEAD = b'<meta name="generator" content="viceversa', 2048
+"""What stands in the first bytes of each page."""
+
+
+def check_out(out: Path) -> None:
+    """Before the work: raises BadInput where a page cannot be written, and where it would replace what is none of ours.
+    """
+    if out.is_dir():
+        raise BadInput(f"--out {out} is a folder: name the file to write, such as {out / 'page.html'}")
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise BadInput(f"--out {out}: a page is written; name a file that ends in .html")
+    if out.exists():
+        with out.open("rb") as file:
+            if GENERATOR not in file.read(HEAD):
+                raise BadInput(f"--out {out} is there already, and no page of viceversa's: name another file")
+    try_out(out.parent)
 
 
 def render(template: str, **values: Any) -> str:

@@ -21,7 +21,7 @@ from ..model.file import by_epoch
 from ..terminal import say
 from ..training import progress
 from ..training.runs import Run, Scored, differing, read_runs, recipe, settings
-from .html import data_uri, figures, render
+from .html import check_out, data_uri, figures, render
 
 IMAGE_BYTES = 18_000_000
 """Room for all images of a page, in characters of base64: under 20 MB with everything else."""
@@ -71,8 +71,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None, extra: Sequence[
     if not runs:
         raise BadInput("no run folder given: viceversa report RUN [RUN...]")
     out = out or runs[0] / "report.html"
-    if out.is_dir():
-        raise BadInput(f"--out {out} is a folder: name the file to write, such as {out / 'report.html'}")
+    check_out(out)
     write_text(out, page(read_runs(runs), extra))
     return out
 

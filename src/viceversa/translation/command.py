@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -24,7 +23,7 @@ from ..config import Translate
 from ..data import folders, pictures
 from ..data.download import sha256
 from ..errors import BadInput, Failed, Interrupted
-from ..files import replacing, write_text
+from ..files import replacing, try_out, write_text
 from ..model.file import resolve
 from ..terminal import Update, ending_on_sigterm, followed, progress_bar, words
 from . import clips
@@ -389,24 +388,6 @@ def check(jobs: list[Job]) -> tuple[list[Job], dict[Job, str]]:
             if os.path.realpath(target) in sources:
                 wrong.setdefault(job, f"{target} is an input, and would be overwritten: name another --out")
     return list({job.target: job for job in jobs if job not in wrong}.values()), wrong
-
-
-def try_out(folder: Path) -> None:
-    """Raise BadInput where nothing can be written: rather now than after the work."""
-    made = []
-    try:
-        for place in reversed([folder, *folder.parents]):
-            if not os.path.isdir(place):
-                place.mkdir()
-                made.append(place)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as wrong:
-        raise BadInput(f"--out {folder}: cannot be written to ({wrong.strerror}); name another folder") from None
-    finally:
-        for place in reversed(made):
-            with suppress(OSError):
-                place.rmdir()
 
 
 def translate(t: Translate, translator: Translator, todo: list[Job]) -> Iterator[Work]:
