@@ -191,7 +191,7 @@ def test_the_rows_without_a_page_run_too(name, tmp_path):
 
 
 @pytest.mark.parametrize(("recipe", "like", "said"), [
-    ("medical", "photo", "images of a are in colour, and are taken as gray"),
+    ("medical", "photo", "): in colour, and taken as gray (--channels"),
     ("fast", "medical", "all images of a are gray: --channels"),
 ])  # fmt: skip
 def test_a_recipe_whose_channels_do_not_fit_is_said(recipe, like, said, tmp_path, capsys):

@@ -1185,3 +1185,11 @@ def test_long_xmp_is_told_where_it_does_not_fit():
     back = pictures.read(data)
     assert notes == ("XMP of more than 65 kB, which JPEG does not hold, left out",) and back.exif and not back.xmp
     assert pictures.read(pictures.encode(replace(picture, format="PNG"))).xmp == picture.xmp
+
+
+def test_colours_that_are_taken_as_gray_are_told():
+    coloured, gray = (pictures.encode(Picture(noise(32, 32, channels))) for channels in (3, 1))
+    tinted = noise(32, 32, 1).repeat(3, axis=2)
+    tinted[..., 2] -= tinted[..., 2] // 32  # a scanner's
+    assert pictures.read(coloured, 1).notes == (pictures.AS_GRAY,) and pictures.read(coloured, 3).notes == ()
+    assert pictures.read(gray, 1).notes == pictures.read(pictures.encode(Picture(tinted)), 1).notes == ()

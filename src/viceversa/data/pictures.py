@@ -65,6 +65,9 @@ DESCRIPTIVE = PLACE | {
 """EXIF tags that tell of the photograph. Others tell of the file's layout (a TIFF's EXIF holds these too)."""
 
 SEVERAL = "several pictures in one file, of which the first is taken"
+COLOURED = 0.03
+"""How far apart the channels of a picture in colour are on average, as a part of all values."""
+AS_GRAY = "in colour, and taken as gray (--channels of the training)"
 SIGNED = "signed values, to which 32768 is added"
 DEEPER = dicom.DEEPER
 UNNAMED = "a fourth band of which nothing is said (ExtraSamples), taken for transparency"
@@ -141,6 +144,8 @@ def _read(source: Path | bytes, channels: int | None, all_pages: bool) -> list[P
                 pictures = [_decode(image, data, page) for page in (pages if all_pages else pages[:1])]
         if several and len(pictures) == 1:
             pictures = [replace(pictures[0], notes=(*pictures[0].notes, SEVERAL))]
+        if channels == 1:
+            pictures = [replace(p, notes=(*p.notes, *([AS_GRAY] * is_coloured(p.pixels)))) for p in pictures]
         return [replace(picture, pixels=to_channels(picture.pixels, channels)) for picture in pictures]
 
 
@@ -530,6 +535,12 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
+
+
+def is_coloured(pixels: np.ndarray) -> bool:
+    """Is colour to be seen in (H, W, C)? By a sixty-fourth of its pixels, and not where a scanner's gray is tinted."""
+    few = pixels[::8, ::8].astype(np.float32)
+    return bool(np.ptp(few, axis=2).mean() > COLOURED * np.iinfo(pixels.dtype).max)
 
 
 def to_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:

@@ -4,7 +4,6 @@ Simple on purpose: they are kept in the model file, and no network must be at ha
 """
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .folders import spread
-from .pictures import BadImage, read, to_pil
+from .pictures import to_pil
 from .store import Store
 
 SIDE = 96
@@ -76,15 +75,6 @@ def stored(store: Store, index: int) -> NDArray:
     start, height, width = store.layout[index].tolist()
     pixels = store.pixels[start : start + height * width].cpu().numpy().reshape(height, width, -1)
     return pixels.view(np.uint16) if pixels.dtype == np.int16 else pixels
-
-
-def in_colour(path: Path) -> bool:
-    """Is colour to be seen in this image? Not where it cannot be read, which is told elsewhere."""
-    try:
-        pixels = read(path, None).pixels
-    except BadImage:
-        return False
-    return pixels.shape[2] == 3 and bool(measure(pixels)[list(WORDS).index("colour")] > COLOURFUL)
 
 
 def misfit(image: NDArray, known: Mapping[str, Any]) -> str:

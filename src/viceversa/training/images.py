@@ -11,7 +11,7 @@ import torch
 from .. import distributed
 from ..config import Train
 from ..data.folders import LOOKED_AT, Sources, pieces_of, spread
-from ..data.statistics import COLOURFUL, in_colour
+from ..data.statistics import COLOURFUL
 from ..data.store import Store
 from ..errors import BadInput
 from ..terminal import Say, progress_bar, words
@@ -129,11 +129,9 @@ def image_counts(sources: Sources, counts: tuple[int, int]) -> str:
 
 
 def colour_words(s: Train, sources: Sources, known: dict[str, Any]) -> list[str]:
-    """Colours that are not trained on, and channels that hold none: said, since a recipe may have chosen them."""
+    """Channels that hold no colours: said, since a recipe may have chosen them."""
     said = []
-    for name, paths, channels in zip(sources.names, (sources.a, sources.b), s.channels, strict=True):
-        if channels == 1 and any(map(in_colour, spread(paths, 8))):
-            said.append(f"images of {name} are in colour, and are taken as gray (--channels)")
+    for name, channels in zip(sources.names, s.channels, strict=True):
         if channels == 3 and name in known and known[name]["ranges"]["colour"][1] < COLOURFUL:
             said.append(f"all images of {name} are gray: --channels with 1 for it would learn them as such")
     return said
