@@ -23,7 +23,7 @@ GENERATOR, HEAD = b'<meta name="generator" content="viceversa', 2048
 
 
 def check_out(out: Path) -> None:
-    """Before the work: raises BadInput where a page cannot be written, and where it would replace what is none of ours."""
+    """Raises BadInput, before the work, where a page cannot be written or would replace what is none."""
     if out.is_dir():
         raise BadInput(f"--out {out} is a folder: name the file to write, such as {out / 'page.html'}")
     if out.suffix.lower() not in (".html", ".htm"):
