@@ -12,6 +12,7 @@ from browser import opened
 from PIL import Image, ImageFilter
 
 from viceversa.cli import main
+from viceversa.config import Train
 from viceversa.pages import inspect
 from viceversa.pages.advice import advise, facts, page, small
 from viceversa.pages.inspect import (
@@ -25,6 +26,7 @@ from viceversa.pages.inspect import (
     mean_colour,
     nearest,
 )  # fmt: skip
+from viceversa.training import settings
 
 
 def scene(seed, size=(96, 96), dark=False):
@@ -93,6 +95,44 @@ def test_pictures_in_both_domains(root):
     (advice,) = (a for a in advise(facts(examine(str(root)))) if "in both domains" in a.text)
     assert advice.level == "wrong" and advice.text.startswith("1 picture is in both")
     assert advice.names == ("trainA/0007.png = trainB/day.webp",)
+
+
+def test_a_folder_inside_the_other_holds_no_copies(tmp_path, capsys):
+    """Who takes them out of one, as is said of copies, takes them out of both."""
+    fill(tmp_path / "day", range(4))
+    fill(tmp_path / "night", range(50, 54), dark=True)
+    found = examine(str(tmp_path), str(tmp_path / "day"))
+    assert found.copies == [] and len(found.shared) == 4
+    advice = advise(facts(found))
+    assert not any("Take them out" in each.text or "No picture is there twice" in each.text for each in advice)
+    (shared,) = (each for each in advice if "in both domains" in each.text)
+    assert shared.level == "wrong" and shared.names[0] == "day/0000.png"
+    assert "4 images are in both domains, the same files and no copies" in shared.text
+    assert f"{tmp_path.name} holds all of day (does one folder lie inside the other?)" in shared.text
+    assert "Delete none" in shared.text
+    assert main(["data", str(tmp_path), str(tmp_path / "day")]) == 0
+    assert "day/0000.png = " not in capsys.readouterr().out
+
+
+def test_one_file_in_both_domains_by_a_link(tmp_path):
+    fill(tmp_path / "day", range(4))
+    fill(tmp_path / "night", range(50, 54), dark=True)
+    (tmp_path / "night" / "link.png").symlink_to(tmp_path / "day" / "0001.png")
+    scene(2).save(tmp_path / "night" / "copy.png")
+    found = examine(str(tmp_path / "day"), str(tmp_path / "night"))
+    text = " ".join(said(found))
+    assert "1 image is in both domains, the same file and no copy: it teaches" in text
+    assert "1 picture is in both domains, exactly or nearly" in text
+
+
+def test_tests_that_are_the_files_trained_on_are_not_to_be_deleted(root):
+    fill(root / "trainA" / "later", (8, 9, 40))  # below the folder that is trained on
+    found = examine(str(root), test_a=str(root / "trainA" / "later"))
+    known = next(k for k in found.known if k.domain == "a")
+    assert (known.exact, len(known.shared), known.twice) == (3, 3, [])
+    text = " ".join(said(found, "wrong"))
+    assert "3 of 3 test images of a are trained on, the same files and no copies. Delete none" in text
+    assert "Take them out" not in text
 
 
 def test_tests_that_were_in_training(root):
@@ -246,13 +286,24 @@ def test_one_broken_file_is_left_out_however_few_there_are(tmp_path):
     (tmp_path / "day" / "broken.png").write_bytes(b"")
     (advice,) = (a for a in advise(facts(examine(str(tmp_path / "day"), str(tmp_path / "night")))) if "read" in a.text)
     assert advice.level == "care" and "1 of 5 images of day, training cannot be read. Training leaves" in advice.text
+    assert "refuses" not in advice.text
+
+
+def test_tests_that_cannot_be_read_are_left_out_however_many(root):
+    for n in range(200, 204):
+        (root / "testA" / f"{n:04d}.png").write_bytes(b"")
+    (advice,) = (a for a in advise(facts(examine(str(root)))) if "cannot be read" in a.text)
+    assert advice.level == "care"
+    assert advice.text == "4 of 8 images of a, test cannot be read. Training leaves them out."
 
 
 def test_no_crop_is_advised_that_no_network_takes(tmp_path):
     fill(tmp_path / "day", range(4), size=(20, 20))
     fill(tmp_path / "night", range(50, 54), size=(20, 20), dark=True)
     text = " ".join(said(examine(str(tmp_path / "day"), str(tmp_path / "night"))))
-    assert "smaller than the crop of 256" in text and "--crop" not in text
+    assert "smaller than the crop of 256" in text and "look for larger pictures" in text
+    assert "--size 26 --crop 24 enlarges least: no network takes less than 24. day, of 20 pixels" in text
+    settings.check(Train(a="day", size=26, crop=24))
 
 
 def test_what_is_left_out_or_changed_is_said(root, capsys):

@@ -305,6 +305,11 @@ def test_wrong_use(tmp_path):
         write_report([])
     with pytest.raises(BadInput, match="is a folder"):
         write_report([run], tmp_path)
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"a photo")
+    with pytest.raises(BadInput, match=r"name a file that ends in \.html"):
+        write_report([run], photo)
+    assert photo.read_bytes() == b"a photo"
     (run / "progress").mkdir()
     (run / "progress" / "epoch_0001.webp").write_bytes(b"half")
     with pytest.raises(BadInput, match="epoch_0001"):

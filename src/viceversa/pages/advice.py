@@ -40,6 +40,10 @@ FEW, VERY_FEW = 200, 50
 
 SMALLEST = 24
 """The side that the paper's networks take at least."""
+TINY = (
+    f"enlarges least: no network takes less than {SMALLEST}. {{name}}, of {{side}} pixels (median of the short sides), "
+    "is too small to learn much from: look for larger pictures."
+)
 WIDE = 1.2
 """From this ratio of the sides on, a square resize squeezes a picture visibly."""
 
@@ -95,11 +99,11 @@ Row = tuple[Level, Scope, Callable[[Any], object], str, str]
 
 TABLE: tuple[Row, ...] = (
     # what cannot be read
-    ("wrong", "folder", lambda f: f.broken > max(1, f.count // 10),
+    ("wrong", "folder", lambda f: f.refused,
      "{broken} of {count:image} of {name} cannot be read: training refuses more than one in ten, and more than one.",
      "broken_files"),
-    ("care", "folder", lambda f: 0 < f.broken <= max(1, f.count // 10),
-     "{broken} of {count:image} of {name} cannot be read. Training leaves them out.", "broken_files"),
+    ("care", "folder", lambda f: f.broken and not f.refused,
+     "{broken} of {count:image} of {name} cannot be read. Training leaves them out{limit}.", "broken_files"),
     ("fine", "set", lambda s: not s.broken, "Every image can be read.", ""),
     ("care", "warning", lambda w: True, "{text}.", ""),
     ("care", "note", lambda n: True, "{pictures} of {count:image} of {name}: {note}.", "files"),
@@ -114,20 +118,27 @@ TABLE: tuple[Row, ...] = (
      "{many} has {times:.0f} times as many images as {few}, whose images come up as much more often: watch for "
      "results that repeat them.", ""),
     # what is there twice
+    ("wrong", "set", lambda s: s.shared,
+     "{shared:image is|images are} in both domains, the same {shared:=file|files} and no {shared:=copy|copies}: "
+     "{inside}{shared:=it|each} teaches that nothing needs to change. Delete none, but give folders that share none.",
+     "shared_files"),
     ("wrong", "set", lambda s: s.across,
      "{across:picture is|pictures are} in both domains, exactly or nearly: each teaches that nothing needs to "
      "change. Take them out of one.", "across_files"),
     ("care", "training", lambda f: f.repeats,
      "{repeats} of the {good} training images of {domain} repeat another ({exact} exactly, {nearly} nearly): the set "
      "is smaller than it looks, and what is repeated weighs more.", "repeated_files"),
-    ("fine", "set", lambda s: not s.copies, "No picture is there twice.", ""),
+    ("fine", "set", lambda s: not s.copies and not s.shared, "No picture is there twice.", ""),
     # tests
     ("care", "set", lambda s: s.untested,
      "{untested_names} {untested:=has|have} no test images: training will hold out up to four for the progress "
      "pictures, and scores need more. Put fifty or more aside, of scenes that are not trained on.", ""),
-    ("wrong", "test", lambda t: t.exact,
-     "{exact} of {total:test image} of {domain} {exact:=is|are} in training too, to the pixel. Take them out of one.",
-     "exact_files"),
+    ("wrong", "test", lambda t: t.shared,
+     "{shared} of {total:test image} of {domain} {shared:=is|are} trained on, the same {shared:=file|files} and no "
+     "{shared:=copy|copies}. Delete none, but give folders that share none.", "shared_files"),
+    ("wrong", "test", lambda t: t.copied,
+     "{copied} of {total:test image} of {domain} {copied:=is|are} in training too, to the pixel. Take them out of one.",
+     "copied_files"),
     ("care", "test", lambda t: t.near > t.exact,
      "{scenes} of {total:test image} of {domain} show a scene that is trained on, {nearly} of them in nearly the same "
      "picture. Pictures and scores will tell how well these places are translated, not how well new ones are. To "
@@ -205,8 +216,12 @@ def facts(found: Findings) -> Iterator[tuple[Scope, dict[str, Any]]]:
 
     both = about_both(found)
     for folder in found.folders:
-        broken = {"broken": len(folder.broken), "broken_files": list(map(str, folder.broken))}
-        yield "folder", {"name": folder.name, "count": folder.count, **broken}
+        trained = folder.part == "training"
+        yield "folder", {
+            "name": folder.name, "count": folder.count, "broken": len(folder.broken),
+            "broken_files": list(map(str, folder.broken)), "limit": ", up to one in ten, or one" if trained else "",
+            "refused": trained and len(folder.broken) > max(1, folder.count // 10),
+        }  # fmt: skip
         for note, paths in pictures.by_kind((look.path, look.notes) for look in folder.looks).items():
             yield "note", {
                 "name": folder.name, "count": folder.count, "pictures": len(paths), "note": note,
@@ -230,11 +245,15 @@ def facts(found: Findings) -> Iterator[tuple[Scope, dict[str, Any]]]:
     for known in found.known:
         yield "test", {
             "domain": known.domain, "total": known.total, "exact": known.exact, "near": known.near,
-            "nearly": known.near - known.exact, "scenes": known.scenes,
-            "exact_files": [found.short(t.path, r.path) for t, r in known.twice],
+            "nearly": known.near - known.exact, "scenes": known.scenes, "copied": len(known.twice),
+            "copied_files": [found.short(t.path, r.path) for t, r in known.twice],
+            "shared": len(known.shared), "shared_files": [found.short(look.path) for look in known.shared],
             "known_files": [found.short(t.path, r.path) for t, r, _ in known.pairs],
         }  # fmt: skip
-    yield "set", both | {"across_files": named(c for c in found.copies if len(c.domains) > 1)}
+    yield "set", both | {
+        "across_files": named(c for c in found.copies if len(c.domains) > 1),
+        "shared_files": [found.short(look.path) for look in found.shared],
+    }  # fmt: skip
 
 
 def about_both(found: Findings) -> dict[str, Any]:
@@ -248,7 +267,8 @@ def about_both(found: Findings) -> dict[str, Any]:
     small = [(f, sum(look.short < Train.crop for look in f.looks)) for f in (a, b)]
     side = int(soft.median("short"))
     short = " --resize short" if squeezed else ""
-    fits = f" --size {int(1.12 * side)} --crop {side // 4 * 4}{short} fits the median of {soft.domain}."
+    fits = f" --size {int(1.12 * max(side, SMALLEST))} --crop {max(side // 4 * 4, SMALLEST)}{short} "
+    fits += f"fits the median of {soft.domain}." if side >= SMALLEST else TINY.format(name=soft.domain, side=side)
     apart, halves = found.colours.apart.max(), found.colours.halves.max()
     lightness = {folder.domain: float(mean[0]) for folder, mean in zip((a, b), found.colours.means, strict=True)}
     dark, light = sorted(lightness, key=lambda domain: lightness[domain])
@@ -258,16 +278,27 @@ def about_both(found: Findings) -> dict[str, Any]:
         "fewest": len(few.looks), "few": few.domain, "many": many.domain, "times": len(many.looks) / len(few.looks),
         "counted": listed(f"{f.domain} has {words(len(f.looks), 'training image')}" for f in (a, b)),
         "across": sum(len(c.domains) > 1 for c in found.copies), "copies": len(found.copies),
+        "shared": len(found.shared), "inside": inside(found),
         "untested": len(untested), "untested_names": listed(untested),
         "narrow": listed(f"{f.domain} about {words(found.scenes[f.domain], 'scene')}" for f in narrow),
         "squeezed": listed(f"{f.domain} (width / height {f.median('aspect'):.2f})" for f in squeezed),
-        "small": sum(n for _, n in small), "fitting": fits if SMALLEST <= side < Train.crop else "",
+        "small": sum(n for _, n in small), "fitting": fits if side < Train.crop else "",
         "smaller": listed(f"{n} of {words(len(f.looks), 'image')} of {f.domain}" for f, n in small if n),
         "upright_a": upright[0], "upright_b": upright[1],
         "enlarged": sharp.median("short") / soft.median("short"), "sharp": sharp.domain, "soft": soft.domain,
         "differ": apart >= 2 * halves and apart >= 2, "gap": lightness[light] - lightness[dark],
         "light": light, "dark": dark,
     }  # fmt: skip
+
+
+def inside(found: Findings) -> str:
+    """In words, which domain holds all of the other, as where one folder lies inside the other."""
+    real = {look.real for look in found.shared}
+    whole = [f.domain for f in found.training if all(look.real in real for look in f.looks)]
+    if len(whole) != 1:
+        return ""
+    (other,) = (f.domain for f in found.training if f.domain != whole[0])
+    return f"{other} holds all of {whole[0]} (does one folder lie inside the other?), and "
 
 
 def listed(parts: Iterable[str]) -> str:

@@ -67,6 +67,11 @@ class Look:
     notes: tuple[str, ...]
     """What is changed or left out of it where it is trained on, in words."""
 
+    @functools.cached_property
+    def real(self) -> str:
+        """The path of the file itself, whatever links lead there."""
+        return os.path.realpath(self.path)
+
     @property
     def short(self) -> int:
         return min(self.width, self.height)
@@ -182,14 +187,16 @@ class Known:
     scenes: int
     """Of a scene that is trained on."""
     near: int
+    shared: list[Look]
+    """Files that are trained on themselves."""
     twice: list[tuple[Look, Look]]
-    """Test picture, and the one in training that is the same to the pixel."""
+    """Test picture, and the one in training that is the same to the pixel, in another file."""
     pairs: list[tuple[Look, Look, int]]
     """Test picture, the nearest one in training, and the bits in which they differ; the nearest first. No flat ones."""
 
     @property
     def exact(self) -> int:
-        return len(self.twice)
+        return len(self.shared) + len(self.twice)
 
 
 @dataclass(frozen=True)
@@ -211,6 +218,8 @@ class Findings:
     scenes: dict[str, int]
     """About how many different scenes each domain's training pictures show."""
     known: list[Known]
+    shared: list[Look]
+    """Files that are given for both domains, since one folder lies inside the other, or two lists name them."""
     colours: Colours
     warnings: list[str]
 
@@ -283,6 +292,7 @@ def compare(folders: Sequence[Folder], warnings: Sequence[str]) -> Findings:
             copies=find_copies(folders, step),
             scenes={folder.domain: count_scenes(folder.looks, step) for folder in training},
             known=[find_known(test, train) for test in tests for train in training if test.domain == train.domain],
+            shared=find_shared(folders, training[0].domain),
             colours=find_colours(training[0].looks, training[1].looks),
             warnings=list(warnings),
         )
@@ -290,9 +300,17 @@ def compare(folders: Sequence[Folder], warnings: Sequence[str]) -> Findings:
     return found
 
 
+def find_shared(folders: Sequence[Folder], domain: str) -> list[Look]:
+    """Files of a domain, by their real paths, that are the other's too."""
+    others = {look.real for folder in folders if folder.domain != domain for look in folder.looks}
+    return [look for folder in folders if folder.domain == domain for look in folder.looks if look.real in others]
+
+
 def find_copies(folders: Sequence[Folder], step: Callable[[int], None]) -> list[Copies]:
-    """Groups of exact copies, then of near ones, the largest first. One of each exact group stands for it."""
-    everything = [(folder, look) for folder in folders for look in folder.looks]
+    """Groups of exact copies, then of near ones, the largest first. One of each exact group stands for it. A file that
+    is in several folders is no copy of itself: it counts in the first."""
+    first: dict[str, Folder] = {}
+    everything = [(f, look) for f in folders for look in f.looks if first.setdefault(look.real, f) is f]
     exact = grouped(everything, [look.content for _, look in everything])
     single = [group[0] for group in exact if not group[0][1].flat]
     near = grouped(single, list(groups(prints(look for _, look in single), NEAR, step)))
@@ -313,16 +331,19 @@ def count_scenes(looks: Sequence[Look], step: Callable[[int], None]) -> int:
 
 def find_known(test: Folder, train: Folder) -> Known:
     contents = {look.content: look for look in train.looks}
-    twice = [(look, contents[look.content]) for look in test.looks if look.content in contents]
-    flat = sum(look.flat for look, _ in twice)
+    files = {look.real for look in train.looks}
+    same = [look for look in test.looks if look.content in contents]
+    shared = [look for look in same if look.real in files]
+    twice = [(look, contents[look.content]) for look in same if look.real not in files]
+    flat = sum(look.flat for look in same)
     some, others = ([look for look in folder.looks if not look.flat] for folder in (test, train))
     if not some or not others:
-        return Known(test.domain, len(test.looks), flat, flat, twice, [])
+        return Known(test.domain, len(test.looks), flat, flat, shared, twice, [])
     at, bits = nearest(prints(some), prints(others))
     order = np.argsort(bits, kind="stable")
     pairs = [(some[n], others[at[n]], int(bits[n])) for n in order if bits[n] <= SCENE]
     near = sum(apart <= NEAR for _, _, apart in pairs)
-    return Known(test.domain, len(test.looks), len(pairs) + flat, near + flat, twice, pairs)
+    return Known(test.domain, len(test.looks), len(pairs) + flat, near + flat, shared, twice, pairs)
 
 
 # Fingerprints
