@@ -145,7 +145,7 @@ def _read(source: Path | bytes, channels: int | None, all_pages: bool) -> list[P
         if several and len(pictures) == 1:
             pictures = [replace(pictures[0], notes=(*pictures[0].notes, SEVERAL))]
         if channels == 1:
-            pictures = [replace(p, notes=(*p.notes, *([AS_GRAY] * is_coloured(p.pixels)))) for p in pictures]
+            pictures = [replace(p, notes=(*p.notes, AS_GRAY)) if is_coloured(p.pixels) else p for p in pictures]
         return [replace(picture, pixels=to_channels(picture.pixels, channels)) for picture in pictures]
 
 

@@ -374,11 +374,15 @@ def _shapes(
     return shapes
 
 
+def too_many(broken: int, count: int) -> bool:
+    """More than one, and more than one in ten."""
+    return broken > max(1, count // 10)
+
+
 def _broken(results: Sequence[object], count: int) -> list[str]:
-    """What is said of each broken image. Raises BadInput where it is more than one, and more than one in ten, of
-    `count`, or all."""
+    """What is said of each broken image. Raises BadInput where they are `too_many` of `count`, or all."""
     broken = [str(result) for result in results if isinstance(result, BadImage)]
-    if len(broken) > max(1, count // 10) or len(broken) == count:
+    if too_many(len(broken), count) or len(broken) == count:
         raise BadInput(f"{len(broken)} of {words(count, 'image')} cannot be read: {'; '.join(broken[:3])}")
     return broken
 

@@ -94,7 +94,7 @@ class PyramidGenerator(nn.Module):
             return colours
         if self.spec.levels == 1:
             return colours.clamp_(-1, 1)
-        return spread(colours, *tone(small, copies[-1]), self.contrast)
+        return retoned(colours, *tone(small, copies[-1]), self.contrast)
 
     def translated(self, image: Tensor, seen: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """The small image -> its colours, in [-1, 1], and the gain of each band, finest first, in (0, 2)."""
@@ -156,13 +156,14 @@ def raised(small: Tensor, gain: Tensor | None, image: Tensor, half: Tensor, hue:
     return out
 
 
-def spread(x: Tensor, *tone: Tensor) -> Tensor:
-    """It, `toned`: without gradients in strips, in its own place."""
+def retoned(x: Tensor, negative: Tensor, power: Tensor, factor: Tensor, level: Tensor, contrast: Tensor) -> Tensor:
+    """`toned`; without gradients in strips, each in the place of what it was."""
+    how = negative, power, factor, level, contrast
     if at_once(x):
-        return toned(x, *tone)
+        return toned(x, *how)
 
     def put(top: int, bottom: int) -> None:
-        x[:, :, top:bottom] = toned(x[:, :, top:bottom], *tone)
+        x[:, :, top:bottom] = toned(x[:, :, top:bottom], *how)
 
     by_strips(put, x.shape[2], x.shape[3], x.device)
     return x

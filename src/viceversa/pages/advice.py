@@ -17,6 +17,7 @@ from rich.text import Text
 from ..config import Data, Train
 from ..data import pictures
 from ..data.folders import spread
+from ..data.store import too_many
 from ..files import write_text
 from ..terminal import say, words
 from .html import check_out, data_uri, figures, render
@@ -40,10 +41,6 @@ FEW, VERY_FEW = 200, 50
 
 SMALLEST = 24
 """The side that the paper's networks take at least."""
-TINY = (
-    f"enlarges least: no network takes less than {SMALLEST}. {{name}}, of {{side}} pixels (median of the short sides), "
-    "is too small to learn much from: look for larger pictures."
-)
 WIDE = 1.2
 """From this ratio of the sides on, a square resize squeezes a picture visibly."""
 
@@ -220,7 +217,7 @@ def facts(found: Findings) -> Iterator[tuple[Scope, dict[str, Any]]]:
         yield "folder", {
             "name": folder.name, "count": folder.count, "broken": len(folder.broken),
             "broken_files": list(map(str, folder.broken)), "limit": ", up to one in ten, or one" if trained else "",
-            "refused": trained and len(folder.broken) > max(1, folder.count // 10),
+            "refused": trained and too_many(len(folder.broken), folder.count),
         }  # fmt: skip
         for note, paths in pictures.by_kind((look.path, look.notes) for look in folder.looks).items():
             yield "note", {
@@ -268,7 +265,10 @@ def about_both(found: Findings) -> dict[str, Any]:
     side = int(soft.median("short"))
     short = " --resize short" if squeezed else ""
     fits = f" --size {int(1.12 * max(side, SMALLEST))} --crop {max(side // 4 * 4, SMALLEST)}{short} "
-    fits += f"fits the median of {soft.domain}." if side >= SMALLEST else TINY.format(name=soft.domain, side=side)
+    fits += f"fits the median of {soft.domain}." if side >= SMALLEST else (
+        f"enlarges least: no network takes less than {SMALLEST}. {soft.domain}, of {side} pixels (median of the short "
+        "sides), is too small to learn much from: look for larger pictures."
+    )  # fmt: skip
     apart, halves = found.colours.apart.max(), found.colours.halves.max()
     lightness = {folder.domain: float(mean[0]) for folder, mean in zip((a, b), found.colours.means, strict=True)}
     dark, light = sorted(lightness, key=lambda domain: lightness[domain])
