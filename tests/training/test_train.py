@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -97,11 +97,20 @@ def stills_alike(run: Path, other: Path) -> int:
     return len(both)
 
 
+def times(run: Path, pattern: str) -> dict[Path, int]:
+    """When the files that fit the pattern were written."""
+    found = {}
+    for path in run.glob(pattern):
+        with suppress(FileNotFoundError):  # a temporary one, which has its real name by now
+            found[path] = path.stat().st_mtime_ns
+    return found
+
+
 def until(process, run: Path, pattern: str):
     """Wait until a file that fits the pattern is written (again) in the folder of a run that goes on."""
-    before = {path: path.stat().st_mtime_ns for path in run.glob(pattern)}
+    before = times(run, pattern)
     deadline = time.monotonic() + LONG
-    while all(path.stat().st_mtime_ns == before.get(path) for path in run.glob(pattern)):
+    while times(run, pattern).items() <= before.items():
         if process.poll() == 0:
             return  # over: `struck` sees to it
         assert process.poll() is None, process.stderr.read()
